@@ -1,0 +1,254 @@
+//! Keys: where one comes from, what the client sent, and what a store sees of it.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderMap, Method, Uri, request::Parts};
+use sha2::{Digest, Sha256};
+
+use crate::policy::{KeySpace, Policy};
+
+/// Where the idempotency key of a request comes from.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum KeySource {
+    /// A header, by its lower-case name. Its syntax is checked as DESIGN says for `Idempotency-Key`.
+    Header(&'static str),
+    /// A parameter of the route's path, decoded.
+    Path(&'static str),
+    /// A parameter of the query, decoded. Given twice, it is refused.
+    Query(&'static str),
+    /// A string or an integer in a JSON body, by JSON pointer ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)).
+    Body(&'static str),
+    /// A function of the request.
+    Function(fn(&KeyRequest<'_>) -> Option<String>),
+    /// The handler's arguments. Only the attribute can evaluate it.
+    #[doc(hidden)]
+    Arguments,
+}
+
+/// What a key function may look at: the request before the handler's last argument took it apart.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct KeyRequest<'a> {
+    /// The request's method.
+    pub method: &'a Method,
+    /// The request's target as the client sent it, whatever routers are nested.
+    pub uri: &'a Uri,
+    /// The request's headers.
+    pub headers: &'a HeaderMap,
+    /// The whole body.
+    pub body: &'a Bytes,
+}
+
+/// What can be an idempotency key or a principal: text and whole numbers.
+///
+/// `None` is no key at all. Floats, booleans and dates are left out on purpose: write the text you mean.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an idempotency key",
+    label = "neither text nor a whole number",
+    note = "write `.to_string()` if its text is the same on every retry"
+)]
+pub trait ToKey {
+    /// The key's text, or `None` if there is none.
+    fn to_key(&self) -> Option<Cow<'_, str>>;
+}
+
+/// Which record of a store: SHA-256 over scope, principal, key and, unless the key space is the scope, the endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StorageKey([u8; 32]);
+
+/// Whose key it is. Two principals with one key never meet.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Principal(Option<Arc<str>>);
+
+/// Mixed into every storage key, so that whoever reads the store cannot test guessed keys.
+#[derive(Clone)]
+pub(crate) struct Pepper(Arc<[u8]>);
+
+/// What, beside scope and key, makes an operation another one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EndpointName<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+}
+
+impl KeySource {
+    /// The `Idempotency-Key` header.
+    pub const DEFAULT: Self = Self::Header("idempotency-key");
+}
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "Header({name:?})"),
+            Self::Path(name) => write!(f, "Path({name:?})"),
+            Self::Query(name) => write!(f, "Query({name:?})"),
+            Self::Body(pointer) => write!(f, "Body({pointer:?})"),
+            Self::Function(_) => f.write_str("Function(..)"),
+            Self::Arguments => f.write_str("Arguments"),
+        }
+    }
+}
+
+impl<'a> KeyRequest<'a> {
+    pub(crate) fn new(parts: &'a Parts, uri: &'a Uri, body: &'a Bytes) -> Self {
+        Self { method: &parts.method, uri, headers: &parts.headers, body }
+    }
+}
+
+macro_rules! text_keys {
+    ($($text:ty),*) => {$(
+        impl ToKey for $text {
+            fn to_key(&self) -> Option<Cow<'_, str>> {
+                Some(Cow::Borrowed(self))
+            }
+        }
+    )*};
+}
+
+macro_rules! number_keys {
+    ($($number:ty),*) => {$(
+        impl ToKey for $number {
+            fn to_key(&self) -> Option<Cow<'_, str>> {
+                Some(Cow::Owned(self.to_string()))
+            }
+        }
+    )*};
+}
+
+text_keys!(str, String, Cow<'_, str>, Box<str>, Arc<str>);
+number_keys!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize);
+
+impl<T: ToKey + ?Sized> ToKey for &T {
+    fn to_key(&self) -> Option<Cow<'_, str>> {
+        (**self).to_key()
+    }
+}
+
+impl<T: ToKey> ToKey for Option<T> {
+    fn to_key(&self) -> Option<Cow<'_, str>> {
+        self.as_ref().and_then(ToKey::to_key)
+    }
+}
+
+impl Principal {
+    /// Everybody: one key space for all callers. Right only where keys are unguessable or callers are one party.
+    pub const SHARED: Self = Self(None);
+
+    /// The caller called `name`: an account, a tenant, never a token that changes while the account stays.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(Some(name.into()))
+    }
+}
+
+/// Never the name.
+impl fmt::Debug for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Principal(..)" } else { "Principal(shared)" })
+    }
+}
+
+impl Pepper {
+    pub(crate) fn new(secret: &[u8]) -> Self {
+        Self(Arc::from(secret))
+    }
+}
+
+impl fmt::Debug for Pepper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pepper(..)")
+    }
+}
+
+/// The layout that [`StorageKey`] digests; it changes only together with this byte.
+const LAYOUT: u8 = 1;
+
+/// Tags of the digested parts. A part is its tag, its length as eight bytes, big endian, and its bytes.
+mod tag {
+    pub(super) const SCOPE: u8 = 1;
+    pub(super) const SHARED: u8 = 2;
+    pub(super) const PRINCIPAL: u8 = 3;
+    pub(super) const KEY: u8 = 4;
+    pub(super) const METHOD: u8 = 5;
+    pub(super) const PATH: u8 = 6;
+}
+
+impl StorageKey {
+    /// A storage key from its 32 bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Digests length-prefixed, tagged parts, so that no two lists of parts meet.
+    pub(crate) fn of(
+        policy: &Policy,
+        principal: &Principal,
+        key: &str,
+        endpoint: Option<EndpointName<'_>>,
+        pepper: Option<&Pepper>,
+    ) -> Self {
+        let mut parts: [(u8, &str); 5] = [(tag::SHARED, ""); 5];
+        let mut used = 0;
+        let mut push = |tag, part| {
+            parts[used] = (tag, part);
+            used += 1;
+        };
+        push(tag::SCOPE, policy.scope_name());
+        match &principal.0 {
+            Some(name) => push(tag::PRINCIPAL, &**name),
+            None => push(tag::SHARED, ""),
+        }
+        push(tag::KEY, key);
+        if let (KeySpace::Endpoint, Some(endpoint)) = (policy.reach(), endpoint) {
+            push(tag::METHOD, endpoint.method);
+            push(tag::PATH, endpoint.path);
+        }
+        let parts = &parts[..used];
+        match pepper {
+            None => {
+                let mut digest = Sha256::new();
+                write_parts(parts, |bytes| digest.update(bytes));
+                Self(digest.finalize().into())
+            }
+            Some(Pepper(secret)) => {
+                // HMAC hashes a secret longer than a block, so every length is one it takes.
+                let Ok(mut digest) = Hmac::<Sha256>::new_from_slice(secret) else {
+                    unreachable!("HMAC takes a secret of any length")
+                };
+                write_parts(parts, |bytes| digest.update(bytes));
+                Self(digest.finalize().into_bytes().into())
+            }
+        }
+    }
+}
+
+fn write_parts(parts: &[(u8, &str)], mut write: impl FnMut(&[u8])) {
+    write(&[LAYOUT]);
+    for (tag, part) in parts {
+        let mut prefix = [*tag; 9];
+        prefix[1..].copy_from_slice(&(part.len() as u64).to_be_bytes());
+        write(&prefix);
+        write(part.as_bytes());
+    }
+}
+
+/// The first eight hex digits: enough to follow one key through a log.
+impl fmt::Display for StorageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "{a:02x}{b:02x}{c:02x}{d:02x}")
+    }
+}
+
+impl fmt::Debug for StorageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StorageKey({self})")
+    }
+}

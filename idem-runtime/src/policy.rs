@@ -1,0 +1,324 @@
+//! What a guarded operation promises: every option of the attribute, as a plain value.
+//!
+//! One option is one method here, and the method has the option's name, so that the attribute, the layer and
+//! [`execute`](crate::Idempotency::execute) speak one language.
+
+use std::time::Duration;
+
+use crate::key::KeySource;
+
+/// Everything that can be chosen for one idempotent operation.
+///
+/// Built as a constant: a contradiction is then a compile error.
+///
+/// ```
+/// use idem_runtime::{OnConflict, Policy};
+/// use std::time::Duration;
+///
+/// const PAYMENTS: Policy = Policy::new("payments")
+///     .ttl(Duration::from_secs(24 * 60 * 60))
+///     .on_conflict(OnConflict::Wait(Duration::from_secs(5)))
+///     .validate();
+/// ```
+#[derive(Debug, Clone, Copy)]
+#[must_use = "a policy does nothing until it is given to a layer, a handler or an operation"]
+pub struct Policy {
+    scope: &'static str,
+    ttl: Duration,
+    remember: Option<Duration>,
+    key: &'static [KeySource],
+    missing: Option<Missing>,
+    key_space: KeySpace,
+    fingerprint: FingerprintRule,
+    store: StoreRule,
+    on_conflict: OnConflict,
+    lease: Duration,
+    on_abandoned: Option<OnAbandoned>,
+    on_store_error: OnStoreError,
+    financial: bool,
+}
+
+/// What happens to a request that carries no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Missing {
+    /// Refused with 400 `key-missing`; the handler does not run.
+    Reject,
+    /// Run without a guard: nothing is claimed and nothing stored.
+    Run,
+}
+
+/// How far one key reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeySpace {
+    /// Method and path are part of the key: the same key on another endpoint is another operation.
+    Endpoint,
+    /// One key is one operation in the whole scope: the same key on another endpoint is a mismatch.
+    Scope,
+}
+
+/// What two requests with one key must have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FingerprintRule {
+    /// Method, path, query, content type and the exact body.
+    Bytes,
+    /// As `Bytes`, with the body compared as JSON: white space, the order of members and the spelling of a
+    /// number do not count. Numbers are compared exactly, never rounded. A duplicate member is refused.
+    Json,
+    /// Only the values at these JSON pointers ([RFC 6901]).
+    ///
+    /// [RFC 6901]: https://www.rfc-editor.org/rfc/rfc6901
+    Fields(&'static [&'static str]),
+    /// Nothing: any request with the key gets the first answer.
+    Off,
+}
+
+/// Which answers of the handler are kept and replayed. Every other answer releases the key, so that a retry runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreRule {
+    /// 2xx.
+    Success,
+    /// 2xx, 3xx and those 4xx that will not change by asking again: all but 401, 403, 408, 425 and 429.
+    Definitive,
+    /// Every answer.
+    All,
+}
+
+/// What a duplicate gets while the first request is in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnConflict {
+    /// 409 `in-flight` with `Retry-After`, at once.
+    Reject,
+    /// Wait this long for the first answer, then as `Reject`.
+    Wait(Duration),
+}
+
+/// What happens to a key whose owner vanished: in flight, lease run out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnAbandoned {
+    /// The next request runs, as the next attempt with a larger fencing token.
+    Retry,
+    /// Nobody runs: 409 `outcome-unknown` until somebody who knows resolves it.
+    Refuse,
+}
+
+/// What happens when the store cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnStoreError {
+    /// 503 `store-unavailable`; the handler does not run.
+    Reject,
+    /// Run without a guard, and count it. Two concurrent duplicates may both run.
+    Run,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Policy {
+    /// The defaults for one scope: a namespace of operations, 1 to 64 of `a-z A-Z 0-9 . _ -`.
+    ///
+    /// # Panics
+    /// When `scope` is not of that form; in a constant, at compile time.
+    pub const fn new(scope: &'static str) -> Self {
+        assert!(is_scope(scope), "a scope is 1 to 64 characters of a-z A-Z 0-9 . _ -");
+        Self {
+            scope,
+            ttl: DAY,
+            remember: None,
+            key: &[],
+            missing: None,
+            key_space: KeySpace::Endpoint,
+            fingerprint: FingerprintRule::Bytes,
+            store: StoreRule::Success,
+            on_conflict: OnConflict::Reject,
+            lease: Duration::from_secs(30),
+            on_abandoned: None,
+            on_store_error: OnStoreError::Reject,
+            financial: false,
+        }
+    }
+
+    /// How long an answer is replayed, counted from completion. Default: 24 hours.
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// How long it is remembered *that* the operation ran; at least `ttl`, and `ttl` by default.
+    ///
+    /// Between `ttl` and `remember` a retry is refused with 409 `response-not-kept` instead of run.
+    pub const fn remember(mut self, remember: Duration) -> Self {
+        self.remember = Some(remember);
+        self
+    }
+
+    /// Where the key comes from; the first source that has one wins.
+    ///
+    /// Without this the key is the `Idempotency-Key` header and optional. With it the key is required.
+    pub const fn key(mut self, sources: &'static [KeySource]) -> Self {
+        self.key = sources;
+        self
+    }
+
+    /// What a request without a key gets. Default: [`Missing::Reject`] if `key` is chosen, else [`Missing::Run`].
+    pub const fn missing(mut self, missing: Missing) -> Self {
+        self.missing = Some(missing);
+        self
+    }
+
+    /// How far one key reaches. Default: [`KeySpace::Endpoint`].
+    pub const fn key_space(mut self, key_space: KeySpace) -> Self {
+        self.key_space = key_space;
+        self
+    }
+
+    /// What two requests with one key must have in common. Default: [`FingerprintRule::Bytes`].
+    pub const fn fingerprint(mut self, rule: FingerprintRule) -> Self {
+        self.fingerprint = rule;
+        self
+    }
+
+    /// Which answers are kept. Default: [`StoreRule::Success`].
+    pub const fn store(mut self, rule: StoreRule) -> Self {
+        self.store = rule;
+        self
+    }
+
+    /// What a concurrent duplicate gets. Default: [`OnConflict::Reject`].
+    pub const fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
+        self.on_conflict = on_conflict;
+        self
+    }
+
+    /// How long a claim holds without a sign of life; renewed at a third of it while the handler runs.
+    /// Default: 30 seconds.
+    pub const fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// What happens when the owner of a key vanished. Default: [`OnAbandoned::Retry`], or
+    /// [`OnAbandoned::Refuse`] when `financial`.
+    pub const fn on_abandoned(mut self, on_abandoned: OnAbandoned) -> Self {
+        self.on_abandoned = Some(on_abandoned);
+        self
+    }
+
+    /// What happens when the store cannot be asked. Default: [`OnStoreError::Reject`].
+    pub const fn on_store_error(mut self, on_store_error: OnStoreError) -> Self {
+        self.on_store_error = on_store_error;
+        self
+    }
+
+    /// Money moves: the settings that could run an effect twice are refused, and an unknown outcome stays unknown.
+    pub const fn financial(mut self) -> Self {
+        self.financial = true;
+        self
+    }
+
+    /// The policy, once its options are known to agree with each other. The attribute calls this in a constant.
+    ///
+    /// # Panics
+    /// When a duration is zero, `remember` is shorter than `ttl`, or `financial` stands beside an option that
+    /// could run the effect twice. In a constant this is a compile error.
+    pub const fn validate(self) -> Self {
+        assert!(!self.ttl.is_zero(), "`ttl` must be longer than zero");
+        assert!(self.lease.as_millis() >= 10, "`lease` must be at least 10 ms");
+        assert!(self.lease.as_secs() <= 24 * 60 * 60, "`lease` must be at most 24 h");
+        assert!(self.ttl.as_secs() <= MAX_SECONDS, "`ttl` must be at most 10 years");
+        if let Some(remember) = self.remember {
+            assert!(remember.as_nanos() >= self.ttl.as_nanos(), "`remember` must be at least `ttl`");
+            assert!(remember.as_secs() <= MAX_SECONDS, "`remember` must be at most 10 years");
+        }
+        if self.financial {
+            assert!(!self.key.is_empty(), "`financial` needs a `key`");
+            assert!(!matches!(self.missing, Some(Missing::Run)), "`financial` cannot run without a key");
+            assert!(matches!(self.on_store_error, OnStoreError::Reject), "`financial` cannot run without the store");
+            assert!(!matches!(self.fingerprint, FingerprintRule::Off), "`financial` needs a fingerprint");
+            assert!(self.ttl.as_nanos() >= DAY.as_nanos(), "`financial` needs a `ttl` of at least 24 h");
+        }
+        self
+    }
+
+    pub(crate) const fn scope_name(&self) -> &'static str {
+        self.scope
+    }
+
+    pub(crate) const fn key_sources(&self) -> &'static [KeySource] {
+        if self.key.is_empty() { &[KeySource::DEFAULT] } else { self.key }
+    }
+
+    pub(crate) const fn on_missing(&self) -> Missing {
+        match self.missing {
+            Some(missing) => missing,
+            None if self.key.is_empty() => Missing::Run,
+            None => Missing::Reject,
+        }
+    }
+
+    pub(crate) const fn reach(&self) -> KeySpace {
+        self.key_space
+    }
+
+    pub(crate) const fn fingerprint_rule(&self) -> FingerprintRule {
+        self.fingerprint
+    }
+
+    pub(crate) const fn store_rule(&self) -> StoreRule {
+        self.store
+    }
+
+    pub(crate) const fn conflict(&self) -> OnConflict {
+        self.on_conflict
+    }
+
+    pub(crate) const fn lease_time(&self) -> Duration {
+        self.lease
+    }
+
+    pub(crate) const fn abandoned(&self) -> OnAbandoned {
+        match self.on_abandoned {
+            Some(on_abandoned) => on_abandoned,
+            None if self.financial => OnAbandoned::Refuse,
+            None => OnAbandoned::Retry,
+        }
+    }
+
+    pub(crate) const fn store_error(&self) -> OnStoreError {
+        self.on_store_error
+    }
+
+    pub(crate) const fn answer_kept(&self) -> Duration {
+        self.ttl
+    }
+
+    pub(crate) const fn remembered(&self) -> Duration {
+        match self.remember {
+            Some(remember) => remember,
+            None => self.ttl,
+        }
+    }
+}
+
+/// Ten years: longer is a mistake, and far inside what every store can count.
+const MAX_SECONDS: u64 = 10 * 366 * 24 * 60 * 60;
+
+const fn is_scope(scope: &str) -> bool {
+    let bytes = scope.as_bytes();
+    if bytes.is_empty() || bytes.len() > 64 {
+        return false;
+    }
+    let mut at = 0;
+    while at < bytes.len() {
+        if !matches!(bytes[at], b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-') {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}

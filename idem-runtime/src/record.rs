@@ -1,0 +1,97 @@
+//! What is kept of an operation that ran, as bytes that any version can check before it believes them.
+//!
+//! An answer is one envelope: a format byte, a kind byte, eight bytes of checksum, then the content. The layout is
+//! frozen by golden tests; a reader that meets a newer format or broken bytes says so and never takes them for absent.
+
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use sha2::{Digest, Sha256};
+
+/// What a store keeps for a completed operation: opaque to the store, given back byte for byte.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Answer(Bytes);
+
+/// What the content of an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A response: status, headers, body, trailers.
+    Response,
+    /// A value of the program, as JSON.
+    Value,
+}
+
+/// The bytes are not an answer this version can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unreadable;
+
+const FORMAT: u8 = 1;
+const CHECKSUM: usize = 8;
+const HEADER: usize = 2 + CHECKSUM;
+
+impl Answer {
+    /// An answer from the bytes a store kept.
+    pub const fn from_bytes(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes to keep.
+    pub const fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// How many bytes there are to keep.
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none. An answer that was sealed is never empty.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Seals what `write` puts into a buffer of about `size` bytes.
+    pub(crate) fn seal(kind: Kind, size: usize, write: impl FnOnce(&mut BytesMut)) -> Self {
+        let mut bytes = BytesMut::with_capacity(HEADER + size);
+        bytes.put_u8(FORMAT);
+        bytes.put_u8(kind.byte());
+        bytes.put_bytes(0, CHECKSUM);
+        write(&mut bytes);
+        let checksum = checksum(kind, &bytes[HEADER..]);
+        bytes[2..HEADER].copy_from_slice(&checksum);
+        Self(bytes.freeze())
+    }
+
+    /// The content, if the bytes are whole and of this kind.
+    pub(crate) fn open(&self, kind: Kind) -> Result<Bytes, Unreadable> {
+        let header = self.0.get(..HEADER).ok_or(Unreadable)?;
+        if header[0] != FORMAT || header[1] != kind.byte() {
+            return Err(Unreadable);
+        }
+        let content = self.0.slice(HEADER..);
+        if header[2..] == checksum(kind, &content) { Ok(content) } else { Err(Unreadable) }
+    }
+}
+
+/// Never the content: it may be what only one customer may see.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({} bytes)", self.0.len())
+    }
+}
+
+impl Kind {
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Response => 1,
+            Self::Value => 2,
+        }
+    }
+}
+
+fn checksum(kind: Kind, content: &[u8]) -> [u8; CHECKSUM] {
+    let digest = Sha256::new().chain_update([FORMAT, kind.byte()]).chain_update(content).finalize();
+    let mut checksum = [0; CHECKSUM];
+    checksum.copy_from_slice(&digest[..CHECKSUM]);
+    checksum
+}

@@ -1,0 +1,419 @@
+//! Where claims and answers live.
+//!
+//! A store keeps at most one record for a [`StorageKey`] and changes it only in the five atomic steps of [`Store`].
+//! It judges time by its own clock, never by the caller's, and knows nothing of HTTP.
+//!
+//! # States
+//!
+//! | state | holds |
+//! |---|---|
+//! | absent | |
+//! | in flight | token, fence, fingerprint, lease, attempt |
+//! | completed | fingerprint, and the answer or a tombstone |
+//! | unknown | token, fence, fingerprint, attempt |
+//!
+//! A record in flight past its lease is *abandoned*. Nothing sweeps it: the next claim sees it.
+//!
+//! # Writing a store
+//!
+//! Implement the five methods, each as one atomic step on the server, then run the public suite of
+//! `idem_runtime::conformance` (feature `conformance`) against it.
+
+mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::{fingerprint::Fingerprint, key::StorageKey, record::Answer};
+
+pub use self::memory::MemoryStore;
+
+/// The atomic steps a record can take.
+///
+/// Every method is one atomic step: two callers see it before or after, never halfway. A method that answers
+/// `Err` of kind [`Unavailable`](StoreErrorKind::Unavailable) may or may not have been applied; the engine
+/// then asks again with the same token, so every method must be safe to repeat.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug + 'static {
+    /// Tries to become the one that runs. In this order:
+    ///
+    /// 1. a record this version cannot read: [`Claimed::Unreadable`];
+    /// 2. nothing, or only a completed record past [`Complete::remember`], or one in flight past its lease and
+    ///    [`Claim::retention`]: won, in flight, attempt 1;
+    /// 3. any record with another fingerprint: [`Claimed::Mismatch`];
+    /// 4. in flight with the same token: won with the same fence and attempt, the lease starts again;
+    /// 5. in flight, lease alive: [`Claimed::Busy`];
+    /// 6. in flight, lease out: by [`Claim::abandoned`] won with the next attempt, or the record becomes unknown;
+    /// 7. completed: [`Claimed::Completed`], without the answer once it is past [`Complete::ttl`];
+    /// 8. unknown: [`Claimed::Unknown`].
+    async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError>;
+
+    /// Starts the lease again, if the token still owns the record in flight, even past its lease.
+    async fn renew(&self, renew: Renew) -> Result<Ownership, StoreError>;
+
+    /// Records how the operation ended, if the token owns the record in flight or unknown.
+    ///
+    /// Repeated with the same token after it was applied: [`Ownership::Held`], nothing changes.
+    async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError>;
+
+    /// Makes the key absent, if the token owns the record in flight or unknown.
+    ///
+    /// A record that is absent already answers [`Ownership::Lost`].
+    async fn release(&self, release: Release) -> Result<Ownership, StoreError>;
+
+    /// Settles an unknown record, on the word of a recovery function or an operator.
+    async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError>;
+}
+
+/// Who claims: unguessable, one per run, the same when a claim is asked again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token([u8; 16]);
+
+/// Grows with every won claim of a key, even after its record was released, expired or lost.
+///
+/// Give it to what the handler writes to, and let that refuse a smaller one. In microseconds since the Unix epoch
+/// by the store's clock, or one more than the last, whichever is larger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fence(u64);
+
+/// What [`Store::claim`] takes.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Claim {
+    /// Which record.
+    pub key: StorageKey,
+    /// Who claims.
+    pub token: Token,
+    /// What the key is used with.
+    pub fingerprint: Fingerprint,
+    /// How long the claim holds without a renewal. At least one millisecond.
+    pub lease: Duration,
+    /// What becomes of an abandoned record.
+    pub abandoned: Abandoned,
+    /// How long after its lease an abandoned record must still be seen; `None`: until it is settled.
+    pub retention: Option<Duration>,
+}
+
+/// What a claim makes of a record in flight whose lease ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Abandoned {
+    /// The claimer wins the next attempt.
+    TakeOver,
+    /// The record becomes unknown: the effect may or may not have happened.
+    MarkUnknown,
+}
+
+/// What [`Store::claim`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Claimed {
+    /// The claimer runs.
+    Won {
+        /// Larger than that of every earlier owner.
+        fence: Fence,
+        /// 1 for the first, one more each time an abandoned record is taken over.
+        attempt: u32,
+    },
+    /// The key was used with another request.
+    Mismatch,
+    /// Somebody else runs.
+    Busy {
+        /// What is left of the lease.
+        retry_after: Duration,
+    },
+    /// It ran.
+    Completed {
+        /// What was recorded, byte for byte; `None`: it ran, its answer is not kept.
+        answer: Option<Answer>,
+    },
+    /// It may have run.
+    Unknown {
+        /// The fence of the last owner, for [`Resolve::fence`].
+        fence: Fence,
+        /// The attempt of the last owner.
+        attempt: u32,
+    },
+    /// The record is damaged or of a format this version does not know.
+    Unreadable,
+}
+
+/// What [`Store::renew`] takes.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Renew {
+    /// Which record.
+    pub key: StorageKey,
+    /// Who owns it.
+    pub token: Token,
+    /// How long the claim holds from now.
+    pub lease: Duration,
+    /// As in [`Claim::retention`].
+    pub retention: Option<Duration>,
+}
+
+/// What [`Store::complete`] takes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Complete {
+    /// Which record.
+    pub key: StorageKey,
+    /// Who owns it.
+    pub token: Token,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long the answer is kept from now.
+    pub ttl: Duration,
+    /// How long it is remembered from now that the operation ran; at least `ttl`.
+    pub remember: Duration,
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It ran, and this is what every retry gets.
+    Answer(Answer),
+    /// It ran; its answer is not kept.
+    Tombstone,
+    /// Nobody can tell. Kept until resolved: `ttl` and `remember` do not apply.
+    Unknown,
+}
+
+/// What [`Store::release`] takes.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Release {
+    /// Which record.
+    pub key: StorageKey,
+    /// Who owns it.
+    pub token: Token,
+}
+
+/// Whether the record still belonged to the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a lost claim means somebody else may run"]
+pub enum Ownership {
+    /// It did; the step was taken.
+    Held,
+    /// It did not; nothing changed.
+    Lost,
+}
+
+/// What [`Store::resolve`] takes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Resolve {
+    /// Which record.
+    pub key: StorageKey,
+    /// Only if the unknown record has this fence; `None`: whichever it has.
+    pub fence: Option<Fence>,
+    /// What is known now.
+    pub verdict: Verdict,
+}
+
+/// What somebody found out about an unknown outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It ran: the record becomes completed.
+    Completed {
+        /// What every retry gets; `None`: a tombstone.
+        answer: Option<Answer>,
+        /// How long the answer is kept from now.
+        ttl: Duration,
+        /// How long it is remembered from now; at least `ttl`.
+        remember: Duration,
+    },
+    /// It did not run: the key becomes absent.
+    NotExecuted,
+}
+
+/// What [`Store::resolve`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a verdict that was not applied settles nothing"]
+pub enum Resolved {
+    /// The verdict stands.
+    Applied,
+    /// The record is not unknown, or has another fence; nothing changed.
+    NotUnknown,
+}
+
+/// Why a store could not answer. Names no key, no value and no address with a password.
+#[derive(Debug)]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    context: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What kind of failure it is, and so what the engine does about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// No answer: the step may or may not have been taken. The engine asks again with the same token.
+    Unavailable,
+    /// The store refuses to grow; the step was not taken.
+    Full,
+    /// Wrong address, wrong settings, wrong schema: asking again will not help.
+    Misconfigured,
+}
+
+impl Token {
+    /// A token from its 16 bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 16 bytes, as stores keep them.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+/// Never the token itself: whoever has it can settle the record.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+impl Fence {
+    /// A fence from its number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The fence that follows `last` at `now` (microseconds since the Unix epoch): larger than `last`, and larger than
+    /// any fence of a record that is gone, as long as the store's clock does not run back.
+    #[must_use]
+    pub const fn after(last: Option<Self>, now: u64) -> Self {
+        match last {
+            Some(Self(last)) if last >= now => Self(last + 1),
+            _ => Self(now),
+        }
+    }
+}
+
+impl fmt::Display for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Claim {
+    /// A claim that an abandoned record is taken over by, and that is seen for 24 hours when it is abandoned itself.
+    pub const fn new(key: StorageKey, token: Token, fingerprint: Fingerprint, lease: Duration) -> Self {
+        Self {
+            key,
+            token,
+            fingerprint,
+            lease,
+            abandoned: Abandoned::TakeOver,
+            retention: Some(Duration::from_secs(24 * 60 * 60)),
+        }
+    }
+
+    /// The same claim with another rule for abandoned records. [`Abandoned::MarkUnknown`] keeps them until settled.
+    #[must_use]
+    pub const fn abandoned(mut self, abandoned: Abandoned) -> Self {
+        self.abandoned = abandoned;
+        if let Abandoned::MarkUnknown = abandoned {
+            self.retention = None;
+        }
+        self
+    }
+
+    /// The same claim, seen this long after its lease when it is abandoned.
+    #[must_use]
+    pub const fn retention(mut self, retention: Option<Duration>) -> Self {
+        self.retention = retention;
+        self
+    }
+}
+
+impl Renew {
+    /// A renewal of what `claim` won.
+    pub const fn of(claim: &Claim) -> Self {
+        Self { key: claim.key, token: claim.token, lease: claim.lease, retention: claim.retention }
+    }
+}
+
+impl Complete {
+    /// A completion whose answer is kept, and remembered, for `ttl`.
+    pub const fn new(key: StorageKey, token: Token, outcome: Outcome, ttl: Duration) -> Self {
+        Self { key, token, outcome, ttl, remember: ttl }
+    }
+
+    /// The same completion, remembered for longer than its answer is kept.
+    #[must_use]
+    pub const fn remember(mut self, remember: Duration) -> Self {
+        self.remember = remember;
+        self
+    }
+}
+
+impl Release {
+    /// A release by the owner `token`.
+    pub const fn new(key: StorageKey, token: Token) -> Self {
+        Self { key, token }
+    }
+}
+
+impl Resolve {
+    /// A verdict on whichever unknown record the key has.
+    pub const fn new(key: StorageKey, verdict: Verdict) -> Self {
+        Self { key, fence: None, verdict }
+    }
+
+    /// The same verdict, only on the record with this fence.
+    #[must_use]
+    pub const fn fence(mut self, fence: Fence) -> Self {
+        self.fence = Some(fence);
+        self
+    }
+}
+
+impl StoreError {
+    /// An error of this kind, with what was being done in a few words.
+    pub fn new(kind: StoreErrorKind, context: impl Into<String>) -> Self {
+        Self { kind, context: context.into(), source: None }
+    }
+
+    /// The same error with what caused it. The source must not show keys, answers or passwords.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What kind of failure it is.
+    pub const fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            StoreErrorKind::Unavailable => "the store did not answer",
+            StoreErrorKind::Full => "the store is full",
+            StoreErrorKind::Misconfigured => "the store is set up wrong",
+        };
+        write!(f, "{kind}: {}", self.context)
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
