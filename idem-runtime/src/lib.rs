@@ -14,3 +14,6 @@ pub use self::{
     record::Answer,
     store::{MemoryStore, Store},
 };
+
+#[cfg(feature = "redis")]
+pub use self::store::RedisStore;
