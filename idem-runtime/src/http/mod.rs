@@ -1,0 +1,3 @@
+//! HTTP around the engine.
+
+pub(crate) mod header;
