@@ -1,0 +1,197 @@
+//! Records in slots, and a queue of what is due.
+//!
+//! The queue is a binary heap in which every record knows its place, so that a record that is gone leaves nothing
+//! behind: claims that are released again must not pile up until the day they would have been dropped on.
+
+use crate::{
+    fingerprint::Fingerprint,
+    key::StorageKey,
+    record::Answer,
+    store::{Fence, Token},
+};
+
+pub(super) struct Record {
+    pub(super) key: StorageKey,
+    pub(super) fingerprint: Fingerprint,
+    /// Whose it is; nobody's once an operator has settled it.
+    pub(super) token: Option<Token>,
+    pub(super) fence: Fence,
+    pub(super) attempt: u32,
+    pub(super) state: State,
+    /// Its place in the queue, or [`NOWHERE`].
+    place: u32,
+}
+
+/// Times are microseconds of the store's clock.
+pub(super) enum State {
+    InFlight { lease_end: u64, forget: u64 },
+    Completed { answer: Option<Answer>, answer_end: u64, forget: u64 },
+    Unknown,
+}
+
+/// Every slot holds a record; that of a free slot is dead and holds no answer.
+#[derive(Default)]
+pub(super) struct Records {
+    slots: Vec<Record>,
+    free: Vec<u32>,
+    queue: Vec<Due>,
+}
+
+/// When something of the record in this slot is past its time.
+#[derive(Clone, Copy)]
+pub(super) struct Due {
+    at: u64,
+    slot: u32,
+}
+
+/// A time that does not come.
+pub(super) const NEVER: u64 = u64::MAX;
+
+const NOWHERE: u32 = u32::MAX;
+
+impl Record {
+    pub(super) fn new(key: StorageKey, fingerprint: Fingerprint, token: Token, fence: Fence, state: State) -> Self {
+        Self { key, fingerprint, token: Some(token), fence, attempt: 1, state, place: NOWHERE }
+    }
+
+    pub(super) fn is_past_its_time(&self, now: u64) -> bool {
+        match self.state {
+            State::InFlight { forget, .. } | State::Completed { forget, .. } => forget <= now,
+            State::Unknown => false,
+        }
+    }
+
+    /// The bytes of its answer.
+    pub(super) fn answer_bytes(&self) -> usize {
+        match &self.state {
+            State::Completed { answer: Some(answer), .. } => answer.len(),
+            _ => 0,
+        }
+    }
+
+    /// When there is something to drop: first an answer, then the record.
+    fn due(&self) -> u64 {
+        match self.state {
+            State::InFlight { forget, .. } => forget,
+            State::Completed { answer: Some(_), answer_end, forget } => answer_end.min(forget),
+            State::Completed { answer: None, forget, .. } => forget,
+            State::Unknown => NEVER,
+        }
+    }
+}
+
+impl Records {
+    pub(super) fn insert(&mut self, record: Record) -> u32 {
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = record;
+                slot
+            }
+            None => {
+                self.slots.push(record);
+                (self.slots.len() - 1) as u32
+            }
+        };
+        self.requeue(slot);
+        slot
+    }
+
+    pub(super) fn at(&mut self, slot: u32) -> &mut Record {
+        &mut self.slots[slot as usize]
+    }
+
+    /// Frees the slot and what its record holds.
+    pub(super) fn remove(&mut self, slot: u32) {
+        self.at(slot).state = State::Unknown;
+        self.requeue(slot);
+        self.free.push(slot);
+    }
+
+    /// A slot of which something is past its time.
+    pub(super) fn first_due(&self, now: u64) -> Option<u32> {
+        self.queue.first().filter(|due| due.at <= now).map(|due| due.slot)
+    }
+
+    /// Moves the record to its place in the queue, after its state has changed.
+    pub(super) fn requeue(&mut self, slot: u32) {
+        let record = &self.slots[slot as usize];
+        let due = Due { at: record.due(), slot };
+        let place = record.place as usize;
+        if record.place == NOWHERE {
+            if due.at != NEVER {
+                self.queue.push(due);
+                self.sift_up(self.queue.len() - 1);
+            }
+            return;
+        }
+        if due.at != NEVER {
+            self.queue[place] = due;
+            self.sift(place);
+            return;
+        }
+        self.slots[slot as usize].place = NOWHERE;
+        self.queue.swap_remove(place);
+        if place < self.queue.len() {
+            self.sift(place);
+        }
+    }
+
+    fn sift(&mut self, place: usize) {
+        if self.sift_up(place) == place {
+            self.sift_down(place);
+        }
+    }
+
+    fn sift_up(&mut self, mut place: usize) -> usize {
+        let due = self.queue[place];
+        while place > 0 {
+            let parent = (place - 1) / 2;
+            if self.queue[parent].at <= due.at {
+                break;
+            }
+            self.put(self.queue[parent], place);
+            place = parent;
+        }
+        self.put(due, place);
+        place
+    }
+
+    fn sift_down(&mut self, mut place: usize) {
+        let due = self.queue[place];
+        loop {
+            let left = 2 * place + 1;
+            let Some(mut child) = self.queue.get(left).map(|due| (left, due.at)) else { break };
+            if let Some(right) = self.queue.get(left + 1).filter(|right| right.at < child.1) {
+                child = (left + 1, right.at);
+            }
+            if due.at <= child.1 {
+                break;
+            }
+            self.put(self.queue[child.0], place);
+            place = child.0;
+        }
+        self.put(due, place);
+    }
+
+    fn put(&mut self, due: Due, place: usize) {
+        self.queue[place] = due;
+        self.slots[due.slot as usize].place = place as u32;
+    }
+
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        for (place, due) in self.queue.iter().enumerate() {
+            let record = &self.slots[due.slot as usize];
+            assert_eq!((record.place as usize, record.due()), (place, due.at));
+            assert!(place == 0 || self.queue[(place - 1) / 2].at <= due.at);
+        }
+        let queued = self.slots.iter().filter(|record| record.place != NOWHERE).count();
+        assert_eq!(queued, self.queue.len());
+        assert!(self.slots.iter().all(|record| (record.due() == NEVER) == (record.place == NOWHERE)));
+    }
+}
