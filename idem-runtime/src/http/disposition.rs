@@ -15,7 +15,7 @@ use crate::policy::StoreRule;
 ///
 /// async fn charge() -> impl IntoResponse {
 ///     // The provider hung up after we sent the charge: nobody can tell.
-///     (Disposition::Unknown, StatusCode::BAD_GATEWAY, "no answer from the provider")
+///     (StatusCode::BAD_GATEWAY, Disposition::Unknown, "no answer from the provider")
 /// }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
