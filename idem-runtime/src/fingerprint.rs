@@ -2,9 +2,30 @@
 
 use std::fmt;
 
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    canonical_json::{self, JsonError, Value},
+    policy::{FingerprintRule, KeySpace},
+};
+
 /// SHA-256 over what two requests with one key must have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
+
+/// What of a request a fingerprint may cover. Who sent it, and through which proxies, is not part of it.
+#[derive(Clone, Copy)]
+pub(crate) struct RequestParts<'a> {
+    pub(crate) method: &'a str,
+    /// The path as the client sent it, whatever routers are nested.
+    pub(crate) path: &'a str,
+    /// Absent and empty are alike: some proxies drop a lone `?`.
+    pub(crate) query: Option<&'a str>,
+    /// Absent and empty are alike.
+    pub(crate) content_type: Option<&'a [u8]>,
+    pub(crate) body: &'a [u8],
+}
 
 impl Fingerprint {
     /// A fingerprint from its 32 bytes.
@@ -16,6 +37,77 @@ impl Fingerprint {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// The fingerprint of an operation whose input is these bytes, exactly.
+    pub fn of_bytes(input: &[u8]) -> Self {
+        let mut parts = Parts::new();
+        parts.push(tag::INPUT, input);
+        parts.finish()
+    }
+
+    /// The fingerprint of an operation whose input is this value: the order of members, of a `HashMap` say, and the
+    /// spelling of a number (`1` or `1.0`) do not count.
+    ///
+    /// # Errors
+    /// When a float is infinite or not a number, a map's keys are not text, a name stands twice in one object, the
+    /// value nests deeper than 128 or its `Serialize` fails.
+    pub fn of_json(input: &(impl Serialize + ?Sized)) -> Result<Self, JsonError> {
+        Self::of_json_text(&canonical_json::to_json(input)?)
+    }
+
+    /// The fingerprint of an operation whose input is this JSON text: as [`of_json`](Self::of_json) of what it says,
+    /// with numbers of any size compared digit for digit.
+    ///
+    /// # Errors
+    /// When it is not JSON, a name stands twice in one object, a string holds half a surrogate pair, or it nests deeper
+    /// than 128.
+    pub fn of_json_text(input: &[u8]) -> Result<Self, JsonError> {
+        let mut parts = Parts::new();
+        parts.push(tag::JSON_INPUT, &canonical_json::canonical(input)?);
+        Ok(parts.finish())
+    }
+
+    /// The fingerprint of a request by the rule of its policy.
+    ///
+    /// # Errors
+    /// When the rule reads JSON and the body is none, or holds a member twice.
+    pub(crate) fn of_request(
+        rule: FingerprintRule,
+        key_space: KeySpace,
+        request: &RequestParts<'_>,
+    ) -> Result<Self, JsonError> {
+        let mut parts = Parts::new();
+        match rule {
+            FingerprintRule::Bytes => {
+                parts.push_target(request);
+                parts.push(tag::BODY, request.body);
+            }
+            FingerprintRule::Json => {
+                parts.push_target(request);
+                parts.push(tag::JSON_BODY, &canonical_json::canonical(request.body)?);
+            }
+            FingerprintRule::Fields(pointers) => {
+                let body = Value::parse(request.body)?;
+                let mut canonical = Vec::new();
+                parts.push_endpoint(request);
+                for pointer in pointers {
+                    parts.push(tag::POINTER, pointer.as_bytes());
+                    // A member that is `null` is there, and so another request than one without it.
+                    if let Some(value) = body.pointer(pointer)? {
+                        canonical.clear();
+                        value.write_canonical(&mut canonical);
+                        parts.push(tag::FIELD, &canonical);
+                    }
+                }
+            }
+            FingerprintRule::Off => match key_space {
+                // Endpoints are kept apart by the storage key.
+                KeySpace::Endpoint => {}
+                KeySpace::Scope => parts.push_endpoint(request),
+            },
+        }
+        Ok(parts.finish())
+    }
 }
 
 /// The first eight hex digits: enough to tell two apart in a log, too little to test a guessed body against.
@@ -25,3 +117,54 @@ impl fmt::Debug for Fingerprint {
         write!(f, "Fingerprint({a:02x}{b:02x}{c:02x}{d:02x})")
     }
 }
+
+/// What fingerprints digest; it changes only together with this byte.
+const LAYOUT: u8 = 1;
+
+/// Tags of the digested parts. A part is its tag, its length as eight bytes, big endian, and its bytes.
+mod tag {
+    pub(super) const METHOD: u8 = 1;
+    pub(super) const PATH: u8 = 2;
+    pub(super) const QUERY: u8 = 3;
+    pub(super) const CONTENT_TYPE: u8 = 4;
+    pub(super) const BODY: u8 = 5;
+    pub(super) const JSON_BODY: u8 = 6;
+    pub(super) const POINTER: u8 = 7;
+    pub(super) const FIELD: u8 = 8;
+    pub(super) const INPUT: u8 = 9;
+    pub(super) const JSON_INPUT: u8 = 10;
+}
+
+/// The digest so far.
+struct Parts(Sha256);
+
+impl Parts {
+    fn new() -> Self {
+        Self(Sha256::new().chain_update([LAYOUT]))
+    }
+
+    fn push_target(&mut self, request: &RequestParts<'_>) {
+        self.push_endpoint(request);
+        self.push(tag::QUERY, request.query.unwrap_or_default().as_bytes());
+        self.push(tag::CONTENT_TYPE, request.content_type.unwrap_or_default());
+    }
+
+    fn push_endpoint(&mut self, request: &RequestParts<'_>) {
+        self.push(tag::METHOD, request.method.as_bytes());
+        self.push(tag::PATH, request.path.as_bytes());
+    }
+
+    fn push(&mut self, tag: u8, part: &[u8]) {
+        let mut prefix = [tag; 9];
+        prefix[1..].copy_from_slice(&(part.len() as u64).to_be_bytes());
+        self.0.update(prefix);
+        self.0.update(part);
+    }
+
+    fn finish(self) -> Fingerprint {
+        Fingerprint(self.0.finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,30 @@
 //! Runtime.
+
+mod canonical_json;
 mod clock;
+mod derive;
+mod engine;
 mod fingerprint;
+mod http;
 mod key;
 mod policy;
+#[doc(hidden)]
+pub mod private;
 mod record;
+mod runtime;
 pub mod store;
 
 pub use self::{
+    canonical_json::JsonError,
     clock::{Clock, FakeClock, SystemClock},
+    derive::{DeriveKeyError, derive_key, python_recipe_key, python_recipe_key_from_json},
+    engine::{Attempt, Drained, Metrics, Refusal},
     fingerprint::Fingerprint,
+    http::{Code, Disposition, FinancialRouter, HasKeySource, IdempotencyLayer, IdempotencyService, Rejection},
     key::{KeyRequest, KeySource, Principal, StorageKey, ToKey},
     policy::{FingerprintRule, KeySpace, Missing, OnAbandoned, OnConflict, OnStoreError, Policy, StoreRule},
     record::Answer,
+    runtime::{ExecuteError, Executed, Idempotency, IdempotencyBuilder, IdempotencySetup, Operation, Settlement},
     store::{MemoryStore, Store},
 };
 
