@@ -1,5 +1,7 @@
 //! Runtime.
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod fingerprint;
 mod key;
 mod policy;
