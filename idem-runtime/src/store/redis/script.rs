@@ -22,8 +22,7 @@ pub(super) struct Script {
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) kind: Kind,
-    /// The slot of the record in a Cluster.
-    pub(super) slot: u16,
+    pub(super) key: StorageKey,
     /// The script by its digest.
     pub(super) command: Cmd,
 }
@@ -134,10 +133,10 @@ impl Step {
     }
 
     fn new(kind: Kind, prefix: &str, key: &StorageKey, args: usize, extra: usize) -> Self {
-        let key = record::Key::new(prefix, key);
         let mut command = Cmd::with_capacity(4 + args, 192 + extra);
-        command.arg("EVALSHA").arg(&*kind.script().digest).arg(1).arg(key.as_bytes());
-        Self { kind, slot: key.slot(), command }
+        command.arg("EVALSHA").arg(&*kind.script().digest).arg(1);
+        record::put_key(&mut command.bufmut_for_next_arg(record::key_length(prefix)), prefix, key);
+        Self { kind, key: *key, command }
     }
 
     /// The answer as it ends a record: its length, its bytes.
