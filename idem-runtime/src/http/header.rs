@@ -197,7 +197,7 @@ impl<'a> Input<'a> {
         self.expect(|byte| byte == b':')?;
         let digits = self.skip(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
         let padding = self.skip(|byte| byte == b'=');
-        let whole = digits % 4 != 1 && (padding == 0 || (padding <= 2 && (digits + padding) % 4 == 0));
+        let whole = digits % 4 != 1 && (padding == 0 || (padding <= 2 && (digits + padding).is_multiple_of(4)));
         self.expect(|byte| byte == b':').filter(|()| whole)
     }
 
