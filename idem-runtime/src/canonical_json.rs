@@ -123,7 +123,6 @@ impl JsonError {
         Self { kind, offset }
     }
 
-    #[cfg(test)]
     pub(crate) const fn kind(&self) -> JsonErrorKind {
         self.kind
     }

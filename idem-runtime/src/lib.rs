@@ -1,21 +1,36 @@
-//! Runtime.
+#![doc = include_str!("../README.md")]
+
 mod canonical_json;
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod derive;
+mod engine;
 mod fingerprint;
 mod http;
 mod key;
 mod policy;
+#[doc(hidden)]
+pub mod private;
 mod record;
+mod runtime;
 pub mod store;
+
+pub use idem_macros::{financial, idempotent};
 
 pub use self::{
     canonical_json::JsonError,
     clock::{Clock, FakeClock, SystemClock},
     derive::{DeriveKeyError, derive_key, python_recipe_key, python_recipe_key_from_json},
+    engine::{Attempt, Drained, Metrics, Refusal},
     fingerprint::Fingerprint,
+    http::{Code, Disposition, FinancialRouter, HasKeySource, IdempotencyLayer, IdempotencyService, Rejection},
     key::{KeyRequest, KeySource, Principal, StorageKey, ToKey},
     policy::{FingerprintRule, KeySpace, Missing, OnAbandoned, OnConflict, OnStoreError, Policy, StoreRule},
     record::Answer,
+    runtime::{ExecuteError, Executed, Idempotency, IdempotencyBuilder, IdempotencySetup, Operation, Settlement},
     store::{MemoryStore, Store},
 };
+
+#[cfg(feature = "redis")]
+pub use self::store::RedisStore;

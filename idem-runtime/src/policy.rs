@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::key::KeySource;
+use crate::{canonical_json::is_pointer, key::KeySource};
 
 /// Everything that can be chosen for one idempotent operation.
 ///
@@ -79,7 +79,7 @@ pub enum FingerprintRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreRule {
-    /// 2xx.
+    /// 2xx, and 3xx: a redirect after the effect says that it happened.
     Success,
     /// 2xx, 3xx and those 4xx that will not change by asking again: all but 401, 403, 408, 425 and 429.
     Definitive,
@@ -224,7 +224,7 @@ impl Policy {
     /// The policy, once its options are known to agree with each other. The attribute calls this in a constant.
     ///
     /// # Panics
-    /// When a duration is zero, `remember` is shorter than `ttl`, or `financial` stands beside an option that
+    /// When a duration is zero, `remember` is shorter than `ttl`, a JSON pointer is none, or `financial` stands beside an option that
     /// could run the effect twice. In a constant this is a compile error.
     pub const fn validate(self) -> Self {
         assert!(!self.ttl.is_zero(), "`ttl` must be longer than zero");
@@ -234,6 +234,21 @@ impl Policy {
         if let Some(remember) = self.remember {
             assert!(remember.as_nanos() >= self.ttl.as_nanos(), "`remember` must be at least `ttl`");
             assert!(remember.as_secs() <= MAX_SECONDS, "`remember` must be at most 10 years");
+        }
+        let mut source = 0;
+        while source < self.key.len() {
+            if let KeySource::Body(pointer) = self.key[source] {
+                assert!(is_pointer(pointer), "a body key is at a JSON pointer, `/order/id`");
+            }
+            source += 1;
+        }
+        if let FingerprintRule::Fields(pointers) = self.fingerprint {
+            assert!(!pointers.is_empty(), "`fields` needs at least one JSON pointer");
+            let mut field = 0;
+            while field < pointers.len() {
+                assert!(is_pointer(pointers[field]), "a field is at a JSON pointer, `/amount`");
+                field += 1;
+            }
         }
         if self.financial {
             assert!(!self.key.is_empty(), "`financial` needs a `key`");

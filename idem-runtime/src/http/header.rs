@@ -43,9 +43,10 @@ pub(crate) fn parse_key_header<'a>(headers: &'a HeaderMap, name: &str) -> Result
     parse_key(line.as_bytes()).map(Some)
 }
 
-impl fmt::Display for KeySyntaxError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl KeySyntaxError {
+    /// What is wrong, then what to write.
+    pub(crate) const fn message(self) -> &'static str {
+        match self {
             Self::Repeated => "the key is given in more than one header line; send one",
             Self::Empty => "the key is empty; write 1 to 255 characters, a UUID for example",
             Self::TooLong => "the key is longer than 255 characters; write 1 to 255, a UUID for example",
@@ -57,7 +58,13 @@ impl fmt::Display for KeySyntaxError {
             Self::Escape => "the quoted key escapes what needs no escape; write `\\\"` for `\"` and `\\\\` for `\\`",
             Self::OpenQuote => "the quoted key has no closing quote; end it with `\"`",
             Self::Trailing => "something other than parameters follows the quoted key; write nothing after it",
-        })
+        }
+    }
+}
+
+impl fmt::Display for KeySyntaxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
     }
 }
 

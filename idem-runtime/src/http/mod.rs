@@ -1,3 +1,64 @@
-//! HTTP around the engine.
+//! The engine behind axum and tower.
+//!
+//! [`Guarded`](guarded::Guarded) is what the attribute makes of a handler's arguments, [`IdempotencyLayer`] puts the same guard around
+//! a service. Both prepare a request (buffer its body, find key and principal, digest it: [`request`]), run the rest
+//! as one effect of the engine, [`capture`] its answer, and give back that answer, one [`stored`] earlier, or a
+//! [`Rejection`] as problem+json.
 
-pub(crate) mod header;
+mod body;
+mod capture;
+mod disposition;
+mod financial;
+pub(crate) mod guarded;
+mod header;
+mod layer;
+mod principal;
+mod rejection;
+mod request;
+pub(crate) mod stored;
+
+use std::future::Future;
+
+use axum::response::{IntoResponse, Response};
+
+pub(crate) use self::principal::PrincipalSource;
+pub use self::{
+    disposition::Disposition,
+    financial::{FinancialRouter, HasKeySource},
+    layer::{IdempotencyLayer, IdempotencyService},
+    rejection::{Code, Rejection},
+};
+use crate::{
+    Idempotency, Policy,
+    engine::{self, Ran, Recording, Settled, Won},
+};
+
+/// Runs `effect` under the guard and answers as HTTP does. An `Err` of the effect is passed on, as a service inside
+/// the layer may have an error of its own.
+async fn serve<X, F, Fut>(
+    runtime: &Idempotency,
+    policy: &Policy,
+    operation: engine::Operation,
+    effect: F,
+) -> Result<Response, X>
+where
+    X: Send + 'static,
+    F: FnOnce(Won) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Response, X>> + Send + 'static,
+{
+    let (rule, limits) = (policy.store_rule(), runtime.limits());
+    let ran = runtime.engine().run(operation, move |won| async move {
+        match effect(won).await {
+            Ok(response) => {
+                let Settled { value, recording } = capture::capture(response, rule, limits).await;
+                Settled { value: Ok(value), recording }
+            }
+            Err(error) => Settled { value: Err(error), recording: Recording::Broken },
+        }
+    });
+    match ran.await {
+        Ok(Ran::Fresh(result)) => result,
+        Ok(Ran::Replay(answer)) => Ok(stored::replay(&answer).unwrap_or_else(IntoResponse::into_response)),
+        Err(refusal) => Ok(Rejection::from(refusal).into_response()),
+    }
+}

@@ -23,13 +23,23 @@ mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 
 use crate::{fingerprint::Fingerprint, key::StorageKey, record::Answer};
 
 pub use self::memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStore;
 
 /// The atomic steps a record can take.
 ///
@@ -256,6 +266,8 @@ pub struct StoreError {
 pub enum StoreErrorKind {
     /// No answer: the step may or may not have been taken. The engine asks again with the same token.
     Unavailable,
+    /// No connection: the step was not sent, so it was not taken.
+    Unreachable,
     /// The store refuses to grow; the step was not taken.
     Full,
     /// Wrong address, wrong settings, wrong schema: asking again will not help.
@@ -263,6 +275,18 @@ pub enum StoreErrorKind {
 }
 
 impl Token {
+    /// A token that no other run has: eight bytes of this process, then a count.
+    pub(crate) fn fresh() -> Self {
+        // `RandomState` is seeded by the operating system.
+        static PROCESS: LazyLock<[u8; 8]> =
+            LazyLock::new(|| RandomState::new().hash_one(std::process::id()).to_be_bytes());
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&*PROCESS);
+        bytes[8..].copy_from_slice(&COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        Self(bytes)
+    }
+
     /// A token from its 16 bytes.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
@@ -405,6 +429,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
             StoreErrorKind::Unavailable => "the store did not answer",
+            StoreErrorKind::Unreachable => "the store cannot be reached",
             StoreErrorKind::Full => "the store is full",
             StoreErrorKind::Misconfigured => "the store is set up wrong",
         };

@@ -1,0 +1,235 @@
+//! Outcomes the store has not taken yet: kept, offered again until it does, and known to this process meanwhile.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use super::{Operation, Ran, Refusal, metrics::Counters};
+use crate::{
+    key::StorageKey,
+    store::{Claim, Claimed, Complete, Outcome, Ownership, Release, Store, StoreError},
+};
+
+/// The outcomes of one engine that wait for the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Aftermath(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn Store>,
+    counters: Counters,
+    backlog: Mutex<Backlog>,
+    /// How many wait, so that nobody takes the lock while none does.
+    waiting: AtomicUsize,
+    empty: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Backlog {
+    completions: HashMap<StorageKey, (Claim, Complete)>,
+    bytes: usize,
+    order: VecDeque<Step>,
+    working: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Complete(StorageKey),
+    Withdraw(Release),
+}
+
+/// Beyond this many outcomes, or bytes of answers, an outcome is dropped and counted.
+const MOST_STEPS: usize = 100_000;
+const MOST_BYTES: usize = 256 << 20;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+impl Aftermath {
+    pub(crate) fn new(store: Arc<dyn Store>, counters: Counters) -> Self {
+        Self(Arc::new(Shared {
+            store,
+            counters,
+            backlog: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            empty: Notify::new(),
+        }))
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.waiting.load(Ordering::SeqCst)
+    }
+
+    /// What this process knows of an operation that ran and is not recorded yet.
+    pub(crate) fn find<T>(&self, operation: &Operation) -> Option<Result<Ran<T>, Refusal>> {
+        if self.waiting() == 0 {
+            return None;
+        }
+        let backlog = self.backlog();
+        let (claim, complete) = backlog.completions.get(&operation.key)?;
+        if claim.fingerprint != operation.fingerprint {
+            return Some(Err(Refusal::Mismatch));
+        }
+        Some(match &complete.outcome {
+            Outcome::Answer(answer) => Ok(Ran::Replay(answer.clone())),
+            Outcome::Tombstone => Err(Refusal::NotKept),
+            Outcome::Unknown => Err(Refusal::Unknown),
+        })
+    }
+
+    /// Offers a completion until the store takes it.
+    pub(crate) fn complete(&self, claim: Claim, complete: Complete) {
+        let mut backlog = self.backlog();
+        let bytes = answer_bytes(&complete);
+        if backlog.order.len() >= MOST_STEPS || backlog.bytes + bytes > MOST_BYTES {
+            drop(backlog);
+            return self.give_up(&claim.key);
+        }
+        // Two unguarded runs of one operation: the first answer is the one to keep.
+        if backlog.completions.contains_key(&claim.key) {
+            return;
+        }
+        backlog.bytes += bytes;
+        backlog.completions.insert(claim.key, (claim, complete));
+        self.push(backlog, Step::Complete(claim.key));
+    }
+
+    /// Offers a release until the store takes it.
+    pub(crate) fn withdraw(&self, release: Release) {
+        let backlog = self.backlog();
+        if backlog.order.len() >= MOST_STEPS {
+            drop(backlog);
+            return self.give_up(&release.key);
+        }
+        self.push(backlog, Step::Withdraw(release));
+    }
+
+    /// Resolves at a moment when nothing waits.
+    pub(crate) async fn empty(&self) {
+        loop {
+            let mut notified = std::pin::pin!(self.0.empty.notified());
+            notified.as_mut().enable();
+            if self.waiting() == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    fn push(&self, mut backlog: MutexGuard<'_, Backlog>, step: Step) {
+        backlog.order.push_back(step);
+        self.0.waiting.store(backlog.order.len(), Ordering::SeqCst);
+        if !backlog.working {
+            backlog.working = true;
+            tokio::spawn(Working { aftermath: self.clone(), ended: false }.run());
+        }
+    }
+
+    fn give_up(&self, key: &StorageKey) {
+        self.0.counters.dropped_outcomes.add();
+        tracing::error!(%key, "too many outcomes wait for the store, one was dropped");
+    }
+
+    fn backlog(&self) -> MutexGuard<'_, Backlog> {
+        self.0.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn take(&self, step: Step) -> Result<(), StoreError> {
+        match step {
+            Step::Withdraw(release) => {
+                // Lost: it was never taken, or is settled.
+                let (Ownership::Held | Ownership::Lost) = self.0.store.release(release).await?;
+            }
+            Step::Complete(key) => {
+                let Some((claim, complete)) = self.backlog().completions.get(&key).cloned() else { return Ok(()) };
+                if offer(&*self.0.store, claim, complete).await? == Ownership::Lost {
+                    self.0.counters.stale_owners.add();
+                    tracing::warn!(%key, "another owner took over before the outcome was recorded");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn done(&self, step: Step) {
+        let mut backlog = self.backlog();
+        backlog.order.pop_front();
+        if let Step::Complete(key) = step
+            && let Some((_, complete)) = backlog.completions.remove(&key)
+        {
+            backlog.bytes -= answer_bytes(&complete);
+        }
+        self.0.waiting.store(backlog.order.len(), Ordering::SeqCst);
+    }
+}
+
+/// Completes, and where the record is gone takes the key again with the same token and completes that: the effect is a
+/// fact, so a store that lost its memory must learn of it before anybody runs it again.
+pub(crate) async fn offer(store: &dyn Store, claim: Claim, complete: Complete) -> Result<Ownership, StoreError> {
+    if store.complete(complete.clone()).await? == Ownership::Held {
+        return Ok(Ownership::Held);
+    }
+    match store.claim(claim).await? {
+        Claimed::Won { .. } => store.complete(complete).await,
+        _ => Ok(Ownership::Lost),
+    }
+}
+
+fn answer_bytes(complete: &Complete) -> usize {
+    match &complete.outcome {
+        Outcome::Answer(answer) => answer.len(),
+        Outcome::Tombstone | Outcome::Unknown => 0,
+    }
+}
+
+/// The task that offers. Says that it is gone when its runtime ends it, so that the next outcome starts another.
+struct Working {
+    aftermath: Aftermath,
+    ended: bool,
+}
+
+impl Working {
+    async fn run(mut self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let next = {
+                let mut backlog = self.aftermath.backlog();
+                let next = backlog.order.front().copied();
+                backlog.working = next.is_some();
+                next
+            };
+            let Some(step) = next else {
+                self.ended = true;
+                self.aftermath.0.empty.notify_waiters();
+                return;
+            };
+            match self.aftermath.take(step).await {
+                Ok(()) => {
+                    self.aftermath.done(step);
+                    pause = FIRST_PAUSE;
+                }
+                Err(_) => {
+                    // The next one may be luckier: a full store takes a release.
+                    self.aftermath.backlog().order.rotate_left(1);
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.aftermath.backlog().working = false;
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What a running operation knows of its claim.
+
+use std::{
+    fmt::{self, Write as _},
+    sync::{Arc, OnceLock},
+};
+
+use sha2::{Digest, Sha256};
+
+use super::Engine;
+use crate::{
+    key::StorageKey,
+    store::{Claim, Fence, Ownership, Renew, StoreError},
+};
+
+/// The claim under which an operation runs. A handler takes it as an argument.
+///
+/// ```
+/// # use idem_runtime::Attempt;
+/// async fn charge(attempt: Attempt) -> String {
+///     // The payment provider sees one key for this operation, however often we have to try.
+///     attempt.downstream_key("charge")
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Attempt(Slot);
+
+/// Filled when the claim is won; until then the handler does not run, so nobody sees it empty.
+pub(crate) type Slot = Arc<OnceLock<Won>>;
+
+/// A won claim.
+#[derive(Clone)]
+pub(crate) struct Won {
+    engine: Engine,
+    claim: Claim,
+    fence: Fence,
+    attempt: u32,
+}
+
+impl Won {
+    pub(super) fn new(engine: &Engine, claim: Claim, fence: Fence, attempt: u32) -> Self {
+        Self { engine: engine.clone(), claim, fence, attempt }
+    }
+
+    /// Runs although the store gave no answer: a fence below every real one, so that what is written elsewhere
+    /// under a fence refuses it.
+    pub(super) fn unguarded(engine: &Engine, claim: Claim) -> Self {
+        Self::new(engine, claim, Fence::new(0), 1)
+    }
+
+    pub(crate) fn into_attempt(self) -> Attempt {
+        let slot = Slot::default();
+        fill(&slot, self);
+        Attempt(slot)
+    }
+}
+
+pub(crate) fn fill(slot: &Slot, won: Won) {
+    // A slot belongs to one run of one request, which fills it once.
+    let _ = slot.set(won);
+}
+
+impl Attempt {
+    pub(crate) const fn of(slot: Slot) -> Self {
+        Self(slot)
+    }
+
+    /// Which attempt at this operation it is: 1, and one more each time an abandoned one is taken over.
+    pub fn number(&self) -> u32 {
+        self.won().attempt
+    }
+
+    /// Larger than that of every earlier attempt at this operation, for what is written elsewhere under a fence.
+    pub fn fence(&self) -> Fence {
+        self.won().fence
+    }
+
+    /// An idempotency key for one step of this operation at somebody else's service: 64 hex digits, the same at
+    /// every attempt, another for every step and every operation.
+    pub fn downstream_key(&self, step: &str) -> String {
+        downstream_key(&self.won().claim.key, step)
+    }
+
+    /// Asks the store whether this attempt still owns the operation, and starts its lease again if so.
+    ///
+    /// # Errors
+    /// When the store gives no answer.
+    pub async fn still_owner(&self) -> Result<bool, StoreError> {
+        let won = self.won();
+        Ok(won.engine.store().renew(Renew::of(&won.claim)).await? == Ownership::Held)
+    }
+
+    #[expect(clippy::expect_used, reason = "the slot is filled before the handler is called")]
+    fn won(&self) -> &Won {
+        self.0.get().expect("`Attempt` is used inside the guarded handler, after the claim was won")
+    }
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Attempt");
+        if let Some(won) = self.0.get() {
+            debug.field("key", &won.claim.key).field("number", &won.attempt).field("fence", &won.fence);
+        }
+        debug.finish()
+    }
+}
+
+impl fmt::Debug for Won {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Won").field("fence", &self.fence).field("attempt", &self.attempt).finish_non_exhaustive()
+    }
+}
+
+/// The layout that a downstream key digests: this byte, the storage key, the step's length and the step.
+const LAYOUT: u8 = 1;
+
+fn downstream_key(key: &StorageKey, step: &str) -> String {
+    let digest = Sha256::new()
+        .chain_update(b"idem downstream key")
+        .chain_update([LAYOUT])
+        .chain_update(key.as_bytes())
+        .chain_update((step.len() as u64).to_be_bytes())
+        .chain_update(step)
+        .finalize();
+    let mut text = String::with_capacity(64);
+    for byte in digest {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}

@@ -1,0 +1,48 @@
+//! A panic of the effect, caught so that its record can be settled.
+
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+
+pin_project! {
+    /// Resolves to `Err` when the future panics. The panic hook has run by then; the payload is dropped.
+    pub(crate) struct CatchPanic<F> {
+        #[pin]
+        future: Option<F>,
+    }
+}
+
+/// The future panicked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Panicked;
+
+impl<F: Future> CatchPanic<F> {
+    pub(crate) const fn new(future: F) -> Self {
+        Self { future: Some(future) }
+    }
+
+    /// Catches a panic in making the future as well.
+    pub(crate) fn call(make: impl FnOnce() -> F) -> Self {
+        Self { future: catch_unwind(AssertUnwindSafe(make)).ok() }
+    }
+}
+
+impl<F: Future> Future for CatchPanic<F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(future) = self.project().future.as_pin_mut() else {
+            return Poll::Ready(Err(Panicked));
+        };
+        // Unwind safe: after a panic the future is never polled again.
+        match catch_unwind(AssertUnwindSafe(|| future.poll(context))) {
+            Ok(poll) => Poll::Ready(Ok(ready!(poll))),
+            Err(_) => Poll::Ready(Err(Panicked)),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! A future that its caller cannot cut in half.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tracing::{Instrument, Span};
+
+use super::metrics::Counters;
+
+/// Polled in place while its caller polls it, handed to the runtime when its caller drops it.
+///
+/// In place it costs one allocation and keeps the caller's task-locals; handed over it keeps only the span it was
+/// made in.
+pub(crate) struct Detached<F: Future<Output: Send> + Send + 'static> {
+    future: Option<Pin<Box<F>>>,
+    span: Span,
+    counters: Counters,
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Detached<F> {
+    pub(crate) fn new(future: F, counters: Counters) -> Self {
+        Self { future: Some(Box::pin(future)), span: Span::current(), counters }
+    }
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Future for Detached<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(future) = &mut self.future else {
+            unreachable!("polled after completion");
+        };
+        let poll = future.as_mut().poll(context);
+        if poll.is_ready() {
+            self.future = None;
+        }
+        poll
+    }
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Drop for Detached<F> {
+    fn drop(&mut self) {
+        let Some(future) = self.future.take() else { return };
+        // Without a runtime the process is ending; the record stays in flight and its lease runs out.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            self.counters.detached.add();
+            runtime.spawn(future.instrument(std::mem::replace(&mut self.span, Span::none())));
+        }
+    }
+}

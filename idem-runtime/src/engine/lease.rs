@@ -1,0 +1,188 @@
+//! Leases of running operations, renewed beside them.
+//!
+//! One task for all of them, so that an operation that never yields keeps its lease as long as another worker thread is free,
+//! and so that a short operation pays for a slot in a table and for no timer.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+
+use super::metrics::Counters;
+use crate::store::{Ownership, Renew, Store};
+
+/// The leases this process holds.
+#[derive(Debug, Clone)]
+pub(crate) struct Leases(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn Store>,
+    counters: Counters,
+    table: Mutex<Table>,
+    earlier: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    /// When the renewing task looks next; `None`: it does not run.
+    next_look: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Tells one tenant of the slot from the next.
+    tenancy: u64,
+    lease: Option<Held>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    renew: Renew,
+    due: Instant,
+}
+
+/// One lease, renewed until this is dropped.
+#[derive(Debug)]
+pub(crate) struct HeldLease {
+    leases: Leases,
+    slot: usize,
+    tenancy: u64,
+}
+
+impl Leases {
+    pub(crate) fn new(store: Arc<dyn Store>, counters: Counters) -> Self {
+        Self(Arc::new(Shared { store, counters, table: Mutex::default(), earlier: Notify::new() }))
+    }
+
+    pub(crate) fn hold(&self, renew: Renew) -> HeldLease {
+        let due = Instant::now() + renew.lease / 3;
+        let mut table = self.table();
+        let (slot, tenancy) = table.insert(Held { renew, due });
+        match table.next_look {
+            Some(next_look) if next_look <= due => {}
+            Some(_) => {
+                table.next_look = Some(due);
+                self.0.earlier.notify_one();
+            }
+            None => {
+                table.next_look = Some(due);
+                tokio::spawn(Renewing { leases: self.clone(), ended: false }.run());
+            }
+        }
+        drop(table);
+        HeldLease { leases: self.clone(), slot, tenancy }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn renew(self, slot: usize, tenancy: u64, renew: Renew) {
+        let result = self.0.store.renew(renew).await;
+        let mut table = self.table();
+        let Some(lease) = table.slots.get_mut(slot).filter(|slot| slot.tenancy == tenancy).map(|slot| &mut slot.lease)
+        else {
+            return;
+        };
+        match result {
+            Ok(Ownership::Held) => {}
+            Ok(Ownership::Lost) => {
+                // The operation cannot be stopped; its completion will be refused, and counted there.
+                tracing::warn!(key = %renew.key, "another owner took over while the operation runs");
+                *lease = None;
+            }
+            Err(error) => {
+                tracing::warn!(key = %renew.key, %error, "renewal failed, it will be tried again");
+                self.0.counters.store_errors.add();
+                if let Some(held) = lease {
+                    held.due = Instant::now() + renew.lease / 12;
+                    if table.next_look.is_some_and(|next_look| next_look > Instant::now() + renew.lease / 12) {
+                        self.0.earlier.notify_one();
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Table {
+    fn insert(&mut self, held: Held) -> (usize, u64) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { tenancy: 0, lease: None });
+            self.slots.len() - 1
+        });
+        let tenancy = self.slots.get_mut(slot).map_or(0, |slot| {
+            slot.lease = Some(held);
+            slot.tenancy
+        });
+        (slot, tenancy)
+    }
+
+    /// Every lease that is due, put off by a third of its time, and when to look again.
+    fn take_due(&mut self, now: Instant) -> (Vec<(usize, u64, Renew)>, Option<Instant>) {
+        let mut due = Vec::new();
+        let mut next_look = None;
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let Some(held) = &mut slot.lease else { continue };
+            if held.due <= now {
+                held.due = now + held.renew.lease / 3;
+                due.push((index, slot.tenancy, held.renew));
+            }
+            next_look = Some(next_look.map_or(held.due, |next: Instant| next.min(held.due)));
+        }
+        (due, next_look)
+    }
+}
+
+impl Drop for HeldLease {
+    fn drop(&mut self) {
+        let mut table = self.leases.table();
+        if let Some(slot) = table.slots.get_mut(self.slot).filter(|slot| slot.tenancy == self.tenancy) {
+            slot.lease = None;
+            slot.tenancy += 1;
+            table.free.push(self.slot);
+        }
+    }
+}
+
+/// The task that renews. Says that it is gone when its runtime ends it, so that the next lease starts another.
+struct Renewing {
+    leases: Leases,
+    ended: bool,
+}
+
+impl Renewing {
+    async fn run(mut self) {
+        loop {
+            let (due, next_look) = {
+                let mut table = self.leases.table();
+                let (due, next_look) = table.take_due(Instant::now());
+                table.next_look = next_look;
+                (due, next_look)
+            };
+            let Some(next_look) = next_look else {
+                // Nothing is held: the next lease starts another task.
+                self.ended = true;
+                return;
+            };
+            for (slot, tenancy, renew) in due {
+                tokio::spawn(self.leases.clone().renew(slot, tenancy, renew));
+            }
+            // Woken earlier when a lease is due before that; either way the table says what is due.
+            let _ = timeout_at(next_look, self.leases.0.earlier.notified()).await;
+        }
+    }
+}
+
+impl Drop for Renewing {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.leases.table().next_look = None;
+        }
+    }
+}

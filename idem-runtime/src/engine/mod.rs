@@ -1,0 +1,429 @@
+//! Claim, run, renew, settle: what happens to one guarded operation, whoever asked for it.
+//!
+//! No HTTP and no driver: the engine is given an [`Operation`] and an effect, asks a [`Store`], and answers with what the
+//! effect returned, with the answer kept from the first run, or with a [`Refusal`].
+//!
+//! ```text
+//! run ── claim ──┬─ won ─────── effect, lease renewed beside it ── complete or release ── value
+//!                ├─ completed ─ replay
+//!                ├─ busy ────── refuse, or wait and claim again
+//!                └─ mismatch, unknown, unreadable, no answer ── refuse
+//! ```
+//!
+//! From the claim on everything is one future, [`Detached`](detach::Detached): polled in place, and handed to the
+//! runtime when its caller drops it.
+
+mod aftermath;
+mod attempt;
+mod catch;
+mod detach;
+mod lease;
+mod metrics;
+mod refusal;
+mod tracker;
+mod wait;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use self::{aftermath::Aftermath, detach::Detached, lease::Leases, metrics::Counters, tracker::Tracker, wait::Waiters};
+use crate::{
+    fingerprint::Fingerprint,
+    key::StorageKey,
+    policy::{OnAbandoned, OnConflict, OnStoreError, Policy},
+    record::Answer,
+    store::{
+        Abandoned, Claim, Claimed, Complete, Outcome, Ownership, Release, Renew, Store, StoreError, StoreErrorKind,
+        Token,
+    },
+};
+
+pub use self::{attempt::Attempt, metrics::Metrics, refusal::Refusal, tracker::Drained};
+pub(crate) use self::{
+    attempt::{Slot, Won, fill},
+    catch::CatchPanic,
+};
+
+/// One store, and all that this process knows of the operations it runs on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Engine(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn Store>,
+    counters: Counters,
+    tracker: Tracker,
+    leases: Leases,
+    waiters: Waiters,
+    aftermath: Aftermath,
+}
+
+/// What is to run at most once, and on which terms.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Operation {
+    pub(crate) key: StorageKey,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) terms: Terms,
+}
+
+/// The part of a [`Policy`] that the engine keeps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    ttl: Duration,
+    remember: Duration,
+    lease: Duration,
+    on_conflict: OnConflict,
+    on_abandoned: OnAbandoned,
+    on_store_error: OnStoreError,
+}
+
+/// What an effect came to: the value for its caller, and what is to be recorded.
+#[derive(Debug)]
+pub(crate) struct Settled<T> {
+    pub(crate) value: T,
+    pub(crate) recording: Recording,
+}
+
+/// What is to be recorded of an effect that returned.
+#[derive(Debug, Clone)]
+pub(crate) enum Recording {
+    /// It ran, and retries get this.
+    Answer(Answer),
+    /// It ran; its answer is not kept.
+    Tombstone,
+    /// It did not happen: a retry runs.
+    Release,
+    /// Nobody can tell.
+    Unknown,
+    /// It broke off: as a vanished owner, so released or unknown by `on_abandoned`.
+    Broken,
+}
+
+/// How a guarded operation was answered.
+#[derive(Debug)]
+pub(crate) enum Ran<T> {
+    /// The effect ran, now.
+    Fresh(T),
+    /// It ran before; this was kept.
+    Replay(Answer),
+}
+
+/// How long an unanswered step is asked again before the caller is told, beyond the store's own time-out.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Where one turn of [`Engine::run`] ended.
+enum Turn<T, F> {
+    Over(Result<Ran<T>, Refusal>),
+    /// Somebody else runs; the effect is given back for the next turn.
+    Busy(F, Refusal),
+}
+
+impl Terms {
+    pub(crate) const fn of(policy: &Policy) -> Self {
+        Self {
+            ttl: policy.answer_kept(),
+            remember: policy.remembered(),
+            lease: policy.lease_time(),
+            on_conflict: policy.conflict(),
+            on_abandoned: policy.abandoned(),
+            on_store_error: policy.store_error(),
+        }
+    }
+}
+
+impl Operation {
+    fn claim(&self) -> Claim {
+        let claim = Claim::new(self.key, Token::fresh(), self.fingerprint, self.terms.lease);
+        match self.terms.on_abandoned {
+            OnAbandoned::Retry => claim.retention(Some(self.terms.remember)),
+            OnAbandoned::Refuse => claim.abandoned(Abandoned::MarkUnknown),
+        }
+    }
+
+    fn complete(&self, token: Token, outcome: Outcome) -> Complete {
+        Complete::new(self.key, token, outcome, self.terms.ttl).remember(self.terms.remember)
+    }
+}
+
+impl Engine {
+    pub(crate) fn new(store: Arc<dyn Store>, max_in_flight: usize) -> Self {
+        let counters = Counters::default();
+        Self(Arc::new(Shared {
+            leases: Leases::new(store.clone(), counters.clone()),
+            aftermath: Aftermath::new(store.clone(), counters.clone()),
+            tracker: Tracker::new(max_in_flight),
+            waiters: Waiters::default(),
+            counters,
+            store,
+        }))
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.0.store
+    }
+
+    /// For a handler that takes an `Attempt` and runs without a key: an operation of its own that nobody can repeat.
+    pub(crate) fn fill_unclaimed(&self, slot: &Slot) {
+        let token = Token::fresh();
+        let mut key = [0; 32];
+        key[..16].copy_from_slice(token.as_bytes());
+        let claim = Claim::new(StorageKey::from_bytes(key), token, Fingerprint::from_bytes([0; 32]), Duration::ZERO);
+        fill(slot, Won::unguarded(self, claim));
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        self.0.counters.snapshot(self.0.tracker.in_flight(), self.0.aftermath.waiting())
+    }
+
+    /// Waits until nothing runs and nothing is left to be recorded, at most until `deadline` from now.
+    pub(crate) async fn drain(&self, deadline: Duration) -> Drained {
+        let idle = async {
+            loop {
+                self.0.tracker.idle().await;
+                self.0.aftermath.empty().await;
+                if self.0.tracker.in_flight() == 0 {
+                    break;
+                }
+            }
+        };
+        let finished = tokio::time::timeout(deadline, idle).await.is_ok();
+        let left = self.0.tracker.in_flight() + self.0.aftermath.waiting();
+        Drained { finished: finished || left == 0, left }
+    }
+
+    /// Runs `effect` if nobody did or does, else answers with what is known.
+    pub(crate) async fn run<T, F, Fut>(&self, operation: Operation, effect: F) -> Result<Ran<T>, Refusal>
+    where
+        T: Send + 'static,
+        F: FnOnce(Won) -> Fut + Send + 'static,
+        Fut: Future<Output = Settled<T>> + Send + 'static,
+    {
+        let ran = match self.turn(operation, effect).await {
+            Turn::Over(ran) => ran,
+            Turn::Busy(effect, refusal) => match operation.terms.on_conflict {
+                OnConflict::Reject => Err(refusal),
+                OnConflict::Wait(limit) => self.wait(operation, effect, limit).await,
+            },
+        };
+        self.0.counters.answered(&ran);
+        ran
+    }
+
+    /// Takes turns until somebody is done or `limit` has passed. Holds nothing of the store in between.
+    async fn wait<T, F, Fut>(&self, operation: Operation, mut effect: F, limit: Duration) -> Result<Ran<T>, Refusal>
+    where
+        T: Send + 'static,
+        F: FnOnce(Won) -> Fut + Send + 'static,
+        Fut: Future<Output = Settled<T>> + Send + 'static,
+    {
+        let deadline = Instant::now() + limit;
+        let mut waiting = self.0.waiters.join(operation.key);
+        loop {
+            // Listening starts before the claim: an answer that comes between the two is not missed.
+            waiting.listen();
+            match self.turn(operation, effect).await {
+                Turn::Over(ran) => return ran,
+                Turn::Busy(_, refusal) if Instant::now() >= deadline => return Err(refusal),
+                Turn::Busy(given_back, _) => effect = given_back,
+            }
+            waiting.pause(deadline).await;
+        }
+    }
+
+    /// One claim, and the effect if it was won. Once the claim is under way, dropping this future cuts nothing.
+    async fn turn<T, F, Fut>(&self, operation: Operation, effect: F) -> Turn<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce(Won) -> Fut + Send + 'static,
+        Fut: Future<Output = Settled<T>> + Send + 'static,
+    {
+        let Some(permit) = self.0.tracker.enter() else {
+            return Turn::Over(Err(Refusal::Overloaded));
+        };
+        let engine = self.clone();
+        let tracked = async move {
+            let _permit = permit;
+            engine.claim_and_run(operation, effect).await
+        };
+        Detached::new(tracked, self.0.counters.clone()).await
+    }
+
+    async fn claim_and_run<T, F, Fut>(&self, operation: Operation, effect: F) -> Turn<T, F>
+    where
+        F: FnOnce(Won) -> Fut,
+        Fut: Future<Output = Settled<T>>,
+    {
+        if let Some(known) = self.0.aftermath.find(&operation) {
+            return Turn::Over(known);
+        }
+        let claim = operation.claim();
+        let claimed = match self.claim(claim).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                self.0.counters.store_errors.add();
+                tracing::warn!(key = %operation.key, %error, "claim failed");
+                return match operation.terms.on_store_error {
+                    OnStoreError::Reject => Turn::Over(Err(Refusal::Unavailable)),
+                    OnStoreError::Run => Turn::Over(self.run_unguarded(operation, claim, effect).await),
+                };
+            }
+        };
+        Turn::Over(match claimed {
+            Claimed::Won { fence, attempt } => {
+                let won = Won::new(self, claim, fence, attempt);
+                self.run_won(operation, claim, won, effect).await
+            }
+            Claimed::Busy { retry_after } => return Turn::Busy(effect, Refusal::InFlight { retry_after }),
+            Claimed::Completed { answer: Some(answer) } => Ok(Ran::Replay(answer)),
+            Claimed::Completed { answer: None } => Err(Refusal::NotKept),
+            Claimed::Mismatch => Err(Refusal::Mismatch),
+            Claimed::Unknown { .. } => Err(Refusal::Unknown),
+            Claimed::Unreadable => Err(Refusal::Unreadable),
+        })
+    }
+
+    /// Asks for the claim, and asks again with the same token while the answer may only have been lost.
+    async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
+        let mut taken_perhaps = false;
+        let result = ask_again(|| self.0.store.claim(claim), &mut taken_perhaps).await;
+        if result.is_err() && taken_perhaps {
+            // It may be ours without our knowing. Nothing ran, so it must not look as if something might have.
+            self.0.aftermath.withdraw(Release::new(claim.key, claim.token));
+        }
+        result
+    }
+
+    async fn run_won<T, F, Fut>(
+        &self,
+        operation: Operation,
+        claim: Claim,
+        won: Won,
+        effect: F,
+    ) -> Result<Ran<T>, Refusal>
+    where
+        F: FnOnce(Won) -> Fut,
+        Fut: Future<Output = Settled<T>>,
+    {
+        let lease = self.0.leases.hold(Renew::of(&claim));
+        let settled = CatchPanic::call(move || effect(won)).await;
+        self.0.counters.executed.add();
+        let (result, recording) = match settled {
+            Ok(Settled { value, recording }) => (Ok(Ran::Fresh(value)), recording),
+            Err(_) => {
+                self.0.counters.panics.add();
+                (Err(Refusal::Panicked), Recording::Broken)
+            }
+        };
+        self.record(operation, claim, recording).await;
+        drop(lease);
+        self.0.waiters.wake(&operation.key);
+        result
+    }
+
+    /// `on_store_error = run`: the effect runs although nobody could be asked, and is recorded once somebody can.
+    async fn run_unguarded<T, F, Fut>(&self, operation: Operation, claim: Claim, effect: F) -> Result<Ran<T>, Refusal>
+    where
+        F: FnOnce(Won) -> Fut,
+        Fut: Future<Output = Settled<T>>,
+    {
+        self.0.counters.unguarded.add();
+        let won = Won::unguarded(self, claim);
+        let settled = CatchPanic::call(move || effect(won)).await;
+        self.0.counters.executed.add();
+        let Ok(Settled { value, recording }) = settled else {
+            self.0.counters.panics.add();
+            return Err(Refusal::Panicked);
+        };
+        if let Some(outcome) = outcome(&recording, &operation.terms) {
+            self.0.aftermath.complete(claim, operation.complete(claim.token, outcome));
+        }
+        Ok(Ran::Fresh(value))
+    }
+
+    /// Settles the record. Whatever goes wrong here is not the caller's trouble: the effect is a fact by now, so what
+    /// the store does not take at once is kept and offered again.
+    async fn record(&self, operation: Operation, claim: Claim, recording: Recording) {
+        let Some(outcome) = outcome(&recording, &operation.terms) else {
+            return self.release(Release::new(claim.key, claim.token)).await;
+        };
+        let complete = operation.complete(claim.token, outcome);
+        match ask_again(|| self.0.store.complete(complete.clone()), &mut false).await {
+            Ok(Ownership::Held) => {}
+            Ok(Ownership::Lost) => {
+                self.0.counters.stale_owners.add();
+                tracing::warn!(key = %operation.key, "the operation ran past its lease and lost its claim");
+                if let Err(error) = aftermath::offer(self.store(), claim, complete.clone()).await {
+                    self.keep_offering(claim, complete, &error);
+                }
+            }
+            Err(error) if error.kind() == StoreErrorKind::Full => {
+                let complete = Complete { outcome: Outcome::Tombstone, ..complete };
+                self.keep_offering(claim, complete, &error);
+            }
+            Err(error) => self.keep_offering(claim, complete, &error),
+        }
+    }
+
+    fn keep_offering(&self, claim: Claim, complete: Complete, error: &StoreError) {
+        self.0.counters.store_errors.add();
+        tracing::warn!(key = %claim.key, %error, "completion failed, it will be offered again");
+        self.0.aftermath.complete(claim, complete);
+    }
+
+    async fn release(&self, release: Release) {
+        match ask_again(|| self.0.store.release(release), &mut false).await {
+            Ok(Ownership::Held | Ownership::Lost) => {}
+            Err(error) => {
+                self.0.counters.store_errors.add();
+                tracing::warn!(key = %release.key, %error, "release failed, it will be offered again");
+                self.0.aftermath.withdraw(release);
+            }
+        }
+    }
+}
+
+/// What the store is told of a recording; `None`: that the key is free again.
+fn outcome(recording: &Recording, terms: &Terms) -> Option<Outcome> {
+    match (recording, terms.on_abandoned) {
+        (Recording::Answer(answer), _) => Some(Outcome::Answer(answer.clone())),
+        (Recording::Tombstone, _) => Some(Outcome::Tombstone),
+        (Recording::Unknown, _) | (Recording::Broken, OnAbandoned::Refuse) => Some(Outcome::Unknown),
+        (Recording::Release, _) | (Recording::Broken, OnAbandoned::Retry) => None,
+    }
+}
+
+/// Takes a step, and takes it again for up to [`ASK_AGAIN`] while the store gives no answer.
+///
+/// Sets `taken_perhaps` when a step without an answer may have been taken all the same.
+async fn ask_again<T, F, Fut>(step: F, taken_perhaps: &mut bool) -> Result<T, StoreError>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<T, StoreError>>,
+{
+    let mut error = match step().await {
+        Ok(answer) => return Ok(answer),
+        Err(error) => error,
+    };
+    let deadline = Instant::now() + ASK_AGAIN;
+    let mut pause = Duration::from_millis(5);
+    loop {
+        match error.kind() {
+            StoreErrorKind::Unavailable => *taken_perhaps = true,
+            StoreErrorKind::Unreachable => {}
+            StoreErrorKind::Full | StoreErrorKind::Misconfigured => return Err(error),
+        }
+        if tokio::time::timeout_at(deadline, tokio::time::sleep(pause)).await.is_err() {
+            return Err(error);
+        }
+        match tokio::time::timeout_at(deadline, step()).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(next)) => error = next,
+            Err(_) => {
+                *taken_perhaps = true;
+                return Err(error);
+            }
+        }
+        pause *= 3;
+    }
+}

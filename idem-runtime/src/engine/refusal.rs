@@ -1,0 +1,45 @@
+//! Why an operation was not run and has no answer to give.
+
+use std::{fmt, time::Duration};
+
+/// A guarded operation was refused: it did not run for this caller, and there is no answer to replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The key was used with another request.
+    Mismatch,
+    /// The first request with this key is running.
+    InFlight {
+        /// What is left of its lease; it may be done much sooner.
+        retry_after: Duration,
+    },
+    /// The first request may or may not have taken effect.
+    Unknown,
+    /// It ran; its answer was too large, has expired, or was not kept for another reason.
+    NotKept,
+    /// There is a record, damaged or of a newer version: something ran or runs.
+    Unreadable,
+    /// The store gave no answer.
+    Unavailable,
+    /// As many operations run as this process may run at once.
+    Overloaded,
+    /// The operation ran for this caller and panicked.
+    Panicked,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mismatch => "the idempotency key was used with another request",
+            Self::InFlight { .. } => "the first request with this idempotency key is in flight",
+            Self::Unknown => "the outcome of the first request with this idempotency key is unknown",
+            Self::NotKept => "the operation ran, its answer was not kept",
+            Self::Unreadable => "the record of this idempotency key cannot be read by this version",
+            Self::Unavailable => "the idempotency store gave no answer",
+            Self::Overloaded => "too many operations are in flight",
+            Self::Panicked => "the operation panicked",
+        })
+    }
+}
+
+impl std::error::Error for Refusal {}

@@ -1,0 +1,70 @@
+//! How many operations are in flight: bounded, and waited for at shutdown.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::Notify;
+
+/// What [`Idempotency::drain`](crate::Idempotency::drain) came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drained {
+    /// Nothing runs and nothing is left to be recorded.
+    pub finished: bool,
+    /// How many operations still run or wait to be recorded.
+    pub left: usize,
+}
+
+/// Counts operations from their claim on; never those whose body is still being uploaded.
+#[derive(Debug)]
+pub(crate) struct Tracker(Arc<Count>);
+
+#[derive(Debug)]
+struct Count {
+    in_flight: AtomicUsize,
+    limit: usize,
+    idle: Notify,
+}
+
+/// One operation in flight.
+#[derive(Debug)]
+pub(crate) struct Permit(Arc<Count>);
+
+impl Tracker {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self(Arc::new(Count { in_flight: AtomicUsize::new(0), limit, idle: Notify::new() }))
+    }
+
+    /// `None`: as many run as may.
+    pub(crate) fn enter(&self) -> Option<Permit> {
+        let before = self.0.in_flight.fetch_add(1, Ordering::AcqRel);
+        let permit = Permit(self.0.clone());
+        (before < self.0.limit).then_some(permit)
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.0.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Resolves at a moment when nothing is in flight.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let mut notified = std::pin::pin!(self.0.idle.notified());
+            notified.as_mut().enable();
+            if self.in_flight() == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Bodies that are not one piece of bytes.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::{Error, body::Body};
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+/// An empty body that does not say so beforehand: with an exact length of 0 axum would write `content-length: 0` on an
+/// answer that must not have one (RFC 9110, section 8.6).
+pub(super) struct Silent;
+
+/// A body that was read up to a point: the pieces again, then what follows them.
+pub(super) struct Resumed {
+    read: std::vec::IntoIter<Bytes>,
+    read_bytes: u64,
+    rest: Rest,
+}
+
+/// What follows the pieces that were read.
+pub(super) enum Rest {
+    /// The body goes on.
+    Body(Body),
+    /// The body ended in trailers.
+    Trailers(HeaderMap),
+    /// The body broke.
+    Broken(Error),
+    /// Nothing.
+    End,
+}
+
+impl Resumed {
+    pub(super) fn new(read: Vec<Bytes>, rest: Rest) -> Self {
+        let read_bytes = read.iter().map(|piece| piece.remaining() as u64).sum();
+        Self { read: read.into_iter(), read_bytes, rest }
+    }
+}
+
+impl HttpBody for Silent {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
+}
+
+impl HttpBody for Resumed {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(piece) = self.read.next() {
+            self.read_bytes -= piece.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        if let Rest::Body(body) = &mut self.rest {
+            return Pin::new(body).poll_frame(context);
+        }
+        Poll::Ready(match std::mem::replace(&mut self.rest, Rest::End) {
+            Rest::Trailers(trailers) => Some(Ok(Frame::trailers(trailers))),
+            Rest::Broken(error) => Some(Err(error)),
+            Rest::End | Rest::Body(_) => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read.as_slice().is_empty()
+            && match &self.rest {
+                Rest::Body(body) => body.is_end_stream(),
+                Rest::Trailers(_) | Rest::Broken(_) => false,
+                Rest::End => true,
+            }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.rest {
+            Rest::Body(body) => {
+                let rest = body.size_hint();
+                let mut hint = SizeHint::new();
+                hint.set_lower(rest.lower() + self.read_bytes);
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(upper + self.read_bytes);
+                }
+                hint
+            }
+            // Trailers need a chunked answer, and what broke had no length.
+            Rest::Trailers(_) | Rest::Broken(_) => SizeHint::default(),
+            Rest::End => SizeHint::with_exact(self.read_bytes),
+        }
+    }
+}

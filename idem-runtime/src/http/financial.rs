@@ -1,0 +1,117 @@
+//! A router that only takes handlers which cannot charge twice.
+
+use axum::{
+    Router,
+    handler::Handler,
+    routing::{self, MethodRouter},
+};
+
+use super::guarded::{Guarded, KeyChosen, Via};
+
+/// A router for routes that move money: what it mounts under POST, PUT, PATCH and DELETE is
+/// `#[idempotent(.., key = ..)]`, or it does not compile.
+///
+/// ```
+/// use idem_runtime::{FinancialRouter, Idempotency, MemoryStore, financial, idempotent};
+///
+/// #[financial]
+/// #[idempotent(scope = "payments", key = from_header)]
+/// async fn create_payment(body: String) -> String {
+///     body
+/// }
+///
+/// let idempotency = Idempotency::builder(MemoryStore::new()).principal_from_header("x-account").build();
+/// let app: axum::Router =
+///     FinancialRouter::new().post("/payments", create_payment).into_router().with_state(idempotency);
+/// ```
+///
+/// A handler without a guard:
+///
+/// ```compile_fail
+/// # use idem_runtime::{FinancialRouter, Idempotency};
+/// async fn create_payment(body: String) -> String {
+///     body
+/// }
+///
+/// let app: FinancialRouter<Idempotency> = FinancialRouter::new().post("/payments", create_payment);
+/// ```
+#[derive(Debug, Clone)]
+pub struct FinancialRouter<S = ()>(Router<S>);
+
+/// A handler's marker that says: guarded, and its key source was chosen.
+#[diagnostic::on_unimplemented(
+    message = "this handler could charge twice: it is not `#[idempotent(.., key = ..)]`",
+    label = "not guarded by an idempotency key",
+    note = "write `#[idempotent(scope = \"..\", key = from_header, financial)]` above the handler"
+)]
+pub trait HasKeySource {}
+
+/// A guarded handler takes as many arguments as the user wrote, all of them `()` but the last.
+macro_rules! guarded_after {
+    () => {};
+    ($one:tt $($others:tt)*) => {
+        impl<M, E: KeyChosen, A> HasKeySource for (Via<M>, $($others,)* Guarded<E, A>) {}
+        guarded_after!($($others)*);
+    };
+}
+
+guarded_after!(()()()()()()()()()()()()()()()());
+
+impl<S: Clone + Send + Sync + 'static> FinancialRouter<S> {
+    /// A router without routes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Router::new())
+    }
+
+    /// GET changes nothing, so any handler may answer it.
+    #[must_use]
+    pub fn get<H, T>(self, path: &str, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        self.mount(path, routing::get(handler))
+    }
+
+    /// The router with everything mounted so far, to be nested, merged or served.
+    pub fn into_router(self) -> Router<S> {
+        self.0
+    }
+
+    fn mount(self, path: &str, method: MethodRouter<S>) -> Self {
+        Self(self.0.route(path, method))
+    }
+}
+
+macro_rules! guarded_methods {
+    ($($method:ident $name:literal)*) => {
+        impl<S: Clone + Send + Sync + 'static> FinancialRouter<S> {
+            $(
+                #[doc = concat!("Mounts a guarded handler for ", $name, ".")]
+                #[must_use]
+                pub fn $method<H, T>(self, path: &str, handler: H) -> Self
+                where
+                    H: Handler<T, S>,
+                    T: HasKeySource + 'static,
+                {
+                    self.mount(path, routing::$method(handler))
+                }
+            )*
+        }
+    };
+}
+
+guarded_methods!(post "POST" put "PUT" patch "PATCH" delete "DELETE");
+
+impl<S: Clone + Send + Sync + 'static> Default for FinancialRouter<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> From<FinancialRouter<S>> for Router<S> {
+    fn from(router: FinancialRouter<S>) -> Self {
+        router.0
+    }
+}

@@ -1,0 +1,271 @@
+//! What the attribute makes of a handler's arguments: one extractor that runs theirs and puts the guard around the rest.
+
+use std::{any::TypeId, future::Future, marker::PhantomData};
+
+use axum::{
+    extract::{FromRef, FromRequest, FromRequestParts, Request},
+    response::{IntoResponse, Response},
+};
+use http::{StatusCode, request::Parts};
+
+use super::{
+    rejection::{Code, Rejection},
+    request::{Prepared, prepare},
+    serve,
+};
+use crate::{
+    Attempt, Idempotency, Policy,
+    engine::{Slot, fill},
+    key::{Principal, ToKey},
+};
+
+/// What the attribute knows of one handler. Implemented by generated code only.
+pub trait Endpoint: Send + 'static {
+    /// The handler's arguments, as a tuple.
+    type Arguments: Send + 'static;
+    /// [`FromState`] or [`FromExtension`].
+    type Runtime;
+    /// Every option.
+    const POLICY: &'static Policy;
+    /// Whether [`principal`](Self::principal) tells the caller, and not the runtime's rule.
+    const PRINCIPAL: bool = false;
+
+    /// The key that the source at this place makes of the arguments.
+    fn argument_key(_arguments: &Self::Arguments, _source: usize) -> ArgumentKey {
+        ArgumentKey::Absent
+    }
+
+    /// The caller, from the arguments.
+    fn principal(_arguments: &Self::Arguments) -> Option<PrincipalText> {
+        None
+    }
+}
+
+/// The handler's `key` was written out.
+pub trait KeyChosen {}
+
+/// A key made of the arguments.
+#[expect(missing_debug_implementations, reason = "holds what no log may show")]
+#[derive(Clone)]
+pub enum ArgumentKey {
+    /// There is none.
+    Absent,
+    /// This one.
+    Text(String),
+    /// It could not be made.
+    Invalid,
+}
+
+/// A caller's name made of the arguments.
+#[expect(missing_debug_implementations, reason = "holds what no log may show")]
+#[derive(Clone)]
+pub struct PrincipalText(String);
+
+/// The runtime is part of the router's state.
+#[derive(Debug, Clone, Copy)]
+pub struct FromState;
+
+/// The runtime is an extension of the request.
+#[derive(Debug, Clone, Copy)]
+pub struct FromExtension;
+
+/// Where a guarded handler finds its runtime when the router's state is `S`.
+#[diagnostic::on_unimplemented(
+    message = "a guarded handler finds no `Idempotency` in the router's state `{S}`",
+    label = "the state of this router holds no `Idempotency`",
+    note = "implement `FromRef<{S}> for Idempotency`, or derive `FromRef` on a state that has a field of type `Idempotency`",
+    note = "or write `#[idempotent(.., runtime = extension)]` and add `axum::Extension(idempotency)` as a layer"
+)]
+pub trait RuntimeSource<S> {
+    /// Finds it.
+    fn find(parts: &Parts, state: &S) -> Result<Idempotency, Response>;
+}
+
+impl<S> RuntimeSource<S> for FromState
+where
+    Idempotency: FromRef<S>,
+{
+    fn find(_: &Parts, state: &S) -> Result<Idempotency, Response> {
+        Ok(Idempotency::from_ref(state))
+    }
+}
+
+impl<S> RuntimeSource<S> for FromExtension {
+    fn find(parts: &Parts, _: &S) -> Result<Idempotency, Response> {
+        parts.extensions.get::<Idempotency>().cloned().ok_or_else(|| {
+            tracing::error!("`runtime = extension` is chosen, and no layer adds `axum::Extension(idempotency)`");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        })
+    }
+}
+
+/// Our marker around that of the last argument, so that the two ways to extract one never meet.
+#[derive(Debug)]
+pub struct Via<M>(PhantomData<M>);
+
+/// The arguments of a guarded handler, and the guard that is to be put around it.
+#[expect(missing_debug_implementations, reason = "holds a request and a handler's arguments")]
+pub struct Guarded<E, A> {
+    runtime: Idempotency,
+    prepared: Option<Prepared>,
+    arguments: A,
+    attempt: Option<Slot>,
+    endpoint: PhantomData<fn() -> E>,
+}
+
+impl<E: Endpoint> Guarded<E, E::Arguments> {
+    /// Runs the handler unless the operation ran before, and answers.
+    pub async fn run<H, F>(self, handler: H) -> Response
+    where
+        H: FnOnce(E::Arguments) -> F + Send + 'static,
+        F: Future<Output: IntoResponse> + Send + 'static,
+    {
+        let Self { runtime, prepared, arguments, attempt, .. } = self;
+        let operation = match prepared {
+            None => None,
+            Some(prepared) => {
+                let argument_key = |place| match E::argument_key(&arguments, place) {
+                    ArgumentKey::Absent => Ok(None),
+                    ArgumentKey::Text(key) => Ok(Some(key)),
+                    ArgumentKey::Invalid => Err(Rejection::from(Code::KeyInvalid)),
+                };
+                let principal = || E::principal(&arguments).map(|PrincipalText(name)| Principal::new(name));
+                match prepared.operation(&runtime, E::POLICY, argument_key, principal) {
+                    Ok(operation) => operation,
+                    Err(rejection) => return rejection.into_response(),
+                }
+            }
+        };
+        let Some(operation) = operation else {
+            if let Some(slot) = attempt {
+                runtime.engine().fill_unclaimed(&slot);
+            }
+            return handler(arguments).await.into_response();
+        };
+        let effect = move |won| async move {
+            if let Some(slot) = attempt {
+                fill(&slot, won);
+            }
+            Ok(handler(arguments).await.into_response())
+        };
+        let Ok(response) = serve::<std::convert::Infallible, _, _>(&runtime, E::POLICY, operation, effect).await;
+        response
+    }
+}
+
+/// A key source's value, for generated code.
+pub fn argument_key<K: ToKey + ?Sized>(key: &K) -> ArgumentKey {
+    key.to_key().map_or(ArgumentKey::Absent, |key| ArgumentKey::Text(key.into_owned()))
+}
+
+/// `derive(entity, action, params)`, for generated code.
+pub fn derived_key<E, A, P>(entity: &E, action: &A, params: &P) -> ArgumentKey
+where
+    E: ToKey + ?Sized,
+    A: ToKey + ?Sized,
+    P: serde::Serialize + ?Sized,
+{
+    let (Some(entity), Some(action)) = (entity.to_key(), action.to_key()) else {
+        return ArgumentKey::Absent;
+    };
+    crate::derive_key(&entity, &action, params).map_or(ArgumentKey::Invalid, ArgumentKey::Text)
+}
+
+/// A key function's value, for generated code.
+pub fn function_key<K: ToKey + ?Sized>(key: &K) -> Option<String> {
+    key.to_key().map(std::borrow::Cow::into_owned)
+}
+
+/// `principal = ..`, for generated code.
+pub fn principal<K: ToKey + ?Sized>(name: &K) -> Option<PrincipalText> {
+    name.to_key().map(|name| PrincipalText(name.into_owned()))
+}
+
+/// The slot of an `Attempt` argument on its way through the request's extensions.
+#[derive(Clone)]
+pub(super) struct AttemptSlot(pub(super) Slot);
+
+impl<S: Sync> FromRequestParts<S> for Attempt {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        parts.extensions.get::<AttemptSlot>().map(|slot| Self::of(slot.0.clone())).ok_or_else(|| {
+            tracing::error!("`Attempt` is an argument of a handler that is neither `#[idempotent]` nor under a layer");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        })
+    }
+}
+
+/// One slot, if one of the arguments is an `Attempt`: the others pay nothing for it.
+fn attempt_slot(arguments: &[TypeId], parts: &mut Parts) -> Option<Slot> {
+    arguments.contains(&TypeId::of::<Attempt>()).then(|| {
+        let slot = Slot::default();
+        parts.extensions.insert(AttemptSlot(slot.clone()));
+        slot
+    })
+}
+
+macro_rules! guarded {
+    ($($leading:ident)*; $last:ident) => {
+        #[allow(non_snake_case, reason = "an argument is named as its type")]
+        impl<E, S, M, $($leading,)* $last> FromRequest<S, Via<M>> for Guarded<E, ($($leading,)* $last,)>
+        where
+            E: Endpoint<Arguments = ($($leading,)* $last,)>,
+            E::Runtime: RuntimeSource<S>,
+            S: Send + Sync,
+            $($leading: FromRequestParts<S> + Send + 'static,)*
+            $last: FromRequest<S, M> + Send + 'static,
+        {
+            type Rejection = Response;
+
+            async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+                let (mut parts, body) = request.into_parts();
+                let runtime = E::Runtime::find(&parts, state)?;
+                let arguments = [$(TypeId::of::<$leading>(),)* TypeId::of::<$last>()];
+                let attempt = attempt_slot(&arguments, &mut parts);
+                // Whoever may no longer call the route is refused here, before any replay.
+                $(
+                    let $leading =
+                        $leading::from_request_parts(&mut parts, state).await.map_err(IntoResponse::into_response)?;
+                )*
+                let (prepared, request) = prepare(&runtime, E::POLICY, parts, body, !E::PRINCIPAL).await?;
+                // An invalid body never touches the store and never burns a key.
+                let $last = $last::from_request(request, state).await.map_err(IntoResponse::into_response)?;
+                Ok(Self { runtime, prepared, arguments: ($($leading,)* $last,), attempt, endpoint: PhantomData })
+            }
+        }
+    };
+}
+
+impl<E, S> FromRequest<S, Via<()>> for Guarded<E, ()>
+where
+    E: Endpoint<Arguments = ()>,
+    E::Runtime: RuntimeSource<S>,
+    S: Send + Sync,
+{
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let (parts, body) = request.into_parts();
+        let runtime = E::Runtime::find(&parts, state)?;
+        let (prepared, _) = prepare(&runtime, E::POLICY, parts, body, !E::PRINCIPAL).await?;
+        Ok(Self { runtime, prepared, arguments: (), attempt: None, endpoint: PhantomData })
+    }
+}
+
+guarded!(; A1);
+guarded!(A1; A2);
+guarded!(A1 A2; A3);
+guarded!(A1 A2 A3; A4);
+guarded!(A1 A2 A3 A4; A5);
+guarded!(A1 A2 A3 A4 A5; A6);
+guarded!(A1 A2 A3 A4 A5 A6; A7);
+guarded!(A1 A2 A3 A4 A5 A6 A7; A8);
+guarded!(A1 A2 A3 A4 A5 A6 A7 A8; A9);
+guarded!(A1 A2 A3 A4 A5 A6 A7 A8 A9; A10);
+guarded!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10; A11);
+guarded!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11; A12);
+guarded!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12; A13);
+guarded!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12 A13; A14);
+guarded!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12 A13 A14; A15);
+guarded!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12 A13 A14 A15; A16);

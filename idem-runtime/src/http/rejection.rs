@@ -1,0 +1,194 @@
+//! Refusals on the wire: problem+json ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)), never with a key or a body in them.
+
+use std::{fmt, time::Duration};
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+
+use crate::engine::Refusal;
+
+/// A request was refused before the handler ran, or there is no answer to give to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rejection {
+    code: Code,
+    detail: &'static str,
+}
+
+/// Why a request was refused: the `code` of the problem, and the end of its `type`, `urn:idempotency:<code>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Code {
+    /// 400 `key-missing`: the operation needs a key.
+    KeyMissing,
+    /// 400 `key-invalid`: the key is not of the form it must have.
+    KeyInvalid,
+    /// 400 `principal-missing`: nobody can tell whose key it is.
+    PrincipalMissing,
+    /// 400 `body-invalid`: the body cannot be compared as the operation demands.
+    BodyInvalid,
+    /// 408 `body-timeout`: the body did not arrive in time.
+    BodyTimeout,
+    /// 422 `key-reused`: the key was used with another request.
+    KeyReused,
+    /// 409 `in-flight`, with `Retry-After`: the first request is running.
+    InFlight,
+    /// 409 `outcome-unknown`: the first request may or may not have taken effect.
+    OutcomeUnknown,
+    /// 409 `response-not-kept`: it ran, its answer is not kept.
+    ResponseNotKept,
+    /// 500 `panicked`: the handler panicked.
+    Panicked,
+    /// 503 `store-unavailable`, with `Retry-After`.
+    StoreUnavailable,
+    /// 503 `overloaded`, with `Retry-After`: too many operations are in flight.
+    Overloaded,
+}
+
+/// What a refused client is told to wait. The lease says when the owner would be given up, not when it will be done.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Code {
+    /// The code as it stands in the problem.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KeyMissing => "key-missing",
+            Self::KeyInvalid => "key-invalid",
+            Self::PrincipalMissing => "principal-missing",
+            Self::BodyInvalid => "body-invalid",
+            Self::BodyTimeout => "body-timeout",
+            Self::KeyReused => "key-reused",
+            Self::InFlight => "in-flight",
+            Self::OutcomeUnknown => "outcome-unknown",
+            Self::ResponseNotKept => "response-not-kept",
+            Self::Panicked => "panicked",
+            Self::StoreUnavailable => "store-unavailable",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
+    /// The status the request is answered with.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::KeyMissing | Self::KeyInvalid | Self::PrincipalMissing | Self::BodyInvalid => StatusCode::BAD_REQUEST,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InFlight | Self::OutcomeUnknown | Self::ResponseNotKept => StatusCode::CONFLICT,
+            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::StoreUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Whether the same request, sent again later, may be answered otherwise.
+    pub const fn retryable(self) -> bool {
+        matches!(self, Self::BodyTimeout | Self::InFlight | Self::StoreUnavailable | Self::Overloaded)
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::KeyMissing => "Idempotency key missing",
+            Self::KeyInvalid => "Idempotency key invalid",
+            Self::PrincipalMissing => "Caller not identified",
+            Self::BodyInvalid => "Request body invalid",
+            Self::BodyTimeout => "Request body too slow",
+            Self::KeyReused => "Idempotency key used with another request",
+            Self::InFlight => "Request in flight",
+            Self::OutcomeUnknown => "Outcome unknown",
+            Self::ResponseNotKept => "Response not kept",
+            Self::Panicked => "Internal error",
+            Self::StoreUnavailable => "Idempotency store unavailable",
+            Self::Overloaded => "Too many requests in flight",
+        }
+    }
+
+    const fn detail(self) -> &'static str {
+        match self {
+            Self::KeyMissing => "This operation needs an idempotency key, the same for every retry.",
+            Self::KeyInvalid => "The idempotency key is not of the form this operation takes.",
+            Self::PrincipalMissing => "Idempotency keys belong to a caller, and this request names none.",
+            Self::BodyInvalid => "The body is not JSON that can be compared with that of a retry.",
+            Self::BodyTimeout => "The body did not arrive in time. Nothing ran.",
+            Self::KeyReused => "Use a new key for a new request, and the same request for a retry.",
+            Self::InFlight => "The first request with this key is still running. Ask again later.",
+            Self::OutcomeUnknown => {
+                "The first request with this key may or may not have taken effect. It is not run again until that is settled."
+            }
+            Self::ResponseNotKept => "The request with this key ran. Its answer was not kept, and it is not run again.",
+            Self::Panicked => "The request failed in a way that was not foreseen.",
+            Self::StoreUnavailable => {
+                "It cannot be told whether this request ran before. Nothing ran. Ask again later."
+            }
+            Self::Overloaded => "Nothing ran. Ask again later.",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Rejection {
+    /// What the request was refused for.
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The same refusal with a sentence that says more.
+    pub(super) const fn detail(code: Code, detail: &'static str) -> Self {
+        Self { code, detail }
+    }
+
+    fn problem(&self) -> String {
+        let Self { code, detail } = self;
+        let (status, title, retryable) = (code.status().as_u16(), code.title(), code.retryable());
+        let detail = serde_json::Value::from(*detail);
+        format!(
+            r#"{{"type":"urn:idempotency:{code}","title":"{title}","status":{status},"detail":{detail},"code":"{code}","retryable":{retryable}}}"#
+        )
+    }
+}
+
+impl From<Code> for Rejection {
+    fn from(code: Code) -> Self {
+        Self { code, detail: code.detail() }
+    }
+}
+
+impl From<Refusal> for Rejection {
+    fn from(refusal: Refusal) -> Self {
+        Self::from(match refusal {
+            Refusal::Mismatch => Code::KeyReused,
+            Refusal::InFlight { .. } => Code::InFlight,
+            Refusal::Unknown | Refusal::Unreadable => Code::OutcomeUnknown,
+            Refusal::NotKept => Code::ResponseNotKept,
+            Refusal::Unavailable => Code::StoreUnavailable,
+            Refusal::Overloaded => Code::Overloaded,
+            Refusal::Panicked => Code::Panicked,
+        })
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.detail)
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.problem()));
+        *response.status_mut() = self.code.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.code.retryable() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
+        }
+        response
+    }
+}

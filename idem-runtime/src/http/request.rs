@@ -1,0 +1,247 @@
+//! A request made ready: body in memory, key, principal and fingerprint known as far as the request tells them.
+
+use axum::{
+    RequestExt,
+    body::Body,
+    extract::{FromRequestParts, OriginalUri, RawPathParams, Request},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{Method, StatusCode, Uri, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError};
+
+use super::{
+    header::parse_key_header,
+    rejection::{Code, Rejection},
+};
+use crate::{
+    Idempotency,
+    canonical_json::{BodyKey, JsonError, JsonErrorKind, body_key},
+    engine::{Operation, Terms},
+    fingerprint::{Fingerprint, RequestParts},
+    key::{EndpointName, KeyRequest, KeySource, Principal},
+    policy::{Missing, Policy},
+};
+
+/// What a request says of its operation.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    method: Method,
+    uri: Uri,
+    principal: Option<Principal>,
+    fingerprint: Result<Fingerprint, Rejection>,
+    key: Result<RequestKey, Rejection>,
+}
+
+/// The first key that the request itself holds, and the place of its source among all sources.
+struct RequestKey(Option<(usize, String)>);
+
+/// Reads what can be told before the handler's last argument takes the request apart, and gives the request back whole.
+///
+/// `None`: there is no key, and the policy runs such a request as it is; its body was not touched.
+///
+/// What is wrong with the *content* of the body is kept for [`Prepared::operation`], so that the handler's own extractor
+/// says it first. All else is refused here.
+pub(super) async fn prepare(
+    runtime: &Idempotency,
+    policy: &Policy,
+    parts: Parts,
+    body: Body,
+    ask_principal: bool,
+) -> Result<(Option<Prepared>, Request), Response> {
+    let sources = policy.key_sources();
+    let mut header_key = false;
+    for source in sources {
+        if let KeySource::Header(name) = source {
+            header_key |= parse_key_header(&parts.headers, name).map_err(invalid_key)?.is_some();
+        }
+    }
+    if !header_key && sources.iter().all(|source| matches!(source, KeySource::Header(_))) {
+        return match policy.on_missing() {
+            Missing::Reject => Err(Rejection::from(Code::KeyMissing).into_response()),
+            Missing::Run => Ok((None, Request::from_parts(parts, body))),
+        };
+    }
+    let principal = match ask_principal {
+        true => Some(runtime.principal(&parts).ok_or(Rejection::from(Code::PrincipalMissing))?),
+        false => None,
+    };
+    let (mut parts, body) = buffer(runtime, parts, body).await?;
+    let path_params = match sources.iter().any(|source| matches!(source, KeySource::Path(_))) {
+        true => RawPathParams::from_request_parts(&mut parts, &()).await.ok(),
+        false => None,
+    };
+    // A nested router has taken its prefix off `parts.uri`.
+    let uri = parts.extensions.get::<OriginalUri>().map_or_else(|| parts.uri.clone(), |original| original.0.clone());
+    let fingerprint = Fingerprint::of_request(
+        policy.fingerprint_rule(),
+        policy.reach(),
+        &RequestParts {
+            method: parts.method.as_str(),
+            path: uri.path(),
+            query: uri.query(),
+            content_type: parts.headers.get(http::header::CONTENT_TYPE).map(|value| value.as_bytes()),
+            body: &body,
+        },
+    );
+    let fingerprint = fingerprint.map(Ok).or_else(invalid_body)?;
+    let key = match request_key(sources, &KeyRequest::new(&parts, &uri, &body), path_params.as_ref()) {
+        Ok(key) => Ok(RequestKey(key)),
+        Err(KeyError::Invalid(detail)) => Err(Rejection::detail(Code::KeyInvalid, detail)),
+        Err(KeyError::Body(error)) => invalid_body(error)?,
+    };
+    let prepared = Prepared { method: parts.method.clone(), uri, principal, fingerprint, key };
+    Ok((Some(prepared), Request::from_parts(parts, Body::from(body))))
+}
+
+impl Prepared {
+    /// The operation, once the arguments are known that may hold the key or the principal.
+    ///
+    /// `argument_key` is asked for each source that reads the arguments and comes before the request's own key.
+    /// `None`: there is no key, and the policy runs such a request as it is.
+    pub(super) fn operation(
+        self,
+        runtime: &Idempotency,
+        policy: &Policy,
+        argument_key: impl Fn(usize) -> Result<Option<String>, Rejection>,
+        principal: impl FnOnce() -> Option<Principal>,
+    ) -> Result<Option<Operation>, Rejection> {
+        let RequestKey(request_key) = self.key?;
+        let before = request_key.as_ref().map_or(usize::MAX, |(place, _)| *place);
+        let mut key = None;
+        for (place, source) in policy.key_sources().iter().enumerate().take(before) {
+            if matches!(source, KeySource::Arguments) {
+                key = argument_key(place)?;
+                if key.is_some() {
+                    break;
+                }
+            }
+        }
+        let Some(key) = key.or(request_key.map(|(_, key)| key)) else {
+            return match policy.on_missing() {
+                Missing::Reject => Err(Code::KeyMissing.into()),
+                Missing::Run => Ok(None),
+            };
+        };
+        if key.is_empty() {
+            return Err(Rejection::detail(Code::KeyInvalid, EMPTY_KEY));
+        }
+        let principal = self.principal.or_else(principal).ok_or(Rejection::from(Code::PrincipalMissing))?;
+        let endpoint = EndpointName { method: self.method.as_str(), path: self.uri.path() };
+        Ok(Some(Operation {
+            key: runtime.storage_key(policy, &principal, &key, Some(endpoint)),
+            fingerprint: self.fingerprint?,
+            terms: Terms::of(policy),
+        }))
+    }
+}
+
+/// Never the key.
+impl std::fmt::Debug for RequestKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "RequestKey(..)" } else { "RequestKey(none)" })
+    }
+}
+
+/// Why a source that was looked at holds no key.
+enum KeyError {
+    Invalid(&'static str),
+    Body(JsonError),
+}
+
+const EMPTY_KEY: &str = "The idempotency key is empty; write at least one character.";
+
+fn request_key(
+    sources: &[KeySource],
+    request: &KeyRequest<'_>,
+    path_params: Option<&RawPathParams>,
+) -> Result<Option<(usize, String)>, KeyError> {
+    for (place, source) in sources.iter().enumerate() {
+        let key = match source {
+            KeySource::Header(name) => parse_key_header(request.headers, name)
+                .map_err(|error| KeyError::Invalid(error.message()))?
+                .map(|key| key.into_owned()),
+            KeySource::Path(name) => path_param(path_params, name),
+            KeySource::Query(name) => query_param(request.uri, name)?,
+            KeySource::Body(pointer) => match body_key(request.body, pointer).map_err(KeyError::Body)? {
+                BodyKey::Absent => None,
+                BodyKey::Text(key) => Some(key),
+                BodyKey::Unusable => {
+                    return Err(KeyError::Invalid("The member that holds the key must be text or a whole number."));
+                }
+            },
+            KeySource::Function(find) => find(request),
+            KeySource::Arguments => None,
+        };
+        if let Some(key) = key {
+            return if key.is_empty() { Err(KeyError::Invalid(EMPTY_KEY)) } else { Ok(Some((place, key))) };
+        }
+    }
+    Ok(None)
+}
+
+fn path_param(params: Option<&RawPathParams>, name: &str) -> Option<String> {
+    let value = params?.iter().find(|(param, _)| *param == name).map(|(_, value)| value.to_owned());
+    if value.is_none() {
+        tracing::error!(name, "`from_path` names a parameter that this route does not have");
+    }
+    value
+}
+
+fn query_param(uri: &Uri, name: &str) -> Result<Option<String>, KeyError> {
+    let query = uri.query().unwrap_or_default();
+    let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(param, _)| param == name);
+    let value = values.next().map(|(_, value)| value.into_owned());
+    match values.next() {
+        Some(_) => Err(KeyError::Invalid("The query parameter that holds the key is given twice; give it once.")),
+        None => Ok(value),
+    }
+}
+
+/// The whole body, under the route's `DefaultBodyLimit` and the runtime's deadline.
+async fn buffer(runtime: &Idempotency, parts: Parts, body: Body) -> Result<(Parts, Bytes), Response> {
+    if http_body::Body::is_end_stream(&body) {
+        return Ok((parts, Bytes::new()));
+    }
+    let (parts, body) = Request::from_parts(parts, body).with_limited_body().into_parts();
+    let collected = tokio::time::timeout(runtime.limits().body_deadline, body.collect())
+        .await
+        .map_err(|_| Rejection::from(Code::BodyTimeout).into_response())?;
+    match collected {
+        Ok(collected) => Ok((parts, collected.to_bytes())),
+        Err(error) => Err(unread(&error)),
+    }
+}
+
+/// As axum's own extractors answer.
+fn unread(error: &axum::Error) -> Response {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = source {
+        if error.is::<LengthLimitError>() {
+            let text = "Failed to buffer the request body: length limit exceeded";
+            return (StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
+        }
+        source = error.source();
+    }
+    (StatusCode::BAD_REQUEST, "Failed to buffer the request body").into_response()
+}
+
+fn invalid_key(error: super::header::KeySyntaxError) -> Response {
+    Rejection::detail(Code::KeyInvalid, error.message()).into_response()
+}
+
+/// A member given twice is refused at once: two readers would understand two requests, and the handler's extractor
+/// may be one that does not see it. All else that is wrong is the extractor's to say.
+fn invalid_body<T>(error: JsonError) -> Result<Result<T, Rejection>, Response> {
+    if error.kind() == JsonErrorKind::Duplicate {
+        let detail = "The body gives a member of an object twice; give it once.";
+        return Err(Rejection::detail(Code::BodyInvalid, detail).into_response());
+    }
+    Ok(Err(Code::BodyInvalid.into()))
+}
+
+impl From<Rejection> for Response {
+    fn from(rejection: Rejection) -> Self {
+        rejection.into_response()
+    }
+}

@@ -1,0 +1,134 @@
+//! A response as bytes, and back.
+//!
+//! The content of an answer of kind `Response`, big endian, frozen by golden tests:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 2 | status |
+//! | 4 | number of header lines |
+//! | per line 2 + n, 4 + m | length and bytes of the name, length and bytes of the value |
+//! | 8 + n | length and bytes of the body |
+//! | 4, lines | trailers, as the headers |
+
+use axum::{body::Body, response::Response};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response::Parts};
+
+use super::{
+    capture::whole,
+    rejection::{Code, Rejection},
+};
+use crate::record::{Answer, Kind};
+
+/// Set on every replayed response, to `true`.
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// Headers of one delivery, not of the answer: who set a cookie, when, over which connection, under which trace.
+const NOT_KEPT: [HeaderName; 21] = [
+    header::SET_COOKIE,
+    header::DATE,
+    header::CONTENT_LENGTH,
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("request-id"),
+    HeaderName::from_static("x-correlation-id"),
+    HeaderName::from_static("x-trace-id"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("traceresponse"),
+    HeaderName::from_static("server-timing"),
+    HeaderName::from_static("x-amzn-trace-id"),
+    REPLAYED,
+];
+
+/// What is kept of a whole response.
+pub(super) fn seal(parts: &Parts, body: &Bytes, trailers: Option<&HeaderMap>) -> Answer {
+    let size = 64 + body.len() + parts.headers.len() * 64;
+    Answer::seal(Kind::Response, size, |bytes| {
+        bytes.put_u16(parts.status.as_u16());
+        put_lines(bytes, &parts.headers);
+        bytes.put_u64(body.len() as u64);
+        bytes.put_slice(body);
+        match trailers {
+            Some(trailers) => put_lines(bytes, trailers),
+            None => bytes.put_u32(0),
+        }
+    })
+}
+
+/// What is kept of a response that an operator wrote.
+pub(crate) fn seal_response(response: &http::Response<Bytes>) -> Answer {
+    let mut parts = Response::new(()).into_parts().0;
+    parts.status = response.status();
+    parts.headers = response.headers().clone();
+    seal(&parts, response.body(), None)
+}
+
+/// The response as the first client got it, and the header that says so.
+pub(super) fn replay(answer: &Answer) -> Result<Response, Rejection> {
+    let content = answer.open(Kind::Response).map_err(|_| Rejection::from(Code::OutcomeUnknown))?;
+    parse(content).ok_or_else(|| Rejection::from(Code::OutcomeUnknown))
+}
+
+fn parse(mut content: Bytes) -> Option<Response> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::from_u16(content.try_get_u16().ok()?).ok()?;
+    *response.headers_mut() = lines(&mut content)?;
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    let length = usize::try_from(content.try_get_u64().ok()?).ok()?;
+    let body = take(&mut content, length)?;
+    let trailers = lines(&mut content)?;
+    content.is_empty().then(|| whole(response, body, (!trailers.is_empty()).then_some(trailers)))
+}
+
+fn put_lines(bytes: &mut BytesMut, headers: &HeaderMap) {
+    let count_at = bytes.len();
+    bytes.put_u32(0);
+    let mut count: u32 = 0;
+    for (name, value) in headers {
+        if is_kept(name, headers) {
+            // A name is shorter than 64 KiB, as `HeaderName` sees to; a value shorter than 4 GiB, as memory does.
+            bytes.put_u16(name.as_str().len() as u16);
+            bytes.put_slice(name.as_str().as_bytes());
+            bytes.put_u32(value.len() as u32);
+            bytes.put_slice(value.as_bytes());
+            count += 1;
+        }
+    }
+    bytes[count_at..count_at + 4].copy_from_slice(&count.to_be_bytes());
+}
+
+fn lines(content: &mut Bytes) -> Option<HeaderMap> {
+    let count = content.try_get_u32().ok()?;
+    let mut headers = HeaderMap::new();
+    for _ in 0..count {
+        let length = content.try_get_u16().ok()?;
+        let name = HeaderName::from_bytes(&take(content, length.into())?).ok()?;
+        let length = usize::try_from(content.try_get_u32().ok()?).ok()?;
+        headers.try_append(name, HeaderValue::from_maybe_shared(take(content, length)?).ok()?).ok()?;
+    }
+    Some(headers)
+}
+
+fn take(content: &mut Bytes, length: usize) -> Option<Bytes> {
+    (length <= content.len()).then(|| content.split_to(length))
+}
+
+/// Neither one delivery's, nor named by `Connection` as this connection's.
+fn is_kept(name: &HeaderName, headers: &HeaderMap) -> bool {
+    !NOT_KEPT.contains(name)
+        && !name.as_str().starts_with("x-b3-")
+        && !headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|option| option.trim().eq_ignore_ascii_case(name.as_str()))
+}

@@ -1,0 +1,380 @@
+//! The handle that everything is asked through.
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use bytes::BufMut;
+use http::{Response, request::Parts};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    engine::{self, Attempt, Drained, Engine, Metrics, Ran, Recording, Refusal, Settled, Terms},
+    fingerprint::Fingerprint,
+    http::{PrincipalSource, stored},
+    key::{EndpointName, Pepper, Principal, StorageKey},
+    policy::Policy,
+    record::{Answer, Kind},
+    store::{Resolve, Resolved, Store, StoreError, Verdict},
+};
+
+/// The runtime: one store, the principal rule, the limits. Cheap to clone; clones are one runtime.
+///
+/// Give it to the router's state, so that guarded handlers find it through
+/// [`FromRef`](axum::extract::FromRef), or to an [`IdempotencyLayer`](crate::IdempotencyLayer).
+///
+/// ```
+/// use idem_runtime::{Idempotency, MemoryStore};
+///
+/// let idempotency = Idempotency::builder(MemoryStore::new()).principal_from_header("x-account").build();
+/// ```
+#[derive(Debug, Clone)]
+pub struct Idempotency(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    engine: Engine,
+    principal: PrincipalSource,
+    pepper: Option<Pepper>,
+    limits: Limits,
+}
+
+/// What one request may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) max_answer_bytes: usize,
+    pub(crate) answer_deadline: Duration,
+    pub(crate) body_deadline: Duration,
+}
+
+/// The first step of a runtime: it is not known yet whose keys they are, so it cannot be built.
+#[derive(Debug)]
+#[must_use = "choose a principal, then build"]
+pub struct IdempotencyBuilder {
+    store: Arc<dyn Store>,
+}
+
+/// The second step of a runtime: everything has a default now.
+#[derive(Debug)]
+#[must_use = "nothing is set up before `build`"]
+pub struct IdempotencySetup {
+    store: Arc<dyn Store>,
+    principal: PrincipalSource,
+    pepper: Option<Pepper>,
+    limits: Limits,
+    max_in_flight: usize,
+}
+
+/// One operation for [`Idempotency::execute`]: a policy, whose key it is, and the key.
+#[derive(Clone)]
+#[must_use = "an operation does nothing until it is executed"]
+pub struct Operation {
+    policy: Policy,
+    principal: Principal,
+    key: String,
+    endpoint: Option<(String, String)>,
+    fingerprint: Fingerprint,
+}
+
+/// What [`Idempotency::execute`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Executed<T> {
+    /// What the effect returned, now or the first time.
+    pub value: T,
+    /// Whether it was the first time.
+    pub replayed: bool,
+}
+
+/// Why [`Idempotency::execute`] has no value.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ExecuteError<E> {
+    /// The effect ran and failed; the key is free again.
+    Effect(E),
+    /// The effect did not run for this caller, or panicked.
+    Refused(Refusal),
+}
+
+/// What an operator found out about an operation whose outcome was unknown.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Settlement {
+    /// It did not take effect: a retry runs.
+    NotExecuted,
+    /// It took effect; retries get 409 `response-not-kept`.
+    Executed,
+    /// It took effect; retries of the HTTP request get this response.
+    Responded(Response<bytes::Bytes>),
+}
+
+impl Idempotency {
+    /// Starts a runtime on `store`.
+    pub fn builder(store: impl Store) -> IdempotencyBuilder {
+        Self::builder_shared(Arc::new(store))
+    }
+
+    /// Starts a runtime on a store that is shared with others or chosen at run time.
+    pub fn builder_shared(store: Arc<dyn Store>) -> IdempotencyBuilder {
+        IdempotencyBuilder { store }
+    }
+
+    /// Runs `effect` unless the operation ran before; then gives back what it returned the first time.
+    ///
+    /// `effect` runs to its end even if this future is dropped. A value is kept as JSON, so `T` must come out of
+    /// its JSON as it went in. An `Err` frees the key: the next call runs.
+    ///
+    /// ```
+    /// # async fn example(idempotency: idem_runtime::Idempotency) -> Result<(), Box<dyn std::error::Error>> {
+    /// use idem_runtime::{Operation, Policy, Principal};
+    ///
+    /// const INVOICES: Policy = Policy::new("invoices").validate();
+    ///
+    /// let operation = Operation::new(INVOICES, Principal::new("acct_1"), "2026-11");
+    /// let invoice = idempotency
+    ///     .execute(operation, |attempt| async move { Ok::<_, std::io::Error>(attempt.number()) })
+    ///     .await?;
+    /// assert!(!invoice.replayed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ExecuteError::Effect`] with the effect's own error, else [`ExecuteError::Refused`].
+    pub async fn execute<T, E, F, Fut>(&self, operation: Operation, effect: F) -> Result<Executed<T>, ExecuteError<E>>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Send + 'static,
+        F: FnOnce(Attempt) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let max = self.0.limits.max_answer_bytes;
+        let run = self.0.engine.run(self.operation(&operation), move |won| async move {
+            let value = effect(won.into_attempt()).await;
+            let recording = match &value {
+                Err(_) => Recording::Release,
+                Ok(value) => match serde_json::to_vec(value) {
+                    Ok(json) if json.len() <= max => {
+                        Recording::Answer(Answer::seal(Kind::Value, json.len(), |bytes| bytes.put_slice(&json)))
+                    }
+                    // It ran: a value that cannot be kept is no reason to run it again.
+                    Ok(_) | Err(_) => Recording::Tombstone,
+                },
+            };
+            Settled { value, recording }
+        });
+        match run.await {
+            Ok(Ran::Fresh(Ok(value))) => Ok(Executed { value, replayed: false }),
+            Ok(Ran::Fresh(Err(error))) => Err(ExecuteError::Effect(error)),
+            Ok(Ran::Replay(answer)) => answer
+                .open(Kind::Value)
+                .ok()
+                .and_then(|json| serde_json::from_slice(&json).ok())
+                .map(|value| Executed { value, replayed: true })
+                .ok_or(ExecuteError::Refused(Refusal::Unreadable)),
+            Err(refusal) => Err(ExecuteError::Refused(refusal)),
+        }
+    }
+
+    /// Settles an operation whose outcome is unknown, on an operator's word.
+    ///
+    /// # Errors
+    /// When the store gives no answer; the record is then as it was, or settled.
+    pub async fn resolve(&self, operation: &Operation, settlement: Settlement) -> Result<Resolved, StoreError> {
+        let (ttl, remember) = (operation.policy.answer_kept(), operation.policy.remembered());
+        let verdict = match settlement {
+            Settlement::NotExecuted => Verdict::NotExecuted,
+            Settlement::Executed => Verdict::Completed { answer: None, ttl, remember },
+            Settlement::Responded(response) => {
+                Verdict::Completed { answer: Some(stored::seal_response(&response)), ttl, remember }
+            }
+        };
+        self.0.engine.store().resolve(Resolve::new(self.operation(operation).key, verdict)).await
+    }
+
+    /// Waits until no operation runs and no outcome waits for the store, at most for `deadline`.
+    ///
+    /// Call it after the server has stopped: `with_graceful_shutdown` does not wait for operations whose client is gone.
+    pub async fn drain(&self, deadline: Duration) -> Drained {
+        self.0.engine.drain(deadline).await
+    }
+
+    /// What happened so far.
+    pub fn metrics(&self) -> Metrics {
+        self.0.engine.metrics()
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.0.limits
+    }
+
+    pub(crate) fn principal(&self, parts: &Parts) -> Option<Principal> {
+        self.0.principal.find(parts)
+    }
+
+    pub(crate) fn storage_key(
+        &self,
+        policy: &Policy,
+        principal: &Principal,
+        key: &str,
+        endpoint: Option<EndpointName<'_>>,
+    ) -> StorageKey {
+        StorageKey::of(policy, principal, key, endpoint, self.0.pepper.as_ref())
+    }
+
+    fn operation(&self, operation: &Operation) -> engine::Operation {
+        let endpoint = operation.endpoint.as_ref().map(|(method, path)| EndpointName { method, path });
+        engine::Operation {
+            key: self.storage_key(&operation.policy, &operation.principal, &operation.key, endpoint),
+            fingerprint: operation.fingerprint,
+            terms: Terms::of(&operation.policy),
+        }
+    }
+}
+
+impl IdempotencyBuilder {
+    /// The caller is the value of this header, set by whatever authenticates in front of this service. A request
+    /// without it is refused with 400 `principal-missing`.
+    ///
+    /// Not the `authorization` header: its token changes while the caller stays.
+    ///
+    /// # Panics
+    /// When `name` is not a header name.
+    pub fn principal_from_header(self, name: &str) -> IdempotencySetup {
+        self.principal(PrincipalSource::header(name))
+    }
+
+    /// The caller is what `find` makes of the request; `None` is refused with 400 `principal-missing`.
+    pub fn principal_from_fn(
+        self,
+        find: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static,
+    ) -> IdempotencySetup {
+        self.principal(PrincipalSource::function(find))
+    }
+
+    /// All callers are one: whoever sends a key that somebody else has used gets that one's answer. Right only
+    /// behind an endpoint that serves one party.
+    pub fn shared(self) -> IdempotencySetup {
+        self.principal(PrincipalSource::Shared)
+    }
+
+    fn principal(self, principal: PrincipalSource) -> IdempotencySetup {
+        IdempotencySetup {
+            store: self.store,
+            principal,
+            pepper: None,
+            limits: Limits {
+                max_answer_bytes: 1 << 20,
+                answer_deadline: Duration::from_secs(30),
+                body_deadline: Duration::from_secs(30),
+            },
+            max_in_flight: 10_000,
+        }
+    }
+}
+
+impl IdempotencySetup {
+    /// A secret mixed into every storage key (HMAC), so that whoever reads the store cannot test guessed keys against it.
+    /// Another secret makes every stored record unfindable.
+    pub fn pepper(mut self, secret: &[u8]) -> Self {
+        self.pepper = Some(Pepper::new(secret));
+        self
+    }
+
+    /// How many operations may be in flight in this process, counted from their claim; more are refused with 503
+    /// `overloaded`. Default: 10,000.
+    pub const fn max_in_flight(mut self, operations: usize) -> Self {
+        self.max_in_flight = operations;
+        self
+    }
+
+    /// How many bytes of an answer's body are kept. A larger answer reaches the first client whole, and retries get 409
+    /// `response-not-kept`. Default: 1 MiB.
+    pub const fn max_answer_bytes(mut self, bytes: usize) -> Self {
+        self.limits.max_answer_bytes = bytes;
+        self
+    }
+
+    /// How long an answer's body may take to be complete; after that it is passed on and not kept. Default: 30 seconds.
+    pub const fn answer_deadline(mut self, deadline: Duration) -> Self {
+        self.limits.answer_deadline = deadline;
+        self
+    }
+
+    /// How long a request's body may take to arrive; after that the request is refused with 408. Default: 30 seconds.
+    pub const fn body_deadline(mut self, deadline: Duration) -> Self {
+        self.limits.body_deadline = deadline;
+        self
+    }
+
+    /// The runtime.
+    #[must_use]
+    pub fn build(self) -> Idempotency {
+        Idempotency(Arc::new(Shared {
+            engine: Engine::new(self.store, self.max_in_flight),
+            principal: self.principal,
+            pepper: self.pepper,
+            limits: self.limits,
+        }))
+    }
+}
+
+impl Operation {
+    /// The operation that `principal` calls `key`, under `policy`. The policy's key sources do not matter here.
+    pub fn new(policy: Policy, principal: Principal, key: impl Into<String>) -> Self {
+        Self { policy, principal, key: key.into(), endpoint: None, fingerprint: Fingerprint::of_bytes(b"") }
+    }
+
+    /// What the key is used with: another fingerprint is refused as a mismatch. Default: none, any use is the same.
+    pub const fn fingerprint(mut self, fingerprint: Fingerprint) -> Self {
+        self.fingerprint = fingerprint;
+        self
+    }
+
+    /// The operation of an HTTP endpoint, for [`Idempotency::resolve`]: its method and the path the client sent.
+    pub fn endpoint(mut self, method: &http::Method, path: impl Into<String>) -> Self {
+        self.endpoint = Some((method.as_str().to_owned(), path.into()));
+        self
+    }
+}
+
+/// Never the key.
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operation")
+            .field("scope", &self.policy.scope_name())
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Never the response.
+impl fmt::Debug for Settlement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotExecuted => "NotExecuted",
+            Self::Executed => "Executed",
+            Self::Responded(_) => "Responded(..)",
+        })
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for ExecuteError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Effect(error) => error.fmt(f),
+            Self::Refused(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for ExecuteError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Effect(error) => Some(error),
+            Self::Refused(refusal) => Some(refusal),
+        }
+    }
+}
