@@ -1,2 +1,4 @@
-//! Tests.
+//! What the tests across crates share.
+
 pub mod broken;
+pub mod servers;
