@@ -1,4 +1,4 @@
-//! Runtime.
+#![doc = include_str!("../README.md")]
 
 mod canonical_json;
 mod clock;
@@ -31,3 +31,6 @@ pub use self::{
     runtime::{ExecuteError, Executed, Idempotency, IdempotencyBuilder, IdempotencySetup, Operation, Settlement},
     store::{MemoryStore, Store},
 };
+
+#[cfg(feature = "redis")]
+pub use self::store::RedisStore;

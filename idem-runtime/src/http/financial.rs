@@ -62,32 +62,21 @@ impl<H, T: HasKeySource> FinancialHandler<T> for H {}
 #[derive(Debug)]
 pub enum Undecided {}
 
-macro_rules! has_key_source {
-    ($($place:ty)*) => {
+/// A guarded handler takes as many arguments as the user wrote, all of them `()` but the last.
+macro_rules! guarded_after {
+    () => {};
+    ($one:tt $($others:tt)*) => {
         #[diagnostic::do_not_recommend]
-        impl<M, E: KeyChosen, A> HasKeySource for (Via<M>, $($place,)* Guarded<E, A>) {}
+        impl<M, E: KeyChosen, A> HasKeySource for (Via<M>, $($others,)* Guarded<E, A>) {}
 
         #[diagnostic::do_not_recommend]
-        impl<M> HasKeySource for (Via<M>, $($place,)* Undecided) {}
+        impl<M> HasKeySource for (Via<M>, $($others,)* Undecided) {}
+
+        guarded_after!($($others)*);
     };
 }
 
-has_key_source!();
-has_key_source!(());
-has_key_source!(() ());
-has_key_source!(() () ());
-has_key_source!(() () () ());
-has_key_source!(() () () () ());
-has_key_source!(() () () () () ());
-has_key_source!(() () () () () () ());
-has_key_source!(() () () () () () () ());
-has_key_source!(() () () () () () () () ());
-has_key_source!(() () () () () () () () () ());
-has_key_source!(() () () () () () () () () () ());
-has_key_source!(() () () () () () () () () () () ());
-has_key_source!(() () () () () () () () () () () () ());
-has_key_source!(() () () () () () () () () () () () () ());
-has_key_source!(() () () () () () () () () () () () () () ());
+guarded_after!(()()()()()()()()()()()()()()()());
 
 impl<S: Clone + Send + Sync + 'static> FinancialRouter<S> {
     /// A router without routes.
