@@ -2,6 +2,8 @@
 
 mod canonical_json;
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod derive;
 mod engine;
 mod fingerprint;
@@ -13,6 +15,8 @@ pub mod private;
 mod record;
 mod runtime;
 pub mod store;
+
+pub use idem_macros::{financial, idempotent};
 
 pub use self::{
     canonical_json::JsonError,
