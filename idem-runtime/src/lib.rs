@@ -31,3 +31,6 @@ pub use self::{
     runtime::{ExecuteError, Executed, Idempotency, IdempotencyBuilder, IdempotencySetup, Operation, Settlement},
     store::{MemoryStore, Store},
 };
+
+#[cfg(feature = "redis")]
+pub use self::store::RedisStore;
