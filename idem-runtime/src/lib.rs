@@ -1,4 +1,4 @@
-//! Runtime.
+#![doc = include_str!("../README.md")]
 
 mod canonical_json;
 mod clock;

@@ -148,7 +148,8 @@ pub async fn keys_never_meet(fixture: &dyn Fixture) {
         key[bit / 8] ^= 1 << (bit % 8);
         keys.push(key);
     }
-    for hostile in [*b"\r\n\r\n", *b"\0\0\0\0", *b"{}{}", *b"';--", *b"::**", [0xff; 4], *b"\"\\  "] {
+    for hostile in [*b"\r\n\r\n", *b"abcd", *b"ABCD", *b"\0\0\0\0", *b"{}{}", *b"';--", *b"::**", [0xff; 4], *b"\"\\  "]
+    {
         let mut key = base;
         key[..16].copy_from_slice(&hostile.repeat(4));
         keys.push(key);
