@@ -1,2 +1,7 @@
-//! Tests.
+//! What the tests are written with.
+
+pub mod backend;
 pub mod broken;
+pub mod client;
+pub mod servers;
+pub mod service;
