@@ -1,1 +1,23 @@
-//! Attributes.
+//! The attributes of `idem-runtime`, which re-exports them. Depend on that crate and not on this one.
+
+mod expand;
+mod handler;
+mod lint;
+mod options;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use proc_macro::TokenStream;
+
+#[doc = include_str!("../docs/idempotent.md")]
+#[proc_macro_attribute]
+pub fn idempotent(options: TokenStream, item: TokenStream) -> TokenStream {
+    expand::idempotent(options.into(), item.into()).into()
+}
+
+#[doc = include_str!("../docs/financial.md")]
+#[proc_macro_attribute]
+pub fn financial(options: TokenStream, item: TokenStream) -> TokenStream {
+    expand::financial(options.into(), item.into()).into()
+}

@@ -1,0 +1,26 @@
+#[doc(hidden)]
+#[allow(non_camel_case_types)]
+enum __idem_report {}
+#[automatically_derived]
+impl ::idem_runtime::private::Endpoint for __idem_report {
+    type Arguments = (Bytes,);
+    type Runtime = ::idem_runtime::private::FromState;
+    const POLICY: &'static ::idem_runtime::Policy = &::idem_runtime::Policy::new(
+            "reports",
+        )
+        .missing(::idem_runtime::Missing::Run)
+        .key_space(::idem_runtime::KeySpace::Endpoint)
+        .fingerprint(::idem_runtime::FingerprintRule::Fields(&["/amount", "/currency"]))
+        .store(::idem_runtime::StoreRule::All)
+        .on_conflict(::idem_runtime::OnConflict::Reject)
+        .on_abandoned(::idem_runtime::OnAbandoned::Retry)
+        .on_store_error(::idem_runtime::OnStoreError::Run)
+        .validate();
+}
+#[allow(private_interfaces)]
+async fn report(
+    guarded: ::idem_runtime::private::Guarded<__idem_report, (Bytes,)>,
+) -> ::idem_runtime::private::Response {
+    async fn report(body: Bytes) {}
+    guarded.run(|(a0,)| report(a0)).await
+}

@@ -1,0 +1,3 @@
+#[idempotent(scope = "payments", key = from_header)]
+#[financial]
+async fn pay(body: Bytes) {}

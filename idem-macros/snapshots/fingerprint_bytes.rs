@@ -1,0 +1,2 @@
+#[idempotent(scope = "reports", fingerprint = bytes)]
+async fn report(body: Bytes) {}

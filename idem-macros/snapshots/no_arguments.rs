@@ -1,0 +1,2 @@
+#[idempotent(scope = "reports")]
+async fn create() {}

@@ -1,0 +1,28 @@
+#[doc(hidden)]
+#[allow(non_camel_case_types)]
+enum __idem_create {}
+#[automatically_derived]
+impl ::idem_runtime::private::Endpoint for __idem_create {
+    type Arguments = (User, Bytes);
+    type Runtime = ::idem_runtime::private::FromState;
+    const POLICY: &'static ::idem_runtime::Policy = &::idem_runtime::Policy::new(
+            "orders",
+        )
+        .validate();
+    const PRINCIPAL: bool = true;
+    fn principal(
+        arguments: &Self::Arguments,
+    ) -> ::core::option::Option<::idem_runtime::private::PrincipalText> {
+        #[allow(unused_variables)]
+        let (user, body) = arguments;
+        ::idem_runtime::private::principal(&(user.account))
+    }
+}
+#[allow(private_interfaces)]
+async fn create(
+    _: (),
+    guarded: ::idem_runtime::private::Guarded<__idem_create, (User, Bytes)>,
+) -> ::idem_runtime::private::Response {
+    async fn create(user: User, body: Bytes) {}
+    guarded.run(|(a0, a1)| create(a0, a1)).await
+}

@@ -1,0 +1,2 @@
+#[idempotent(scope = "orders", principal = user.account)]
+async fn create(user: User, body: Bytes) {}

@@ -1,0 +1,2 @@
+#[idempotent(scope = "moves", key = r#type)]
+async fn r#move(Path(r#type): Path<String>) {}

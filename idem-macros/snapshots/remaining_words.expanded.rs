@@ -1,0 +1,21 @@
+#[doc(hidden)]
+#[allow(non_camel_case_types)]
+enum __idem_report {}
+#[automatically_derived]
+impl ::idem_runtime::private::Endpoint for __idem_report {
+    type Arguments = (Bytes,);
+    type Runtime = ::idem_runtime::private::FromExtension;
+    const POLICY: &'static ::idem_runtime::Policy = &::idem_runtime::Policy::new(
+            "reports",
+        )
+        .fingerprint(::idem_runtime::FingerprintRule::Off)
+        .store(::idem_runtime::StoreRule::Success)
+        .validate();
+}
+#[allow(private_interfaces)]
+async fn report(
+    guarded: ::idem_runtime::private::Guarded<__idem_report, (Bytes,)>,
+) -> ::idem_runtime::private::Response {
+    async fn report(body: Bytes) {}
+    guarded.run(|(a0,)| report(a0)).await
+}

@@ -1,0 +1,2 @@
+#[idempotent(scope = "reports", fingerprint = off, store = success, runtime = extension)]
+async fn report(body: Bytes) {}

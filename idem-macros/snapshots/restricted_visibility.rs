@@ -1,0 +1,2 @@
+#[idempotent(scope = "orders")]
+pub(in crate::routes) async fn create(body: Bytes) {}

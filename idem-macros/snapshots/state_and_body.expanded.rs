@@ -1,0 +1,35 @@
+#[doc(hidden)]
+#[allow(non_camel_case_types)]
+enum __idem_create_payment {}
+#[automatically_derived]
+impl ::idem_runtime::private::Endpoint for __idem_create_payment {
+    type Arguments = (State<App>, Json<NewPayment>);
+    type Runtime = ::idem_runtime::private::FromState;
+    const POLICY: &'static ::idem_runtime::Policy = &::idem_runtime::Policy::new(
+            "payments",
+        )
+        .ttl(::core::time::Duration::from_millis(86400000))
+        .key(&[::idem_runtime::KeySource::Header("idempotency-key")])
+        .validate();
+}
+#[automatically_derived]
+impl ::idem_runtime::private::KeyChosen for __idem_create_payment {}
+/// Charges a card.
+#[allow(private_interfaces)]
+pub(crate) async fn create_payment(
+    _: (),
+    guarded: ::idem_runtime::private::Guarded<
+        __idem_create_payment,
+        (State<App>, Json<NewPayment>),
+    >,
+) -> ::idem_runtime::private::Response {
+    #[tracing::instrument(skip_all)]
+    async fn create_payment(
+        State(app): State<App>,
+        Json(mut req): Json<NewPayment>,
+    ) -> Result<Json<Payment>, ApiError> {
+        req.amount += app.fee;
+        Ok(Json(app.charge(req).await?))
+    }
+    guarded.run(|(a0, a1)| create_payment(a0, a1)).await
+}

@@ -1,0 +1,274 @@
+//! The rewritten function.
+
+use proc_macro2::{Literal, Span, TokenStream};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::{
+    Attribute, Ident, Path, Type, parse_quote,
+    spanned::Spanned,
+    visit_mut::{self, VisitMut},
+};
+
+use crate::{
+    handler::{Handler, financial_takes_nothing, is_called, takes_nothing},
+    lint,
+    options::{Errors, Options},
+    value::{Computed, Value, error},
+};
+
+/// `#[idempotent(..)]`: the guarded function, or the function as it was and every error.
+pub(crate) fn idempotent(options: TokenStream, item: TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    let mut options = Options::parse(options, &mut errors);
+    let mut handler: Handler = match syn::parse2(item.clone()) {
+        Ok(handler) => handler,
+        Err(error) => {
+            errors.push(error);
+            return kept(item, errors);
+        }
+    };
+    for second in handler.take("idempotent") {
+        errors.push(error(second.path(), "`#[idempotent]` is written twice: keep one and put all options into it"));
+    }
+    for (at, financial) in handler.take("financial").iter().enumerate() {
+        takes_nothing(financial, &mut errors);
+        if at > 0 {
+            errors.push(error(financial.path(), "`#[financial]` is written twice: keep one"));
+        }
+        if let Some(last) = financial.path().segments.last() {
+            options.set_financial(last.ident.clone());
+        }
+    }
+    handler.check(&mut errors);
+    lint::check(&options, &mut errors);
+    match errors.into_compile_errors() {
+        Some(errors) => quote!(#handler #errors),
+        None => guarded(&options, handler),
+    }
+}
+
+/// `#[financial]` above `#[idempotent(..)]` goes below it, where that attribute reads it.
+pub(crate) fn financial(options: TokenStream, item: TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    if !options.is_empty() {
+        errors.push(financial_takes_nothing(options));
+    }
+    let mut handler: Handler = match syn::parse2(item.clone()) {
+        Ok(handler) => handler,
+        Err(error) => {
+            errors.push(error);
+            return kept(item, errors);
+        }
+    };
+    match handler.attributes.iter().position(|attribute| is_called(attribute, "idempotent")) {
+        Some(at) => {
+            let flag = Ident::new("financial", Span::call_site());
+            handler.attributes.insert(at + 1, parse_quote!(#[#flag]));
+        }
+        None => errors.push(syn::Error::new(
+            Span::call_site(),
+            "`#[financial]` guards nothing by itself: \
+             write `#[idempotent(scope = \"payments\", key = from_header)]` below it",
+        )),
+    }
+    kept(handler.to_token_stream(), errors)
+}
+
+fn kept(item: TokenStream, errors: Errors) -> TokenStream {
+    let errors = errors.into_compile_errors();
+    quote!(#item #errors)
+}
+
+// In:
+//     #[idempotent(scope = "orders", key = req.id)]
+//     #[instrument]
+//     pub async fn create(State(app): State<App>, Json(mut req): Json<NewOrder>) -> Result<Json<Order>, ApiError> { .. }
+//
+// Out:
+//     enum __idem_create {}
+//
+//     impl private::Endpoint for __idem_create { .. }
+//     impl private::KeyChosen for __idem_create {}
+//
+//     pub async fn create(_: (), guarded: private::Guarded<__idem_create, (State<App>, Json<NewOrder>)>) -> private::Response {
+//         #[instrument]
+//         async fn create(State(app): State<App>, Json(mut req): Json<NewOrder>) -> Result<Json<Order>, ApiError> { .. }
+//         guarded.run(|(a0, a1)| create(a0, a1)).await
+//     }
+fn guarded(options: &Options, handler: Handler) -> TokenStream {
+    let root = root(options);
+    let name = &handler.signature.ident;
+    let endpoint = format_ident!("__idem_{}", name, span = name.span().resolved_at(Span::mixed_site()));
+    let marker = marker(&endpoint);
+    let implementation = implementation(options, &handler, &endpoint, &root);
+    let function = function(&handler, &endpoint, &root);
+    quote!(#marker #implementation #function)
+}
+
+/// The name of this endpoint among types. It is private, so that the argument types may be as private as they like,
+/// and empty, because nobody needs a value of it.
+fn marker(endpoint: &Ident) -> TokenStream {
+    quote! {
+        #[doc(hidden)]
+        #[allow(non_camel_case_types)]
+        enum #endpoint {}
+    }
+}
+
+fn implementation(options: &Options, handler: &Handler, endpoint: &Ident, root: &Path) -> TokenStream {
+    let lints = handler.attributes.iter().filter_map(quiet);
+    let types = handler.arguments().map(|argument| &argument.ty);
+    let runtime = match &options.runtime {
+        Some(runtime) => runtime.value.emit(root),
+        None => quote!(#root::private::FromState),
+    };
+    let scope = options.scope.as_ref().map(|scope| scope.value.emit(root));
+    let policy = options.policy(root);
+    let argument_key = argument_key(options, handler, root);
+    let principal = principal(options, handler, root);
+    let key_chosen = options.key.as_ref().map(|_| {
+        quote! {
+            #[automatically_derived]
+            impl #root::private::KeyChosen for #endpoint {}
+        }
+    });
+    quote! {
+        #(#lints)*
+        #[automatically_derived]
+        impl #root::private::Endpoint for #endpoint {
+            type Arguments = (#(#types,)*);
+            type Runtime = #runtime;
+            const POLICY: &'static #root::Policy = &#root::Policy::new(#scope)#policy.validate();
+            #argument_key
+            #principal
+        }
+        #key_chosen
+    }
+}
+
+/// `argument_key`, if a source of the key is an expression.
+fn argument_key(options: &Options, handler: &Handler, root: &Path) -> Option<TokenStream> {
+    let arms: Vec<_> =
+        options.key.as_ref()?.value.computed().map(|(at, computed)| computed_arm(at, computed, root)).collect();
+    if arms.is_empty() {
+        return None;
+    }
+    let span = Span::mixed_site();
+    let (arguments, source) = (Ident::new("arguments", span), Ident::new("source", span));
+    let bindings = bindings(handler, &arguments);
+    Some(quote! {
+        fn argument_key(#arguments: &Self::Arguments, #source: usize) -> #root::private::ArgumentKey {
+            #bindings
+            match #source {
+                #(#arms)*
+                _ => #root::private::ArgumentKey::Absent,
+            }
+        }
+    })
+}
+
+fn computed_arm(at: usize, computed: &Computed, root: &Path) -> TokenStream {
+    let at = Literal::usize_unsuffixed(at);
+    match computed {
+        Computed::Expression(expression) => {
+            let call = quote_spanned!(expression.span()=> argument_key);
+            quote!(#at => #root::private::#call(&(#expression)),)
+        }
+        Computed::Derived(parts) => {
+            let [entity, action, params] = &**parts;
+            quote!(#at => #root::private::derived_key(&(#entity), &(#action), &(#params)),)
+        }
+    }
+}
+
+/// `principal`, if it is an expression.
+fn principal(options: &Options, handler: &Handler, root: &Path) -> Option<TokenStream> {
+    let principal = options.principal.as_ref()?;
+    let expression = principal.value.emit(root);
+    let arguments = Ident::new("arguments", Span::mixed_site());
+    let bindings = bindings(handler, &arguments);
+    let call = quote_spanned!(expression.span()=> principal);
+    Some(quote! {
+        const PRINCIPAL: bool = true;
+        fn principal(#arguments: &Self::Arguments) -> ::core::option::Option<#root::private::PrincipalText> {
+            #bindings
+            #root::private::#call(&(#expression))
+        }
+    })
+}
+
+/// Binds what the user's own patterns bind, by reference.
+fn bindings(handler: &Handler, arguments: &Ident) -> TokenStream {
+    let patterns = handler.arguments().map(|argument| {
+        let mut pattern = argument.pat.clone();
+        ByReference.visit_pat_mut(&mut pattern);
+        pattern
+    });
+    quote! {
+        #[allow(unused_variables)]
+        let (#(#patterns,)*) = #arguments;
+    }
+}
+
+/// Takes `mut` and `ref` out of a pattern, which is matched against a reference.
+struct ByReference;
+
+impl VisitMut for ByReference {
+    fn visit_pat_ident_mut(&mut self, binding: &mut syn::PatIdent) {
+        binding.by_ref = None;
+        binding.mutability = None;
+        visit_mut::visit_pat_ident_mut(self, binding);
+    }
+}
+
+fn function(handler: &Handler, endpoint: &Ident, root: &Path) -> TokenStream {
+    let Handler { attributes, visibility, signature, body } = handler;
+    let (outer, inner): (Vec<&Attribute>, Vec<&Attribute>) = attributes.iter().partition(|a| is_outer(a));
+    let name = &signature.ident;
+    let types: Vec<&Type> = handler.arguments().map(|argument| &*argument.ty).collect();
+    let span = Span::mixed_site();
+    let guarded = Ident::new("guarded", span);
+    let passed: Vec<_> = (0..types.len()).map(|at| format_ident!("a{at}", span = span)).collect();
+    // As many arguments as were written, so that a call that another attribute generates still fits.
+    let places = types.iter().skip(1).map(|_| quote!(_: (),));
+    // Complaints about the function's future and its answer point at its name.
+    let run = quote_spanned! {name.span().resolved_at(span)=>
+        #guarded.run(|(#(#passed,)*)| #name(#(#passed),*)).await
+    };
+    quote! {
+        #(#outer)*
+        #[allow(private_interfaces)]
+        #visibility async fn #name(
+            #(#places)*
+            #guarded: #root::private::Guarded<#endpoint, (#(#types,)*)>,
+        ) -> #root::private::Response {
+            #(#inner)*
+            #signature #body
+            #run
+        }
+    }
+}
+
+/// Attributes that speak of the function as others see it. A lint level holds for all that is inside.
+fn is_outer(attribute: &Attribute) -> bool {
+    ["doc", "cfg", "cfg_attr", "deprecated", "must_use"].iter().any(|name| attribute.path().is_ident(name))
+        || is_lint_level(attribute)
+}
+
+fn is_lint_level(attribute: &Attribute) -> bool {
+    ["allow", "expect", "warn", "deny", "forbid"].iter().any(|name| attribute.path().is_ident(name))
+}
+
+/// The lints that the user silenced for the function, for the code that repeats its types and expressions.
+fn quiet(attribute: &Attribute) -> Option<TokenStream> {
+    let list = attribute.meta.require_list().ok()?;
+    let is_quiet = list.path.is_ident("allow") || list.path.is_ident("expect");
+    let lints = &list.tokens;
+    is_quiet.then(|| quote!(#[allow(#lints)]))
+}
+
+fn root(options: &Options) -> Path {
+    match &options.root {
+        Some(root) => root.value.0.clone(),
+        None => parse_quote!(::idem_runtime),
+    }
+}

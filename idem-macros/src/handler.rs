@@ -1,0 +1,182 @@
+//! What an attribute stands on: an async function that axum can call, with its body left as it is.
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::{ToTokens, quote};
+use syn::{
+    Attribute, FnArg, Ident, Meta, PatType, Result, Safety, Signature, Visibility,
+    ext::IdentExt,
+    parse::{Parse, ParseStream},
+    spanned::Spanned,
+    token,
+    visit::{self, Visit},
+};
+
+use crate::{options::Errors, value::error};
+
+/// A function whose body is not parsed: rustc judges it, and an editor may be in the middle of writing it.
+pub(crate) struct Handler {
+    pub(crate) attributes: Vec<Attribute>,
+    pub(crate) visibility: Visibility,
+    pub(crate) signature: Signature,
+    pub(crate) body: TokenTree,
+}
+
+/// axum calls handlers of up to this many arguments.
+const MAX_ARGUMENTS: usize = 16;
+
+impl Handler {
+    /// The arguments, without a receiver, which [`check`](Self::check) refuses.
+    pub(crate) fn arguments(&self) -> impl Iterator<Item = &PatType> {
+        self.signature.inputs.iter().filter_map(|argument| match argument {
+            FnArg::Typed(typed) => Some(typed),
+            FnArg::Receiver(_) => None,
+        })
+    }
+
+    /// Takes the attributes called `name`, under whatever path, off the function.
+    pub(crate) fn take(&mut self, name: &str) -> Vec<Attribute> {
+        let (taken, kept) = std::mem::take(&mut self.attributes).into_iter().partition(|a| is_called(a, name));
+        self.attributes = kept;
+        taken
+    }
+
+    /// Reports all that keeps the function from being a guarded handler.
+    pub(crate) fn check(&self, errors: &mut Errors) {
+        let signature = &self.signature;
+        let name = &signature.ident;
+        if signature.asyncness.is_none() {
+            errors.push(error(signature.fn_token, format!("a handler is async: write `async fn {name}`")));
+        }
+        if let Some(constness) = signature.constness {
+            errors.push(error(constness, "a handler cannot be `const`: remove the word"));
+        }
+        match signature.safety {
+            Safety::Default => {}
+            Safety::Unsafe(word) => errors.push(error(word, "a handler cannot be `unsafe`: remove the word")),
+            Safety::Safe(word) => errors.push(error(word, "a handler cannot be `safe`: remove the word")),
+        }
+        if let Some(abi) = &signature.abi {
+            errors.push(error(abi, "a handler cannot be `extern`: remove the word"));
+        }
+        if let Some(variadic) = &signature.variadic {
+            errors.push(error(variadic, "a handler cannot be variadic: write out its arguments"));
+        }
+        if !signature.generics.params.is_empty() {
+            errors.push(error(
+                &signature.generics,
+                "a guarded handler cannot be generic: write the types out, or call a generic function from it",
+            ));
+        }
+        if let Some(clause) = &signature.generics.where_clause {
+            errors.push(error(clause, "a guarded handler cannot have a `where` clause: write the types out"));
+        }
+        if let Some(receiver) = signature.receiver() {
+            errors.push(error(
+                receiver,
+                "a guarded handler cannot be a method: write a free function and take what `self` has as `State`",
+            ));
+        }
+        if let Some(extra) = self.arguments().nth(MAX_ARGUMENTS) {
+            errors.push(error(
+                extra,
+                format!(
+                    "a handler takes at most {MAX_ARGUMENTS} arguments: put several into one, as in `(a, b): (A, B)`"
+                ),
+            ));
+        }
+        for argument in self.arguments() {
+            for attribute in argument.attrs.iter().filter(|a| is_called(a, "cfg") || is_called(a, "cfg_attr")) {
+                errors.push(error(
+                    attribute,
+                    "an argument of a guarded handler cannot depend on `cfg`: write one handler for each configuration",
+                ));
+            }
+            ArgumentTypes(errors).visit_type(&argument.ty);
+        }
+    }
+}
+
+impl Parse for Handler {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let attributes = input.call(Attribute::parse_outer)?;
+        let visibility = input.parse()?;
+        if let Some(what) = another_item(input) {
+            return Err(syn::Error::new(
+                input.span(),
+                format!("only an async function can be guarded, and this is {what}: put the attribute on a handler"),
+            ));
+        }
+        let signature = input.parse()?;
+        if !input.peek(token::Brace) {
+            return Err(error(&signature, "a handler needs a body: only a free function can be guarded"));
+        }
+        Ok(Self { attributes, visibility, signature, body: input.parse()? })
+    }
+}
+
+/// The function as it was written, without the attributes that were taken off.
+impl ToTokens for Handler {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        let Self { attributes, visibility, signature, body } = self;
+        tokens.extend(quote!(#(#attributes)* #visibility #signature #body));
+    }
+}
+
+/// Whether this is `#[name]` or `#[some::path::name]`.
+pub(crate) fn is_called(attribute: &Attribute, name: &str) -> bool {
+    attribute.path().segments.last().is_some_and(|segment| segment.ident == name)
+}
+
+/// Reports what follows an attribute's name, if anything does.
+pub(crate) fn takes_nothing(attribute: &Attribute, errors: &mut Errors) {
+    if !matches!(attribute.meta, Meta::Path(_)) {
+        errors.push(financial_takes_nothing(&attribute.meta));
+    }
+}
+
+/// `#[financial]` has no options of its own.
+pub(crate) fn financial_takes_nothing(tokens: impl ToTokens) -> syn::Error {
+    error(tokens, "`#[financial]` takes nothing: write the options in `#[idempotent(..)]`")
+}
+
+/// Names the item that stands where a function should.
+fn another_item(input: ParseStream<'_>) -> Option<&'static str> {
+    let ahead = input.fork();
+    let word = ahead.call(Ident::parse_any).ok()?.to_string();
+    let next = ahead.call(Ident::parse_any).map(|next| next.to_string()).unwrap_or_default();
+    match (word.as_str(), next.as_str()) {
+        ("struct", _) => Some("a struct"),
+        ("enum", _) => Some("an enum"),
+        ("union", _) if !next.is_empty() => Some("a union"),
+        ("trait", _) | ("unsafe" | "auto", "trait") => Some("a trait"),
+        ("impl", _) | ("unsafe", "impl") => Some("an `impl` block"),
+        ("mod", _) | ("unsafe", "mod") => Some("a module"),
+        ("use", _) => Some("a `use`"),
+        ("extern", "crate") => Some("an `extern crate`"),
+        ("type", _) => Some("a type alias"),
+        ("static", _) => Some("a static"),
+        ("const", next) if !matches!(next, "fn" | "async" | "unsafe" | "extern") => Some("a constant"),
+        ("let", _) => Some("a statement"),
+        ("macro_rules", _) => Some("a macro"),
+        _ => None,
+    }
+}
+
+/// Finds what an argument's type cannot have once it stands in a tuple.
+struct ArgumentTypes<'a>(&'a mut Errors);
+
+impl<'ast> Visit<'ast> for ArgumentTypes<'_> {
+    fn visit_type_impl_trait(&mut self, found: &'ast syn::TypeImplTrait) {
+        self.0.push(error(found, "a guarded handler cannot take `impl Trait`: write the type"));
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        if let Some(first) = path.segments.first().filter(|segment| segment.ident == "Self") {
+            self.0.push(syn::Error::new(
+                first.span(),
+                "a guarded handler cannot be inside an `impl` block: write a free function and name the type",
+            ));
+        }
+        visit::visit_path(self, path);
+    }
+}

@@ -1,0 +1,199 @@
+//! Options with a few named values, some of which carry a value of their own: `wait("5s")`.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{Expr, ExprCall, Ident, LitStr, Path, Result};
+
+use super::{Duration, Value, Written, all, error, name, nearest, text, variant, word};
+
+// Each kind, the path under the runtime in which its variants live, and what is written for each of them.
+// Words behind a semicolon are reserved for a later version.
+choices! {
+    Missing in Missing { reject => Reject, run => Run }
+    KeySpace in KeySpace { endpoint => Endpoint, scope => Scope }
+    FingerprintRule in FingerprintRule { bytes => Bytes, json => Json, fields(Fields) => Fields, off => Off }
+    StoreRule in StoreRule { success => Success, definitive => Definitive, all => All }
+    OnConflict in OnConflict { reject => Reject, wait(Duration) => Wait }
+    OnAbandoned in OnAbandoned { retry => Retry, refuse => Refuse; recover }
+    OnStoreError in OnStoreError { reject => Reject, run => Run }
+    Runtime in private { state => FromState, extension => FromExtension }
+}
+
+/// The JSON pointers of `fields("/amount", "/currency")`.
+pub(crate) struct Fields(Vec<LitStr>);
+
+/// What stands in the parentheses behind a word.
+trait Payload: Sized {
+    const EXAMPLE: &'static str;
+
+    fn parse(call: &ExprCall) -> Result<Self>;
+
+    fn emit(&self, root: &Path) -> TokenStream;
+}
+
+impl Payload for Duration {
+    const EXAMPLE: &'static str = "\"5s\"";
+
+    fn parse(call: &ExprCall) -> Result<Self> {
+        let mut arguments = call.args.iter();
+        match (arguments.next(), arguments.next()) {
+            (Some(duration), None) => Self::from_expr(duration),
+            (None, _) => Err(error(call, "how long? write a duration, as in `wait(\"5s\")`")),
+            (Some(_), Some(second)) => Err(error(second, "one duration is enough: write `wait(\"5s\")`")),
+        }
+    }
+
+    fn emit(&self, root: &Path) -> TokenStream {
+        Value::emit(self, root)
+    }
+}
+
+impl Payload for Fields {
+    const EXAMPLE: &'static str = "\"/amount\"";
+
+    fn parse(call: &ExprCall) -> Result<Self> {
+        if call.args.is_empty() {
+            return Err(error(call, "which fields? write JSON pointers, as in `fields(\"/amount\", \"/currency\")`"));
+        }
+        let pointers = all(call.args.iter().map(|value| name::pointer(value, "fields")))?;
+        let mut seen: Vec<String> = Vec::new();
+        all(pointers.into_iter().map(|pointer| {
+            let value = pointer.value();
+            if seen.contains(&value) {
+                return Err(error(&pointer, format!("`{value}` is named twice: keep one")));
+            }
+            seen.push(value);
+            Ok(pointer)
+        }))
+        .map(Self)
+    }
+
+    fn emit(&self, _: &Path) -> TokenStream {
+        let pointers = &self.0;
+        quote!(&[#(#pointers),*])
+    }
+}
+
+/// A word that can be written, and an example of what its parentheses hold.
+struct Word {
+    name: &'static str,
+    payload: Option<&'static str>,
+}
+
+/// The word that was written.
+struct Choice<'a> {
+    word: &'a Ident,
+    call: Option<&'a ExprCall>,
+    payload: Option<&'static str>,
+}
+
+impl<'a> Choice<'a> {
+    fn read(written: &'a Written<'_>, words: &[Word], later: &[&str]) -> Result<Self> {
+        let value = written.value()?;
+        let (found, call) = match value {
+            Expr::Call(call) => (word(&call.func), Some(call)),
+            _ => (word(value), None),
+        };
+        let choices = spell(words);
+        let Some(found) = found else {
+            if let Some(literal) = text(value).filter(|text| words.iter().any(|word| text.value() == word.name)) {
+                let bare = literal.value();
+                return Err(error(
+                    literal,
+                    format!("`{bare}` is a word, not a text: write `{} = {bare}`", written.name),
+                ));
+            }
+            return Err(error(value, format!("`{}` is a word: write {choices}", written.name)));
+        };
+        let name = found.to_string();
+        if let Some(known) = words.iter().find(|word| word.name == name) {
+            return Ok(Self { word: found, call, payload: known.payload });
+        }
+        if later.contains(&name.as_str()) {
+            return Err(error(value, format!("`{name}` is not available in this version: write {choices}")));
+        }
+        let names: Vec<_> = words.iter().map(|word| word.name).collect();
+        let hint = match nearest(&name, &names) {
+            Some(known) => format!("did you mean `{known}`?"),
+            None => format!("write {choices}"),
+        };
+        Err(error(found, format!("`{}` cannot be `{name}`: {hint}", written.name)))
+    }
+
+    fn bare(&self) -> Result<()> {
+        match self.call {
+            Some(call) => Err(error(call, format!("`{0}` takes nothing: write `{0}` alone", self.word))),
+            None => Ok(()),
+        }
+    }
+
+    fn payload<T: Payload>(&self) -> Result<T> {
+        match self.call {
+            Some(call) => T::parse(call),
+            None => {
+                let (word, example) = (self.word, self.payload.unwrap_or_default());
+                Err(error(word, format!("`{word}` needs a value: write `{word}({example})`")))
+            }
+        }
+    }
+}
+
+/// `` `reject` or `wait("5s")` ``
+fn spell(words: &[Word]) -> String {
+    let forms: Vec<String> = words
+        .iter()
+        .map(|word| match word.payload {
+            Some(payload) => format!("`{}({payload})`", word.name),
+            None => format!("`{}`", word.name),
+        })
+        .collect();
+    match forms.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
+
+macro_rules! choices {
+    (@payload) => { None };
+    (@payload $payload:ident) => { Some(<$payload as Payload>::EXAMPLE) };
+
+    (@read $choice:ident $variant:ident) => { $choice.bare().map(|()| Self::$variant) };
+    (@read $choice:ident $variant:ident $payload:ident) => { $choice.payload::<$payload>().map(Self::$variant) };
+
+    (@emit $self:ident $root:ident $home:ident $variant:ident) => {
+        matches!($self, Self::$variant).then(|| variant($root, stringify!($home), stringify!($variant), None))
+    };
+    (@emit $self:ident $root:ident $home:ident $variant:ident $payload:ident) => {
+        match $self {
+            Self::$variant(payload) => {
+                Some(variant($root, stringify!($home), stringify!($variant), Some(Payload::emit(payload, $root))))
+            }
+            _ => None,
+        }
+    };
+
+    ($($kind:ident in $home:ident { $($word:ident $(($payload:ident))? => $variant:ident),* $(; $($later:ident),*)? })*) => {$(
+        #[doc = concat!("The values of an option of the kind `", stringify!($kind), "`.")]
+        pub(crate) enum $kind {
+            $($variant $(($payload))?,)*
+        }
+
+        impl Value for $kind {
+            fn parse(written: &Written<'_>) -> Result<Self> {
+                let words = [$(Word { name: stringify!($word), payload: choices!(@payload $($payload)?) }),*];
+                let choice = Choice::read(written, &words, &[$($(stringify!($later)),*)?])?;
+                match choice.word.to_string().as_str() {
+                    $(stringify!($word) => choices!(@read choice $variant $($payload)?),)*
+                    // `Choice::read` let only these words through.
+                    other => Err(error(choice.word, format!("`{other}` is unknown: write {}", spell(&words)))),
+                }
+            }
+
+            fn emit(&self, root: &Path) -> TokenStream {
+                [$(choices!(@emit self root $home $variant $($payload)?)),*].into_iter().flatten().collect()
+            }
+        }
+    )*};
+}
+use choices;

@@ -1,0 +1,212 @@
+//! `key`: where the idempotency key comes from.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{Expr, ExprCall, ExprPath, Ident, LitStr, Path, Result};
+
+use super::{Value, Written, all, error, name, slip, text, ungroup, word};
+
+/// The sources of a key, in the order in which they are asked.
+pub(crate) struct Key(Vec<Source>);
+
+/// A key that only the handler's arguments can give.
+pub(crate) enum Computed {
+    /// An expression over the arguments.
+    Expression(Expr),
+    /// `derive(entity, action, params)`.
+    Derived(Box<[Expr; 3]>),
+}
+
+enum Source {
+    Header(LitStr),
+    Path(LitStr),
+    Query(LitStr),
+    Body(LitStr),
+    Function(ExprPath),
+    Arguments(Computed),
+}
+
+/// What can be written for a source, beside an expression: the word and what it stands for.
+const FORMS: &[(&str, &str)] = &[
+    ("from_header", "from_header(\"X-Request-Id\")"),
+    ("from_path", "from_path(\"id\")"),
+    ("from_query", "from_query(\"token\")"),
+    ("from_body", "from_body(\"/order/id\")"),
+    ("from_fn", "from_fn(my_key)"),
+    ("any_of", "any_of(from_header, from_body(\"/id\"))"),
+    ("derive", "derive(\"order\", \"create\", req.params)"),
+];
+
+const DEFAULT_HEADER: &str = "idempotency-key";
+
+impl Key {
+    /// The sources that `argument_key` evaluates, each with its place in the list.
+    pub(crate) fn computed(&self) -> impl Iterator<Item = (usize, &Computed)> {
+        self.0.iter().enumerate().filter_map(|(at, source)| match source {
+            Source::Arguments(computed) => Some((at, computed)),
+            _ => None,
+        })
+    }
+}
+
+impl Value for Key {
+    fn parse(written: &Written<'_>) -> Result<Self> {
+        let value = written.value()?;
+        let Expr::Call(call) = value else { return source(value).map(|source| Self(vec![source])) };
+        if word(&call.func).is_none_or(|word| word != "any_of") {
+            return source(value).map(|source| Self(vec![source]));
+        }
+        if call.args.is_empty() {
+            return Err(error(call, "which sources? write `any_of(from_header, from_body(\"/id\"))`"));
+        }
+        let sources = all(call.args.iter().map(source))?;
+        no_source_twice(call, &sources)?;
+        Ok(Self(sources))
+    }
+
+    fn emit(&self, root: &Path) -> TokenStream {
+        let sources = self.0.iter().map(|source| source.emit(root));
+        quote!(&[#(#sources),*])
+    }
+}
+
+impl Source {
+    fn emit(&self, root: &Path) -> TokenStream {
+        match self {
+            Self::Header(name) => quote!(#root::KeySource::Header(#name)),
+            Self::Path(name) => quote!(#root::KeySource::Path(#name)),
+            Self::Query(name) => quote!(#root::KeySource::Query(#name)),
+            Self::Body(pointer) => quote!(#root::KeySource::Body(#pointer)),
+            Self::Function(path) => {
+                let request = Ident::new("request", proc_macro2::Span::mixed_site());
+                quote!(#root::KeySource::Function(|#request| #root::private::function_key(&#path(#request))))
+            }
+            Self::Arguments(_) => quote!(#root::KeySource::Arguments),
+        }
+    }
+
+    /// What makes two sources the same one, as far as that can be read.
+    fn identity(&self) -> Option<(u8, String)> {
+        match self {
+            Self::Header(name) => Some((0, name.value())),
+            Self::Path(name) => Some((1, name.value())),
+            Self::Query(name) => Some((2, name.value())),
+            Self::Body(pointer) => Some((3, pointer.value())),
+            Self::Function(_) | Self::Arguments(_) => None,
+        }
+    }
+}
+
+fn source(value: &Expr) -> Result<Source> {
+    let value = ungroup(value);
+    match value {
+        Expr::Call(call) => match word(&call.func) {
+            Some(word) => from_call(word, call, value),
+            None => Ok(expression(value)),
+        },
+        Expr::Lit(literal) => Err(error(literal, constant(value))),
+        _ => match word(value) {
+            Some(word) => from_word(word, value),
+            None => Ok(expression(value)),
+        },
+    }
+}
+
+fn from_call(word: &Ident, call: &ExprCall, value: &Expr) -> Result<Source> {
+    match word.to_string().as_str() {
+        "from_header" => name::header(only(word, call)?).map(Source::Header),
+        "from_path" => name::path_parameter(only(word, call)?).map(Source::Path),
+        "from_query" => name::query_parameter(only(word, call)?).map(Source::Query),
+        "from_body" => name::pointer(only(word, call)?, "from_body").map(Source::Body),
+        "from_fn" => function(only(word, call)?).map(Source::Function),
+        "any_of" => Err(error(call, "`any_of` inside `any_of`: write all sources in one list")),
+        "derive" => derive(call),
+        other => match misspelt(other) {
+            Some(hint) => Err(error(word, hint)),
+            None => Ok(expression(value)),
+        },
+    }
+}
+
+fn from_word(word: &Ident, value: &Expr) -> Result<Source> {
+    let name = word.to_string();
+    if name == "from_header" {
+        return Ok(Source::Header(LitStr::new(DEFAULT_HEADER, word.span())));
+    }
+    if let Some((_, example)) = FORMS.iter().find(|(form, _)| *form == name) {
+        return Err(error(word, format!("`{name}` needs a value: write `{example}`")));
+    }
+    match misspelt(&name) {
+        Some(hint) => Err(error(word, hint)),
+        None => Ok(expression(value)),
+    }
+}
+
+fn expression(value: &Expr) -> Source {
+    Source::Arguments(Computed::Expression(value.clone()))
+}
+
+/// The one argument of a form.
+fn only<'a>(word: &Ident, call: &'a ExprCall) -> Result<&'a Expr> {
+    let example = FORMS.iter().find(|(form, _)| word == form).map_or("", |(_, example)| example);
+    let mut arguments = call.args.iter();
+    match (arguments.next(), arguments.next()) {
+        (Some(argument), None) => Ok(argument),
+        (None, _) => Err(error(call, format!("`{word}` needs a value: write `{example}`"))),
+        (Some(_), Some(second)) => {
+            Err(error(second, format!("`{word}` takes one value: for several sources write `any_of(.., ..)`")))
+        }
+    }
+}
+
+fn function(value: &Expr) -> Result<ExprPath> {
+    match ungroup(value) {
+        Expr::Path(path) => Ok(path.clone()),
+        other => Err(error(other, "`from_fn` takes the name of a function: write `from_fn(my_key)`")),
+    }
+}
+
+fn derive(call: &ExprCall) -> Result<Source> {
+    let mut arguments = call.args.iter().cloned();
+    match (arguments.next(), arguments.next(), arguments.next(), arguments.next()) {
+        (Some(entity), Some(action), Some(params), None) => {
+            Ok(Source::Arguments(Computed::Derived(Box::new([entity, action, params]))))
+        }
+        _ => Err(error(
+            call,
+            format!(
+                "`derive` takes an entity, an action and parameters, and here are {}: write `derive(\"order\", \"create\", req.params)`",
+                call.args.len(),
+            ),
+        )),
+    }
+}
+
+fn no_source_twice(call: &ExprCall, sources: &[Source]) -> Result<()> {
+    let mut seen = Vec::new();
+    all(call.args.iter().zip(sources).map(|(written, source)| {
+        let Some(identity) = source.identity() else { return Ok(()) };
+        if seen.contains(&identity) {
+            return Err(error(written, "this source is named twice: keep the first"));
+        }
+        seen.push(identity);
+        Ok(())
+    }))
+    .map(|_| ())
+}
+
+/// A literal is one key for all requests, and mostly meant as a header's name.
+fn constant(value: &Expr) -> String {
+    let header = text(value).and_then(|_| name::header(value).ok()).and(text(value));
+    let example = match header {
+        Some(name) => format!("from_header({})", name.token()),
+        None => "from_header".to_owned(),
+    };
+    format!("a constant key makes every request a duplicate of the first: write `key = {example}`")
+}
+
+fn misspelt(written: &str) -> Option<String> {
+    // `derived` and the like are good names for a function of the user's.
+    let known: Vec<_> = FORMS.iter().map(|(form, _)| *form).filter(|form| *form != "derive").collect();
+    slip(written, &known).map(|form| format!("there is no source `{written}`: did you mean `{form}`?"))
+}
