@@ -1,1 +1,6 @@
-//! Tests.
+//! What tests of several crates share.
+
+pub mod exchange;
+pub mod faulty_store;
+pub mod gate;
+pub mod probe;
