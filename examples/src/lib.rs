@@ -1,1 +1,3 @@
-//! Examples.
+//! Runnable services guarded by idem. Start one with `cargo run -p examples --bin payments`.
+
+pub mod payments;

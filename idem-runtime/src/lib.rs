@@ -1,7 +1,9 @@
-//! Runtime.
+#![doc = include_str!("../README.md")]
 
 mod canonical_json;
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod derive;
 mod engine;
 mod fingerprint;
@@ -13,6 +15,8 @@ pub mod private;
 mod record;
 mod runtime;
 pub mod store;
+
+pub use idem_macros::{financial, idempotent};
 
 pub use self::{
     canonical_json::JsonError,
@@ -27,3 +31,6 @@ pub use self::{
     runtime::{ExecuteError, Executed, Idempotency, IdempotencyBuilder, IdempotencySetup, Operation, Settlement},
     store::{MemoryStore, Store},
 };
+
+#[cfg(feature = "redis")]
+pub use self::store::RedisStore;

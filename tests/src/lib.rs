@@ -1,5 +1,6 @@
 //! What tests of several crates share.
 
+pub mod broken;
 pub mod exchange;
 pub mod faulty_store;
 pub mod gate;

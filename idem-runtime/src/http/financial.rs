@@ -46,7 +46,16 @@ pub struct FinancialRouter<S = ()>(Router<S>);
 )]
 pub trait HasKeySource {}
 
-impl<M, E: KeyChosen, A> HasKeySource for (Via<M>, Guarded<E, A>) {}
+/// A guarded handler takes as many arguments as the user wrote, all of them `()` but the last.
+macro_rules! guarded_after {
+    () => {};
+    ($one:tt $($others:tt)*) => {
+        impl<M, E: KeyChosen, A> HasKeySource for (Via<M>, $($others,)* Guarded<E, A>) {}
+        guarded_after!($($others)*);
+    };
+}
+
+guarded_after!(()()()()()()()()()()()()()()()());
 
 impl<S: Clone + Send + Sync + 'static> FinancialRouter<S> {
     /// A router without routes.

@@ -38,6 +38,8 @@ use async_trait::async_trait;
 use crate::{fingerprint::Fingerprint, key::StorageKey, record::Answer};
 
 pub use self::memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStore;
 
 /// The atomic steps a record can take.
 ///

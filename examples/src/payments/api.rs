@@ -1,0 +1,92 @@
+//! JSON in, problems out (RFC 9457).
+
+use axum::{
+    Json,
+    extract::{FromRequest, Request, rejection::JsonRejection},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use idem_runtime::Disposition;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::{ledger::LedgerError, psp::PspError};
+
+/// `Json`, refusing as the rest of the API does.
+///
+/// It is the last argument of a guarded handler, so a body that does not fit costs the caller no key.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let Json(value) = Json::from_request(request, state).await?;
+        Ok(Self(value))
+    }
+}
+
+/// Every answer that is not the one the caller hoped for.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    Unauthorized,
+    NotFound,
+    Body(JsonRejection),
+    Psp(PspError),
+    Ledger(LedgerError),
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::Body(rejection)
+    }
+}
+
+impl From<PspError> for ApiError {
+    fn from(error: PspError) -> Self {
+        Self::Psp(error)
+    }
+}
+
+impl From<LedgerError> for ApiError {
+    fn from(error: LedgerError) -> Self {
+        Self::Ledger(error)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Unauthorized => {
+                let problem = problem(StatusCode::UNAUTHORIZED, "send `Authorization: Bearer NAME`");
+                ([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response()
+            }
+            Self::NotFound => problem(StatusCode::NOT_FOUND, "no such payment of yours"),
+            Self::Body(rejection) => problem(rejection.status(), &rejection.body_text()),
+            Self::Psp(PspError::Declined) => problem(StatusCode::PAYMENT_REQUIRED, "the card was declined"),
+            Self::Psp(PspError::Down) => problem(StatusCode::SERVICE_UNAVAILABLE, "the payment provider is down"),
+            Self::Psp(PspError::TooMuch { refundable }) => problem(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &format!("at most {refundable} of this payment can be refunded"),
+            ),
+            Self::Psp(PspError::NoSuchPayment) => Self::NotFound.into_response(),
+            Self::Psp(PspError::Ledger(error)) | Self::Ledger(error) => ledger_problem(&error),
+        }
+    }
+}
+
+/// A server error frees the key by default, which is right when nothing happened. When nobody can tell, say so:
+/// the key is then refused until somebody has looked, rather than run again.
+fn ledger_problem(error: &LedgerError) -> Response {
+    let problem = problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string());
+    match error {
+        LedgerError::NotWritten(_) => problem,
+        LedgerError::MaybeWritten(_) => (Disposition::Unknown, problem).into_response(),
+    }
+}
+
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or_default();
+    let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}

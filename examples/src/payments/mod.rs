@@ -1,0 +1,156 @@
+//! A payments service that cannot charge twice: what a service guarded by idem looks like from start to end.
+//!
+//! | file | what |
+//! |---|---|
+//! | this one | the parts put together: store, runtime, router, shutdown |
+//! | `routes` | the handlers; above each, the attribute that guards it |
+//! | `caller` | who calls, and so whose keys they are |
+//! | `psp` | the payment provider, a sandbox that moves no money |
+//! | `ledger` | what happened, one line per effect |
+//! | `api` | JSON in, problems out |
+//! | `cli` | flags and environment |
+
+mod api;
+mod caller;
+mod cli;
+mod ledger;
+mod psp;
+mod routes;
+
+use std::{future, io::Write as _, process::ExitCode, sync::Arc, time::Duration};
+
+use axum::extract::FromRef;
+use idem_runtime::{Idempotency, MemoryStore, RedisStore, Store};
+use tokio::net::TcpListener;
+
+use self::{cli::StoreUrl, ledger::Ledger, psp::Psp};
+
+pub use self::cli::Options;
+
+/// How long a stopping service waits for its callers, and then for the operations whose callers are gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What every handler can reach. idem finds its runtime in it through `FromRef`.
+#[derive(Debug, Clone)]
+struct App {
+    idempotency: Idempotency,
+    ledger: Arc<Ledger>,
+    psp: Psp,
+}
+
+impl FromRef<App> for Idempotency {
+    fn from_ref(app: &App) -> Self {
+        app.idempotency.clone()
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, then lets what runs finish.
+///
+/// Exits with 2 when the options do not work, with 1 when serving failed or something was left running.
+pub async fn run(options: Options) -> ExitCode {
+    match start(options).await {
+        Ok((listener, app)) => serve(listener, app).await,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Everything that can be wrong with the options, each as one sentence.
+async fn start(options: Options) -> Result<(TcpListener, App), String> {
+    let store = connect(options.store()?).await?;
+    // One decision for the whole service: a key belongs to the caller who sent it.
+    let idempotency = Idempotency::builder_shared(store)
+        .principal_from_fn(|request| caller::name(&request.headers).map(str::to_owned))
+        .build();
+    let ledger = Arc::new(match &options.ledger {
+        Some(path) => Ledger::open(path).map_err(|e| format!("cannot open the ledger `{}`: {e}", path.display()))?,
+        None => Ledger::in_memory(),
+    });
+    let listener =
+        TcpListener::bind(&options.listen).await.map_err(|e| format!("cannot listen on `{}`: {e}", options.listen))?;
+    Ok((listener, App { idempotency, psp: Psp::new(ledger.clone()), ledger }))
+}
+
+async fn connect(store: StoreUrl) -> Result<Arc<dyn Store>, String> {
+    match store {
+        StoreUrl::Memory => Ok(Arc::new(MemoryStore::new())),
+        StoreUrl::Redis(url) => {
+            let store = RedisStore::connect(&url).await.map_err(|e| format!("cannot use the store: {}", chain(&e)))?;
+            Ok(Arc::new(store))
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, app: App) -> ExitCode {
+    match listener.local_addr() {
+        // Whoever started this may be waiting for the line, so it must not stay in a buffer.
+        Ok(address) => {
+            let mut out = std::io::stdout();
+            let _ = writeln!(out, "listening on http://{address}").and_then(|()| out.flush());
+        }
+        Err(error) => complain(&error.to_string()),
+    }
+
+    let idempotency = app.idempotency.clone();
+    let server = axum::serve(listener, routes::router(app)).with_graceful_shutdown(stop_signal());
+    let impatience = async {
+        stop_signal().await;
+        tokio::time::sleep(PATIENCE).await;
+    };
+    tokio::select! {
+        served = server => if let Err(error) = served {
+            complain(&error.to_string());
+            return ExitCode::FAILURE;
+        },
+        () = impatience => complain("some callers did not finish in time"),
+    }
+
+    // The server does not know of operations whose caller hung up. They finish here, or their keys stay in flight.
+    let drained = idempotency.drain(PATIENCE).await;
+    if !drained.finished {
+        complain(&format!("{} operations were still running", drained.left));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+async fn stop_signal() {
+    let interrupt = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = future::pending::<()>();
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
+    }
+}
+
+/// To stderr, and never a panic: it may be closed.
+fn complain(what: &str) {
+    let _ = writeln!(std::io::stderr(), "error: {what}");
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,59 @@
+//! Records that were damaged behind the store's back.
+
+use crate::{
+    conformance::{Damage, Damageable, Fixture, case::*},
+    store::{Claimed, Complete, Outcome, Ownership, Release, Renew, Resolve, Resolved, Verdict},
+};
+
+/// During a rolling update the older version meets records of the newer one. It cannot know what they say, so it must not
+/// run.
+pub async fn a_record_of_a_newer_format_is_refused(fixture: &dyn Damageable) {
+    require_refused(fixture, Damage::NewerFormat).await;
+}
+
+/// As for a newer format: whatever it was, it is not nothing.
+pub async fn a_record_with_broken_bytes_is_refused(fixture: &dyn Damageable) {
+    require_refused(fixture, Damage::BrokenBytes).await;
+}
+
+/// The key of a record that was evicted can be run again, and then at least what the handler writes to can tell.
+pub async fn fences_grow_after_a_record_was_lost(fixture: &dyn Damageable) {
+    let case = Case::new(fixture as &dyn Fixture).await;
+    let mut last = case.win(case.by(token())).await;
+    for _ in 0..20 {
+        fixture.damage(case.key, Damage::Gone).await;
+        last = case.require_absent_after(last, "the record was lost").await;
+    }
+}
+
+async fn require_refused(fixture: &dyn Damageable, damage: Damage) {
+    for state in ["in flight", "completed", "a tombstone", "unknown"] {
+        let case = Case::new(fixture as &dyn Fixture).await;
+        let owner = token();
+        match state {
+            "in flight" => case.win(case.by(owner)).await,
+            "completed" => case.completed_by(owner, Outcome::Answer(answer("an answer"))).await,
+            "a tombstone" => case.completed_by(owner, Outcome::Tombstone).await,
+            _ => case.unknown_by(owner).await,
+        };
+        fixture.damage(case.key, damage).await;
+        require_eq!(case.look().await, Claimed::Unreadable, "{damage} ({state})");
+        require_eq!(case.claim(case.by(owner)).await, Claimed::Unreadable, "{damage} ({state}), to its owner");
+
+        // Whether these are errors or lost is the store's choice; that they take no step is not.
+        let claim = case.by(owner);
+        let complete = Complete::new(case.key, owner, Outcome::Tombstone, LONG);
+        let resolve = Resolve::new(case.key, Verdict::NotExecuted);
+        let held = [
+            case.store.renew(Renew::of(&claim)).await,
+            case.store.complete(complete).await,
+            case.store.release(Release::new(case.key, owner)).await,
+        ];
+        for step in held {
+            require!(!matches!(step, Ok(Ownership::Held)), "{damage} ({state}): nobody can be told to own it");
+        }
+        let resolved = case.store.resolve(resolve).await;
+        require!(!matches!(resolved, Ok(Resolved::Applied)), "{damage} ({state}): nobody can settle it");
+        require_eq!(case.look().await, Claimed::Unreadable, "{damage} ({state}), after its owner tried every step");
+    }
+}

@@ -1,0 +1,42 @@
+#!lua flags=allow-oom
+-- KEYS[1]  the record
+-- ARGV[1]  token
+-- ARGV[2]  version and state of the new record (2 bytes)
+-- ARGV[3]  what is added to the clock for the record's time, microseconds; empty: its time is 0
+-- ARGV[4]  how long the record is kept, milliseconds; 0: until it is settled
+-- ARGV[5]  the answer's bytes, or none
+--
+-- 1  held
+-- 0  lost
+--
+-- `allow-oom`: an effect that happened is recorded even at the memory limit. Claims are what is refused there.
+local record = redis.call('GETRANGE', KEYS[1], 0, 74)
+if #record < 74 or string.sub(record, 35, 50) ~= ARGV[1] then
+  return 0
+end
+
+local version, state = string.byte(record, 1, 2)
+if version ~= 1 then
+  return 0
+end
+if state == 2 or state == 3 then
+  -- Asked again. The write changes nothing, but a `WAIT` behind it then waits for what the first one wrote.
+  redis.call('SETRANGE', KEYS[1], 0, '\1')
+  return 1
+end
+if #record ~= 74 or (state ~= 1 and state ~= 4) then
+  return 0
+end
+
+local at = 0
+if ARGV[3] ~= '' then
+  local time = redis.call('TIME')
+  at = time[1] * 1000000 + time[2] + ARGV[3]
+end
+local value = ARGV[2] .. string.sub(record, 3, 62) .. struct.pack('>I8I4', at, #ARGV[5]) .. ARGV[5]
+if ARGV[4] == '0' then
+  redis.call('SET', KEYS[1], value)
+else
+  redis.call('SET', KEYS[1], value, 'PX', ARGV[4])
+end
+return 1

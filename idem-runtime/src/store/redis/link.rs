@@ -1,0 +1,320 @@
+//! One shared connection to one server: opened when it is needed, replaced when it breaks, falls silent or leads to a
+//! server that is no longer the master.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, RedisResult, Value, aio::MultiplexedConnection};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    fault::{Cause, Fault},
+    script::Kind,
+    sentinel::Sentinels,
+};
+
+/// A cheap handle; clones share the connection.
+#[derive(Clone)]
+pub(super) struct Link(Arc<Shared>);
+
+/// Where a link leads.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// To this server.
+    Server(ConnectionInfo),
+    /// To whichever server the Sentinels call the master.
+    Master(Sentinels),
+}
+
+struct Shared {
+    target: Target,
+    connect_timeout: Duration,
+    current: RwLock<Option<Live>>,
+    opening: Mutex<Opening>,
+}
+
+#[derive(Clone)]
+struct Live {
+    connection: MultiplexedConnection,
+    address: Arc<str>,
+    /// How many replies came over this connection, to tell a slow command from a silent connection. It also is what
+    /// tells one connection from the next.
+    heard: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct Opening {
+    /// One attempt at a time, whoever waits for it.
+    under_way: Option<watch::Receiver<Option<Cause>>>,
+    /// The last attempt, if it failed.
+    failed: Option<(Instant, Cause)>,
+}
+
+/// After a failed attempt nobody tries again for this long: a dead server must not be met with a storm of attempts.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long sent bytes may stay unacknowledged before the kernel gives the connection up.
+#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+const USER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an idle connection goes unprobed, and how often it is probed then.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(5));
+
+/// How many commands may wait for the connection's task before senders wait as well.
+const QUEUE: usize = 1024;
+
+impl Link {
+    pub(super) fn new(target: Target, connect_timeout: Duration) -> Self {
+        Self(Arc::new(Shared {
+            target,
+            connect_timeout,
+            current: RwLock::new(None),
+            opening: Mutex::new(Opening::default()),
+        }))
+    }
+
+    /// Sends one command once.
+    pub(super) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Fault> {
+        let mut live = self.live(deadline).await?;
+        let heard = live.heard.load(Ordering::Relaxed);
+        let sent = timeout_at(deadline, live.connection.send_packed_command(command)).await;
+        let reply = match sent {
+            Ok(reply) => reply.and_then(Value::extract_error),
+            Err(_) => return Err(self.silent(&live, heard)),
+        };
+        self.heard(&live, reply)
+    }
+
+    /// Sends commands one behind the other, once. Their replies may be errors.
+    pub(super) async fn send_all(&self, commands: &redis::Pipeline, deadline: Instant) -> Result<Vec<Value>, Fault> {
+        let mut live = self.live(deadline).await?;
+        let heard = live.heard.load(Ordering::Relaxed);
+        let sent = timeout_at(deadline, live.connection.send_packed_commands(commands, 0, commands.len())).await;
+        match sent {
+            Ok(replies) => self.heard(&live, replies),
+            Err(_) => Err(self.silent(&live, heard)),
+        }
+    }
+
+    /// The next command opens a new connection.
+    pub(super) fn replace(&self) {
+        *write(&self.0.current) = None;
+    }
+
+    /// Asks the Sentinels where the master is, and lets go of a connection to any other server.
+    pub(super) async fn verify(&self, deadline: Instant) {
+        let Target::Master(sentinels) = &self.0.target else { return };
+        let found = timeout_at(deadline, sentinels.master()).await;
+        let mut current = write(&self.0.current);
+        let stays = match (&*current, found) {
+            (Some(live), Ok(Ok(master))) => *live.address == *master.addr().to_string(),
+            _ => false,
+        };
+        if !stays {
+            *current = None;
+        }
+    }
+
+    fn heard<T>(&self, live: &Live, reply: RedisResult<T>) -> Result<T, Fault> {
+        live.heard.fetch_add(1, Ordering::Relaxed);
+        reply.map_err(|error| {
+            let fault = Fault::from(error);
+            if matches!(fault, Fault::Broken(_)) {
+                self.drop_if_current(live);
+            }
+            fault
+        })
+    }
+
+    /// A command ran out of time. Heard nothing else in that time either, the connection is taken for dead: a black hole
+    /// never breaks it.
+    fn silent(&self, live: &Live, heard: u64) -> Fault {
+        if live.heard.load(Ordering::Relaxed) == heard && self.drop_if_current(live) {
+            tracing::warn!(server = %live.address, "redis has been silent for a whole command time-out; connecting anew");
+        }
+        Fault::Silent
+    }
+
+    fn drop_if_current(&self, live: &Live) -> bool {
+        let mut current = write(&self.0.current);
+        let is_current = current.as_ref().is_some_and(|current| Arc::ptr_eq(&current.heard, &live.heard));
+        if is_current {
+            *current = None;
+        }
+        is_current
+    }
+
+    fn current(&self) -> Option<Live> {
+        self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn live(&self, deadline: Instant) -> Result<Live, Fault> {
+        // A connection may break again before its waiters run, so they look more than once; the deadline ends it.
+        loop {
+            if let Some(live) = self.current() {
+                return Ok(live);
+            }
+            let mut opened = self.open()?;
+            match timeout_at(deadline, opened.wait_for(Option::is_some)).await {
+                // The attempt is over and its sender gone: look what it left.
+                Ok(Err(_)) => {}
+                Ok(Ok(cause)) => {
+                    if let Some(cause) = cause.clone() {
+                        return Err(Fault::Unreachable(cause));
+                    }
+                }
+                Err(_) => return Err(Fault::Unreachable(Cause::unavailable("no connection in time"))),
+            }
+        }
+    }
+
+    /// Joins the attempt under way, or begins one. It runs on its own: the request that began it may have less time than
+    /// the attempt takes, or be dropped.
+    fn open(&self) -> Result<watch::Receiver<Option<Cause>>, Fault> {
+        let mut opening = lock(&self.0.opening);
+        if self.current().is_some() {
+            // Opened since the caller looked. The channel is closed already, so it looks again at once.
+            return Ok(watch::channel(None).1);
+        }
+        if let Some(under_way) = &opening.under_way {
+            return Ok(under_way.clone());
+        }
+        if let Some((at, cause)) = &opening.failed
+            && at.elapsed() < PAUSE
+        {
+            return Err(Fault::Unreachable(cause.clone()));
+        }
+        let (done, opened) = watch::channel(None);
+        opening.under_way = Some(opened.clone());
+        drop(opening);
+        let attempt = Attempt { shared: self.0.clone(), done };
+        tokio::spawn(async move {
+            let result = attempt.shared.connect().await;
+            attempt.finish(result);
+        });
+        Ok(opened)
+    }
+}
+
+/// Names no address: it may hold a password.
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.current().map(|live| live.address);
+        f.debug_struct("Link").field("connected", &address).finish_non_exhaustive()
+    }
+}
+
+/// Clears the way for the next attempt even if its task is dropped with its runtime.
+struct Attempt {
+    shared: Arc<Shared>,
+    done: watch::Sender<Option<Cause>>,
+}
+
+impl Attempt {
+    fn finish(self, result: Result<Live, Cause>) {
+        match result {
+            Ok(live) => {
+                *write(&self.shared.current) = Some(live);
+                lock(&self.shared.opening).failed = None;
+            }
+            Err(cause) => {
+                lock(&self.shared.opening).failed = Some((Instant::now(), cause.clone()));
+                self.done.send_replace(Some(cause));
+            }
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        lock(&self.shared.opening).under_way = None;
+    }
+}
+
+impl Shared {
+    async fn connect(&self) -> Result<Live, Cause> {
+        let deadline = Instant::now() + self.connect_timeout;
+        timeout_at(deadline, async {
+            let (info, is_found) = match &self.target {
+                Target::Server(info) => (info.clone(), false),
+                Target::Master(sentinels) => (sentinels.master().await?, true),
+            };
+            let address: Arc<str> = info.addr().to_string().into();
+            let mut connection = open(info, self.connect_timeout).await?;
+            if is_found {
+                require_master(&mut connection, &address).await?;
+            }
+            load_scripts(&mut connection).await?;
+            Ok(Live { connection, address, heard: Arc::default() })
+        })
+        .await
+        .unwrap_or_else(|_| Err(Cause::unavailable("no connection within the connect time-out")))
+    }
+}
+
+/// Opens a connection that notices when its peer is gone.
+pub(super) async fn open(info: ConnectionInfo, timeout: Duration) -> Result<MultiplexedConnection, Cause> {
+    let address = info.addr().to_string();
+    let keepalive = redis::io::tcp::socket2::TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
+    let tcp = info.tcp_settings().clone().set_nodelay(true).set_keepalive(keepalive);
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    let tcp = tcp.set_user_timeout(USER_TIMEOUT);
+    // Commands carry deadlines of their own.
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(timeout))
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(QUEUE);
+    let connected = match redis::Client::open(info.set_tcp_settings(tcp)) {
+        Ok(client) => client.get_multiplexed_async_connection_with_config(&config).await,
+        Err(error) => Err(error),
+    };
+    connected.map_err(|error| {
+        let cause = Cause::of(&error);
+        Cause::new(cause.kind, format!("cannot connect to `{address}`: {}", cause.context))
+    })
+}
+
+/// A server that was the master when the Sentinels were asked may have been demoted since.
+async fn require_master(connection: &mut MultiplexedConnection, address: &str) -> Result<(), Cause> {
+    let reply = connection.send_packed_command(&redis::cmd("ROLE")).await.and_then(Value::extract_error);
+    let role = reply.map_err(|error| Cause::of(&error))?;
+    match &role {
+        Value::Array(parts) if matches!(parts.first(), Some(Value::BulkString(role)) if role == b"master") => Ok(()),
+        _ => Err(Cause::unavailable(format!("`{address}` is not the master"))),
+    }
+}
+
+/// Makes the first request as cheap as the next: one command for a claim, not two.
+async fn load_scripts(connection: &mut MultiplexedConnection) -> Result<(), Cause> {
+    let mut load = redis::pipe();
+    for kind in Kind::ALL {
+        load.add_command(kind.load());
+    }
+    let replies = connection.send_packed_commands(&load, 0, load.len()).await.map_err(|error| Cause::of(&error))?;
+    for reply in replies {
+        match reply.extract_error() {
+            // Who may not load a script may still be allowed to send it along with the first command.
+            Err(error) if error.code() == Some("NOPERM") => {}
+            Err(error) => return Err(Cause::of(&error)),
+            Ok(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}

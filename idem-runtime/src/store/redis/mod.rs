@@ -1,0 +1,205 @@
+//! Records in Redis 7 or later, or in Valkey: one server, a master watched by Sentinels, or a Cluster.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), idem_runtime::store::StoreError> {
+//! use idem_runtime::RedisStore;
+//!
+//! let store = RedisStore::connect("redis://127.0.0.1:6379").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it costs
+//!
+//! A claim, a completion and a replay are one command each: `EVALSHA` of one script on one key, over one shared
+//! connection. The scripts are loaded when a connection is opened, and again if the server forgot them.
+//!
+//! # What it holds to
+//!
+//! - Time is the server's. A lease is a value in the record, never the expiry of its key.
+//! - A record in flight or completed expires by itself; an unknown one never does.
+//! - An answer that is kept for a shorter time than it is remembered stays in memory until the record goes.
+//! - At the memory limit claims are refused with [`Full`](crate::store::StoreErrorKind::Full). Replays, completions and
+//!   releases go on.
+//! - A server that may evict records is refused when the store connects, for an evicted record runs a second time.
+//!
+//! # What it cannot hold to
+//!
+//! Redis replicates after it answered, and by default writes to disk up to a second later. A master that dies takes its last
+//! answers along; [`wait_replicas`](RedisStoreBuilder::wait_replicas) makes a claim or a completion wait until replicas
+//! have it. Without persistence a restart forgets every record.
+//!
+//! # What the user of an access list needs
+//!
+//! `+evalsha +eval +script|load +time +get +getrange +set +setrange +del +info`, in a Cluster `+cluster|nodes`, behind Sentinels
+//! `+role`, with `wait_replicas` `+wait`; and `~idem:*`, or the chosen prefix.
+
+mod builder;
+mod check;
+mod cluster;
+mod fault;
+mod link;
+mod node;
+mod record;
+mod replicas;
+mod route;
+mod script;
+mod sentinel;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use redis::Value;
+use tokio::time::Instant;
+
+pub use self::builder::RedisStoreBuilder;
+use self::{
+    node::Reply,
+    route::Route,
+    script::{Kind, Step},
+};
+use super::{
+    Claim, Claimed, Complete, Ownership, Release, Renew, Resolve, Resolved, Store, StoreError, StoreErrorKind,
+};
+
+/// The driver whose types [`ConnectionProvider`] speaks.
+pub use ::redis as driver;
+
+/// Records in Redis or Valkey. Cheap to clone: clones share the connections.
+#[derive(Clone)]
+pub struct RedisStore(Arc<Inner>);
+
+/// Gives the store connections of a pool of one's own.
+///
+/// ```
+/// # use idem_runtime::store::redis::{ConnectionProvider, driver as redis};
+/// #[derive(Debug)]
+/// struct Mine(redis::aio::MultiplexedConnection);
+///
+/// #[async_trait::async_trait]
+/// impl ConnectionProvider for Mine {
+///     async fn send(&self, command: &redis::Cmd) -> redis::RedisResult<redis::Value> {
+///         self.0.clone().send_packed_command(command).await
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait ConnectionProvider: Send + Sync + fmt::Debug + 'static {
+    /// Sends one command to the master that serves its key, and gives back the reply.
+    ///
+    /// The store gives up waiting after its command time-out and drops the future. Replacing a broken or silent
+    /// connection is up to the provider. It should not send a command again by itself more than once.
+    async fn send(&self, command: &redis::Cmd) -> redis::RedisResult<Value>;
+}
+
+struct Inner {
+    route: Route,
+    prefix: Box<str>,
+    /// How long one step may take, all attempts included.
+    budget: Duration,
+}
+
+impl RedisStore {
+    /// A store on one server, with the options' defaults: `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss://`
+    /// for TLS, `redis+unix:///PATH` for a socket file.
+    ///
+    /// # Errors
+    ///
+    /// `Misconfigured`: the URL, the login, a version before 7, an eviction policy. `Unavailable`: no answer.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        Self::builder().connect(url).await
+    }
+
+    /// A store on a Cluster, of which some nodes are named.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn cluster<U: AsRef<str>>(urls: impl IntoIterator<Item = U>) -> Result<Self, StoreError> {
+        Self::builder().cluster(urls).await
+    }
+
+    /// A store on whichever server the Sentinels at `urls` call the master of `master_name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn sentinel<U: AsRef<str>>(
+        urls: impl IntoIterator<Item = U>,
+        master_name: &str,
+    ) -> Result<Self, StoreError> {
+        Self::builder().sentinel(urls, master_name).await
+    }
+
+    /// The options, before one of them connects.
+    pub fn builder() -> RedisStoreBuilder {
+        RedisStoreBuilder::new()
+    }
+
+    async fn take<T>(&self, step: Step, read: impl FnOnce(Reply) -> Option<T>) -> Result<T, StoreError> {
+        let doing = step.kind.name();
+        let reply = self.0.route.ask(&step, Instant::now() + self.0.budget).await;
+        let reply = match reply {
+            Ok(reply) => read(reply),
+            // Something else lies under the key: a record for no step, absent for none.
+            Err(fault) if fault.is("WRONGTYPE") => read(Reply {
+                value: Value::Int(if step.kind == Kind::Claim { -1 } else { 0 }),
+                repeated: false,
+                late: false,
+            }),
+            Err(fault) => return Err(fault.into_error(doing)),
+        };
+        reply.ok_or_else(|| {
+            StoreError::new(
+                StoreErrorKind::Unavailable,
+                format!("{doing}: the server answered what no script of ours says"),
+            )
+        })
+    }
+}
+
+/// Shows servers by address, never a URL.
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { route, prefix, budget } = &*self.0;
+        f.debug_struct("RedisStore").field("route", route).field("prefix", prefix).field("budget", budget).finish()
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
+        self.take(Step::claim(&self.0.prefix, &claim), |reply| record::claimed(reply.value)).await
+    }
+
+    async fn renew(&self, renew: Renew) -> Result<Ownership, StoreError> {
+        self.take(Step::renew(&self.0.prefix, &renew), ownership).await
+    }
+
+    async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
+        self.take(Step::complete(&self.0.prefix, &complete), ownership).await
+    }
+
+    async fn release(&self, release: Release) -> Result<Ownership, StoreError> {
+        self.take(Step::release(&self.0.prefix, &release), ownership).await
+    }
+
+    async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
+        self.take(Step::resolve(&self.0.prefix, &resolve), |reply| match reply.value {
+            Value::Int(1) => Some(Resolved::Applied),
+            Value::Int(0) => Some(Resolved::NotUnknown),
+            _ => None,
+        })
+        .await
+    }
+}
+
+fn ownership(reply: Reply) -> Option<Ownership> {
+    match reply.value {
+        Value::Int(1) => Some(Ownership::Held),
+        // Absent. If the step was asked again, then because the first time did it.
+        Value::Int(2) if reply.repeated => Some(Ownership::Held),
+        Value::Int(0 | 2) => Some(Ownership::Lost),
+        _ => None,
+    }
+}

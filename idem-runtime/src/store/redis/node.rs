@@ -1,0 +1,121 @@
+//! One server as the store uses it: a shared connection, and one more where replicas are waited for.
+
+use std::time::Duration;
+
+use redis::Value;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    fault::Fault,
+    link::Link,
+    replicas::Replicas,
+    script::{Kind, Step},
+};
+
+/// A server, or whichever server is the master.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) link: Link,
+    replicas: Option<Replicas>,
+}
+
+/// A reply, and what is known about how it came.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) value: Value,
+    /// The step may have been taken twice: the first time its reply was lost.
+    pub(super) repeated: bool,
+    /// So old that the server may have stood still since, and another one may be the master now.
+    pub(super) late: bool,
+}
+
+/// A reply older than this is asked for again where a failover is possible. Far below any time-out after which
+/// replicas elect a new master.
+const LATE: Duration = Duration::from_millis(250);
+
+impl Node {
+    pub(super) fn new(link: Link, replicas: Option<Replicas>) -> Self {
+        Self { link, replicas }
+    }
+
+    /// The next step looks for the master anew.
+    pub(super) fn replace(&self) {
+        for link in self.links() {
+            link.replace();
+        }
+    }
+
+    /// Lets go of a server that is no longer the master, by the word of the Sentinels.
+    pub(super) async fn verify(&self, deadline: Instant) {
+        for link in self.links() {
+            link.verify(deadline).await;
+        }
+    }
+
+    /// Takes the step, over a new connection if the first one breaks.
+    pub(super) async fn ask(&self, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
+        if let (Some(replicas), Kind::Complete) = (&self.replicas, step.kind) {
+            // What an owner did must survive its server, or the next one does it again.
+            return replicated(replicas, step, deadline).await;
+        }
+        let mut repeated = false;
+        loop {
+            let sent = Instant::now();
+            let fault = match self.send(step, deadline).await {
+                Ok(value) => match &self.replicas {
+                    Some(replicas) if step.kind == Kind::Claim && is_won(&value) => {
+                        // Asked again where it is waited for: the claim is re-entrant, and only a write is waited for.
+                        return replicated(replicas, step, deadline).await;
+                    }
+                    _ => return Ok(Reply { value, repeated, late: sent.elapsed() > LATE }),
+                },
+                Err(fault) => fault,
+            };
+            match fault {
+                Fault::Broken(_) if !repeated && step.is_repeatable() => repeated = true,
+                fault => return Err(fault),
+            }
+        }
+    }
+
+    /// Takes a step for a slot that is on its way to this server.
+    pub(super) async fn ask_while_moving(&self, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
+        let sent = Instant::now();
+        let mut commands = redis::pipe();
+        // With its source: a script that is unknown here would cost another `ASKING`.
+        commands.add_command(redis::cmd("ASKING")).add_command(step.with_source());
+        let replies = self.link.send_all(&commands, deadline).await?;
+        let value = replies.into_iter().nth(1).unwrap_or(Value::Nil).extract_error()?;
+        Ok(Reply { value, repeated: false, late: sent.elapsed() > LATE })
+    }
+
+    fn links(&self) -> impl Iterator<Item = &Link> {
+        std::iter::once(&self.link).chain(self.replicas.as_ref().map(Replicas::link))
+    }
+
+    async fn send(&self, step: &Step, deadline: Instant) -> Result<Value, Fault> {
+        match self.link.send(&step.command, deadline).await {
+            Err(fault) if fault.is("NOSCRIPT") => self.link.send(&step.with_source(), deadline).await,
+            sent => sent,
+        }
+    }
+}
+
+async fn replicated(replicas: &Replicas, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
+    let ask = async |command| timeout_at(deadline, replicas.ask(command)).await.unwrap_or(Err(Fault::Silent));
+    let asked = match ask(step.command.clone()).await {
+        Err(fault) if fault.is("NOSCRIPT") => ask(step.with_source()).await,
+        Err(Fault::Broken(_)) => ask(step.command.clone()).await,
+        asked => asked,
+    };
+    // Replicas follow one master only: a reply that they confirmed is not that of a former one.
+    Ok(Reply { value: asked?, repeated: false, late: false })
+}
+
+fn is_won(value: &Value) -> bool {
+    match value {
+        Value::Int(fence) => *fence > 0,
+        Value::Array(parts) => matches!(parts.first(), Some(Value::Int(1))),
+        _ => false,
+    }
+}

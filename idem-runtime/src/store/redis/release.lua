@@ -1,0 +1,17 @@
+#!lua flags=allow-oom
+-- KEYS[1]  the record
+-- ARGV[1]  token
+--
+-- 1  held, the key is absent now
+-- 0  lost
+-- 2  absent already
+local record = redis.call('GETRANGE', KEYS[1], 0, 74)
+if record == '' then
+  return 2
+end
+local version, state = string.byte(record, 1, 2)
+if #record ~= 74 or version ~= 1 or (state ~= 1 and state ~= 4) or string.sub(record, 35, 50) ~= ARGV[1] then
+  return 0
+end
+redis.call('DEL', KEYS[1])
+return 1

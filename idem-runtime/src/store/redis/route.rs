@@ -1,0 +1,87 @@
+//! Which way a step goes to its server.
+
+use std::{fmt, sync::Arc};
+
+use redis::{Cmd, Value};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    ConnectionProvider,
+    cluster::Cluster,
+    fault::Fault,
+    node::{Node, Reply},
+    script::Step,
+};
+
+pub(super) enum Route {
+    /// One server.
+    Server(Node),
+    /// The master that Sentinels name.
+    Master(Arc<Node>),
+    Cluster(Cluster),
+    Provider(Box<dyn ConnectionProvider>),
+}
+
+impl Route {
+    pub(super) async fn ask(&self, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
+        match self {
+            Self::Server(node) => node.ask(step, deadline).await,
+            Self::Master(node) => ask_master(node, step, deadline).await,
+            Self::Cluster(cluster) => cluster.ask(step, deadline).await,
+            Self::Provider(provider) => {
+                let value = match provided(&**provider, &step.command, deadline).await {
+                    Err(fault) if fault.is("NOSCRIPT") => provided(&**provider, &step.with_source(), deadline).await?,
+                    sent => sent?,
+                };
+                // A pool may well send a command again when its connection broke.
+                Ok(Reply { value, repeated: true, late: false })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(node) => f.debug_tuple("Server").field(node).finish(),
+            Self::Master(node) => f.debug_tuple("Master").field(node).finish(),
+            Self::Cluster(cluster) => f.debug_tuple("Cluster").field(cluster).finish(),
+            Self::Provider(_) => f.write_str("Provider(..)"),
+        }
+    }
+}
+
+async fn ask_master(node: &Arc<Node>, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
+    match node.ask(step, deadline).await {
+        // The Sentinels know whether it stood still for so long that it was replaced.
+        Ok(reply) if reply.late && step.is_repeatable() => {
+            node.verify(deadline).await;
+            node.ask(step, deadline).await.map(|reply| Reply { repeated: true, ..reply })
+        }
+        Err(fault) if fault.is("READONLY") || fault.is("MASTERDOWN") => {
+            // Demoted, and it refused: nothing was done there.
+            node.replace();
+            node.ask(step, deadline).await
+        }
+        Err(fault @ (Fault::Silent | Fault::NotReplicated)) => {
+            let node = node.clone();
+            tokio::spawn(async move { node.verify(Instant::now() + VERIFY).await });
+            Err(fault)
+        }
+        asked => asked,
+    }
+}
+
+/// How long the Sentinels are listened to when no request waits for it.
+const VERIFY: std::time::Duration = std::time::Duration::from_secs(1);
+
+pub(super) async fn provided(
+    provider: &dyn ConnectionProvider,
+    command: &Cmd,
+    deadline: Instant,
+) -> Result<Value, Fault> {
+    match timeout_at(deadline, provider.send(command)).await {
+        Ok(reply) => Ok(reply.and_then(Value::extract_error)?),
+        Err(_) => Err(Fault::Silent),
+    }
+}

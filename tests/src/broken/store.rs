@@ -1,0 +1,381 @@
+//! The five steps, each right but for the fault.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use idem_runtime::{
+    Answer, Clock, Fingerprint, StorageKey, Store,
+    store::{
+        Abandoned, Claim, Claimed, Complete, Fence, Outcome, Ownership, Release, Renew, Resolve, Resolved, StoreError,
+        Verdict,
+    },
+};
+
+use super::{Broken, Fault, When, book::Page};
+
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+#[async_trait]
+impl Store for Broken {
+    async fn claim(&self, mut claim: Claim) -> Result<Claimed, StoreError> {
+        let key = self.key(claim.key);
+        let page = self.book.page(key);
+        if page.damaged {
+            return Ok(Claimed::Unreadable);
+        }
+        if let Some(overlay) = page.overlay {
+            return Ok(overlay);
+        }
+        if let Some(claimed) = self.claim_wrongly(key, &page, &mut claim).await? {
+            return Ok(claimed);
+        }
+        claim.key = page.inner_key(key);
+        let claimed = self.inner.claim(claim).await?;
+        self.book.write(key, |page| page.claimed(&claim, &claimed, self.clock.now()));
+        Ok(self.tell_wrongly(&page, &claim, claimed))
+    }
+
+    async fn renew(&self, mut renew: Renew) -> Result<Ownership, StoreError> {
+        let key = self.key(renew.key);
+        let page = self.book.page(key);
+        if page.damaged {
+            return Ok(Ownership::Lost);
+        }
+        let (now, own) = (self.clock.now(), page.token == renew.token);
+        let when = page.when(now);
+        match self.fault {
+            Some(Fault::RenewsNothing) if own && when == When::InFlight => return Ok(Ownership::Held),
+            Some(Fault::RenewsByAdding) => renew.lease += Duration::from_micros(page.lease_end.saturating_sub(now)),
+            Some(Fault::RenewsOnlyTheLiving) if when == When::Abandoned => return Ok(Ownership::Lost),
+            Some(Fault::RenewKeepsRetention) => renew.retention = page.retention,
+            Some(Fault::RenewsWhatIs(what)) if when == what => return Ok(Ownership::Held),
+            Some(Fault::RenewsForStrangers) if when == When::InFlight => renew.token = page.token,
+            Some(Fault::RenewsForEarlierOwners) if page.was_owned_by(renew.token) => renew.token = page.token,
+            Some(Fault::RetentionIsForever) => renew.retention = None,
+            _ => {}
+        }
+        renew.key = page.inner_key(key);
+        let ownership = self.inner.renew(renew).await?;
+        if ownership == Ownership::Held {
+            self.book.write(key, |page| page.renewed(&renew, self.clock.now()));
+        }
+        Ok(ownership)
+    }
+
+    async fn complete(&self, mut complete: Complete) -> Result<Ownership, StoreError> {
+        let key = self.key(complete.key);
+        let page = self.book.page(key);
+        if page.damaged {
+            return Ok(Ownership::Lost);
+        }
+        if let Some(ownership) = self.complete_wrongly(key, &page, &mut complete).await? {
+            return Ok(ownership);
+        }
+        complete.key = page.inner_key(key);
+        let ownership = self.inner.complete(complete.clone()).await?;
+        if ownership == Ownership::Held {
+            self.book.write(key, |page| page.completed(&complete, self.clock.now()));
+        } else if self.fault == Some(Fault::CompletesInTwoSteps) && page.token == complete.token {
+            return Ok(Ownership::Held);
+        }
+        Ok(ownership)
+    }
+
+    async fn release(&self, mut release: Release) -> Result<Ownership, StoreError> {
+        let key = self.key(release.key);
+        let page = self.book.page(key);
+        let own = page.token == release.token;
+        if page.damaged {
+            if own && self.fault == Some(Fault::DamagedIsReleased) {
+                self.book.write(key, Page::forget);
+                return Ok(Ownership::Held);
+            }
+            return Ok(Ownership::Lost);
+        }
+        let when = page.when(self.clock.now());
+        let finished = matches!(when, When::Completed | When::Tombstone);
+        match self.fault {
+            Some(Fault::ReleasesNothing) if own => return Ok(Ownership::Held),
+            Some(Fault::ReleaseLeavesATombstone) if own => {
+                self.book.write(key, |page| page.overlay = Some(Claimed::Completed { answer: None }));
+                return Ok(Ownership::Held);
+            }
+            Some(Fault::ReleasesForStrangers) if when == When::InFlight => release.token = page.token,
+            Some(Fault::ReleasesForEarlierOwners) if page.was_owned_by(release.token) => release.token = page.token,
+            Some(Fault::ReleasesOnlyTheLiving) if when == When::Abandoned => return Ok(Ownership::Lost),
+            Some(Fault::ReleasesWhatIsCompleted) if own && finished => {
+                self.book.write(key, Page::forget);
+                return Ok(Ownership::Held);
+            }
+            Some(Fault::ReleasesWhatIsAbsent) if when == When::Absent => return Ok(Ownership::Held),
+            Some(Fault::UnknownCannotBeReleased) if when == When::Unknown => return Ok(Ownership::Lost),
+            Some(Fault::UnknownIsReleasedByStrangers) if when == When::Unknown => release.token = page.token,
+            _ => {}
+        }
+        self.release_inner(key, &page, release).await
+    }
+
+    async fn resolve(&self, mut resolve: Resolve) -> Result<Resolved, StoreError> {
+        let key = self.key(resolve.key);
+        let page = self.book.page(key);
+        if page.damaged {
+            return Ok(Resolved::NotUnknown);
+        }
+        if let Some(Fault::ResolvesWhatIs(what)) = self.fault
+            && page.when(self.clock.now()) == what
+        {
+            self.book.write(key, Page::forget);
+            return Ok(Resolved::Applied);
+        }
+        match (self.fault, &mut resolve.verdict) {
+            (Some(Fault::VerdictsHaveNoAnswer), Verdict::Completed { answer, .. }) => *answer = None,
+            (Some(Fault::VerdictsAreForever), Verdict::Completed { ttl, remember, .. }) => {
+                (*ttl, *remember) = (FOREVER, FOREVER);
+            }
+            (Some(Fault::VerdictsForgetTheirRemember), Verdict::Completed { ttl, remember, .. }) => *remember = *ttl,
+            (Some(Fault::VerdictsWithoutAnswerAreNotExecuted), verdict @ Verdict::Completed { answer: None, .. }) => {
+                *verdict = Verdict::NotExecuted;
+            }
+            (Some(Fault::NotExecutedIsATombstone), verdict @ Verdict::NotExecuted) => {
+                *verdict = Verdict::Completed { answer: None, ttl: FOREVER, remember: FOREVER };
+            }
+            (Some(Fault::IgnoresFencesOfVerdicts), _) => resolve.fence = None,
+            _ => {}
+        }
+        resolve.key = page.inner_key(key);
+        let resolved = self.inner.resolve(resolve.clone()).await?;
+        if resolved == Resolved::Applied {
+            self.book.write(key, |page| page.resolved(&resolve, self.clock.now()));
+        }
+        Ok(resolved)
+    }
+}
+
+impl Broken {
+    fn key(&self, key: StorageKey) -> StorageKey {
+        let mut bytes = *key.as_bytes();
+        match self.fault {
+            Some(Fault::ShortKeys) => bytes[16..].fill(0),
+            Some(Fault::CaselessKeys) => bytes.make_ascii_lowercase(),
+            _ => {}
+        }
+        StorageKey::from_bytes(bytes)
+    }
+
+    /// What goes wrong before the right store is asked; `Some`: it is not asked at all.
+    async fn claim_wrongly(
+        &self,
+        key: StorageKey,
+        page: &Page,
+        claim: &mut Claim,
+    ) -> Result<Option<Claimed>, StoreError> {
+        let now = self.clock.now();
+        let (when, own) = (page.when(now), page.token == claim.token);
+        let Some(fault) = self.fault else { return Ok(None) };
+        match fault {
+            Fault::OwnTokenIsBusy if own && when == When::InFlight => {
+                return Ok(Some(Claimed::Busy { retry_after: claim.lease }));
+            }
+            Fault::OwnTokenIsTheNextAttempt if own && when == When::InFlight => {
+                return Ok(Some(Claimed::Won { fence: page.fence, attempt: page.attempt + 1 }));
+            }
+            Fault::OwnTokenKeepsItsLease if own && matches!(when, When::InFlight | When::Abandoned) => {
+                return Ok(Some(Claimed::Won { fence: page.fence, attempt: page.attempt }));
+            }
+            Fault::EveryTokenIsRemembered if page.was_owned_by(claim.token) => {
+                let won = page.owners.iter().find(|(owner, ..)| *owner == claim.token);
+                return Ok(won.map(|&(_, fence, attempt)| Claimed::Won { fence, attempt }));
+            }
+            Fault::IgnoresFingerprints(what) if when == what => claim.fingerprint = page.fingerprint,
+            Fault::IgnoresFingerprintsOfTheOwner if own => claim.fingerprint = page.fingerprint,
+            Fault::AbandonedIsBusy if when == When::Abandoned => {
+                return Ok(Some(Claimed::Busy { retry_after: claim.lease }));
+            }
+            Fault::AlwaysTakesOver => claim.abandoned = Abandoned::TakeOver,
+            Fault::MarksTheLivingUnknown if when == When::InFlight && claim.abandoned == Abandoned::MarkUnknown => {
+                let unknown = Complete::new(page.inner_key(key), page.token, Outcome::Unknown, FOREVER);
+                _ = self.inner.complete(unknown).await?;
+            }
+            Fault::UnknownIsTakenOver if when == When::Unknown => self.drop_inner(key, page).await?,
+            Fault::UnknownRunsForItsOwner if when == When::Unknown && own => self.drop_inner(key, page).await?,
+            Fault::UnknownExpires if when == When::Unknown && page.unknown_end <= now => {
+                self.drop_inner(key, page).await?;
+            }
+            Fault::RetentionIsForever => claim.retention = None,
+            Fault::RetentionIsNeverForever => claim.retention = claim.retention.or(Some(Duration::ZERO)),
+            Fault::ClaimsInTwoSteps if when == When::Absent => return self.claim_in_two_steps(key, page, claim).await,
+            Fault::TakesOverInTwoSteps if when == When::Abandoned => {
+                return self.claim_in_two_steps(key, page, claim).await;
+            }
+            Fault::MarksUnknownInTwoSteps if when == When::Abandoned => {
+                self.until_changed(key, page).await;
+                let unknown = Claimed::Unknown { fence: page.fence, attempt: page.attempt };
+                self.book.write(key, |page| page.overlay = Some(unknown.clone()));
+                return Ok(Some(unknown));
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Decides by what was there, and does it when something else may be there.
+    async fn claim_in_two_steps(
+        &self,
+        key: StorageKey,
+        page: &Page,
+        claim: &Claim,
+    ) -> Result<Option<Claimed>, StoreError> {
+        self.until_changed(key, page).await;
+        let mut claim = *claim;
+        claim.key = page.inner_key(key);
+        let claimed = self.inner.claim(claim).await?;
+        self.book.write(key, |page| page.claimed(&claim, &claimed, self.clock.now()));
+        Ok(Some(match claimed {
+            Claimed::Busy { .. } => Claimed::Won { fence: next(page.fence), attempt: page.attempt + 1 },
+            claimed => claimed,
+        }))
+    }
+
+    /// What goes wrong with what the right store found.
+    fn tell_wrongly(&self, page: &Page, claim: &Claim, claimed: Claimed) -> Claimed {
+        let Some(fault) = self.fault else { return claimed };
+        match (fault, claimed) {
+            (Fault::BusyIsWon, Claimed::Busy { .. }) => Claimed::Won { fence: next(page.fence), attempt: 1 },
+            (Fault::BusyIsTheWholeLease, Claimed::Busy { .. }) => Claimed::Busy { retry_after: claim.lease },
+            (Fault::BusyIsNothing, Claimed::Busy { .. }) => Claimed::Busy { retry_after: Duration::ZERO },
+            (Fault::TakeOverKeepsItsFence, Claimed::Won { attempt, .. }) if attempt > 1 => {
+                let first = page.owners.first().map_or(page.fence, |&(_, fence, _)| fence);
+                Claimed::Won { fence: first, attempt }
+            }
+            (Fault::TakeOverIsTheFirstAttempt, Claimed::Won { fence, .. }) => Claimed::Won { fence, attempt: 1 },
+            (Fault::AttemptsStopAtTwo, Claimed::Won { fence, attempt }) => {
+                Claimed::Won { fence, attempt: attempt.min(2) }
+            }
+            (Fault::FencesStartAgain, Claimed::Won { attempt, .. }) => {
+                Claimed::Won { fence: Fence::new(attempt.into()), attempt }
+            }
+            (Fault::FencesAreTheTime, Claimed::Won { attempt, .. }) => {
+                Claimed::Won { fence: Fence::new(self.clock.now()), attempt }
+            }
+            (Fault::UnknownForgetsItsFence, Claimed::Unknown { attempt, .. }) => {
+                Claimed::Unknown { fence: Fence::new(0), attempt }
+            }
+            (fault, Claimed::Completed { answer: Some(answer) }) => {
+                let answer = tell_answer_wrongly(fault, answer.as_bytes());
+                Claimed::Completed { answer: answer.map(Answer::from_bytes) }
+            }
+            (Fault::TombstonesAreEmptyAnswers, Claimed::Completed { answer: None }) => {
+                Claimed::Completed { answer: Some(Answer::from_bytes(Bytes::new())) }
+            }
+            (_, claimed) => claimed,
+        }
+    }
+
+    /// What goes wrong before the right store is asked; `Some`: it is not asked at all.
+    async fn complete_wrongly(
+        &self,
+        key: StorageKey,
+        page: &Page,
+        complete: &mut Complete,
+    ) -> Result<Option<Ownership>, StoreError> {
+        let now = self.clock.now();
+        let (when, own, earlier) = (page.when(now), page.token == complete.token, page.was_owned_by(complete.token));
+        let finished = matches!(when, When::Completed | When::Tombstone);
+        let unknown = complete.outcome == Outcome::Unknown;
+        let Some(fault) = self.fault else { return Ok(None) };
+        match fault {
+            Fault::RestartForgetsTokens => return Ok(Some(Ownership::Lost)),
+            Fault::CompletesForStrangers if when == When::InFlight => complete.token = page.token,
+            Fault::CompletesForEarlierOwners if earlier && when == When::InFlight => complete.token = page.token,
+            Fault::CompletesOnlyTheLiving if when == When::Abandoned => return Ok(Some(Ownership::Lost)),
+            Fault::CompletesInTwoSteps => self.until_changed(key, page).await,
+            Fault::CompletesWhatIsAbsent if when == When::Absent => {
+                let any = Fingerprint::from_bytes([0; 32]);
+                let claim = Claim::new(page.inner_key(key), complete.token, any, complete.ttl);
+                _ = self.inner.claim(claim).await?;
+            }
+            Fault::AgainIsLost if own && finished => return Ok(Some(Ownership::Lost)),
+            Fault::AgainOverwrites if own && finished => return Ok(Some(self.overwrite(key, &complete.outcome))),
+            Fault::AgainAddsTime if own && finished => {
+                let answer = page.answer.clone();
+                self.book.write(key, |page| page.overlay = Some(Claimed::Completed { answer }));
+                return Ok(Some(Ownership::Held));
+            }
+            Fault::StrangersOverwrite if !own && finished => {
+                return Ok(Some(self.overwrite(key, &complete.outcome)));
+            }
+            Fault::EarlierOwnersOverwrite if earlier && finished => {
+                return Ok(Some(self.overwrite(key, &complete.outcome)));
+            }
+            Fault::TombstonesAreReleases if complete.outcome == Outcome::Tombstone => {
+                let release = Release::new(complete.key, complete.token);
+                return self.release_inner(key, page, release).await.map(Some);
+            }
+            Fault::UnknownIsReleased if unknown => {
+                let release = Release::new(complete.key, complete.token);
+                return self.release_inner(key, page, release).await.map(Some);
+            }
+            Fault::UnknownIsATombstone if unknown => complete.outcome = Outcome::Tombstone,
+            Fault::UnknownAgainIsLost if unknown && when == When::Unknown => return Ok(Some(Ownership::Lost)),
+            Fault::UnknownCannotBeCompleted if !unknown && when == When::Unknown => return Ok(Some(Ownership::Lost)),
+            Fault::UnknownIsCompletedByStrangers if when == When::Unknown => complete.token = page.token,
+            Fault::ResolvedIsStillItsOwners if own && page.resolved => return Ok(Some(Ownership::Held)),
+            Fault::TtlIsRemember => complete.ttl = complete.remember,
+            Fault::RememberIsTtl => complete.remember = complete.ttl,
+            Fault::TtlCountsFromTheClaim => {
+                let ran = Duration::from_micros(now.saturating_sub(page.claimed_at));
+                complete.ttl = complete.ttl.saturating_sub(ran);
+            }
+            Fault::AnswersAreForever if matches!(complete.outcome, Outcome::Answer(_)) => complete.remember = FOREVER,
+            Fault::TombstonesAreForever if complete.outcome == Outcome::Tombstone => complete.remember = FOREVER,
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// What goes wrong between two steps needs somebody to come between them; whoever is about to, is given the time.
+    async fn until_changed(&self, key: StorageKey, page: &Page) {
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+            if self.book.write(key, |now| now.owners.len() != page.owners.len() || now.answer != page.answer) {
+                return;
+            }
+        }
+    }
+
+    fn overwrite(&self, key: StorageKey, outcome: &Outcome) -> Ownership {
+        let answer = if let Outcome::Answer(answer) = outcome { Some(answer.clone()) } else { None };
+        self.book.write(key, |page| page.overlay = Some(Claimed::Completed { answer }));
+        Ownership::Held
+    }
+
+    async fn release_inner(&self, key: StorageKey, page: &Page, mut release: Release) -> Result<Ownership, StoreError> {
+        release.key = page.inner_key(key);
+        let ownership = self.inner.release(release).await?;
+        if ownership == Ownership::Held {
+            self.book.write(key, |page| page.released(&release));
+        }
+        Ok(ownership)
+    }
+
+    async fn drop_inner(&self, key: StorageKey, page: &Page) -> Result<(), StoreError> {
+        _ = self.release_inner(key, page, Release::new(key, page.token)).await?;
+        Ok(())
+    }
+}
+
+fn tell_answer_wrongly(fault: Fault, bytes: &Bytes) -> Option<Bytes> {
+    Some(match fault {
+        Fault::AnswersLoseTheirEnd => bytes.slice(..bytes.len().saturating_sub(1)),
+        Fault::AnswersEndAt64K => bytes.slice(..bytes.len().min(64 << 10)),
+        Fault::AnswersEndAtNul => bytes.slice(..bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len())),
+        Fault::AnswersAreText => Bytes::from(String::from_utf8_lossy(bytes).into_owned()),
+        Fault::EmptyLooksAbsent if bytes == "nil" || bytes == "0" => return None,
+        _ => bytes.clone(),
+    })
+}
+
+fn next(fence: Fence) -> Fence {
+    Fence::new(fence.get() + 1)
+}
