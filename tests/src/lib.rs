@@ -1,7 +1,11 @@
-//! What the tests are written with.
+//! What the tests across crates share.
 
 pub mod backend;
 pub mod broken;
 pub mod client;
+pub mod exchange;
+pub mod faulty_store;
+pub mod gate;
+pub mod probe;
 pub mod servers;
 pub mod service;
