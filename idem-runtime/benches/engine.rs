@@ -1,6 +1,7 @@
 //! Whole operations on memory: through `execute`, and through the layer against the service it is put around.
-// What fails here fails the measurement.
-#![allow(clippy::unwrap_used)]
+
+// `criterion_main` makes a public function, and what fails here fails the measurement.
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{convert::Infallible, hint::black_box, time::Duration};
 

@@ -1,5 +1,8 @@
 //! The envelope of an answer: sealing it once, opening it at every replay.
 
+// `criterion_main` makes a public function.
+#![allow(missing_docs)]
+
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

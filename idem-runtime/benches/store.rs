@@ -1,6 +1,7 @@
 //! The memory store: what a first execution, a replay and a refused duplicate cost it.
-// What fails here fails the measurement.
-#![allow(clippy::unwrap_used)]
+
+// `criterion_main` makes a public function, and what fails here fails the measurement.
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{hint::black_box, time::Duration};
 
