@@ -1,4 +1,5 @@
 //! What the tests across crates share.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 pub mod backend;
 pub mod broken;
