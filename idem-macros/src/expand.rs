@@ -225,13 +225,13 @@ fn function(handler: &Handler, endpoint: &Ident, root: &Path) -> TokenStream {
     let (outer, inner): (Vec<&Attribute>, Vec<&Attribute>) = attributes.iter().partition(|a| is_outer(a));
     let name = &signature.ident;
     let types: Vec<&Type> = handler.arguments().map(|argument| &*argument.ty).collect();
-    let span = Span::mixed_site();
+    // Complaints about the function's future and its answer point at its name.
+    let span = name.span().resolved_at(Span::mixed_site());
     let guarded = Ident::new("guarded", span);
     let passed: Vec<_> = (0..types.len()).map(|at| format_ident!("a{at}", span = span)).collect();
     // As many arguments as were written, so that a call that another attribute generates still fits.
     let places = types.iter().skip(1).map(|_| quote!(_: (),));
-    // Complaints about the function's future and its answer point at its name.
-    let run = quote_spanned! {name.span().resolved_at(span)=>
+    let run = quote_spanned! {span=>
         #guarded.run(|(#(#passed,)*)| #name(#(#passed),*)).await
     };
     quote! {

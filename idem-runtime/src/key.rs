@@ -13,7 +13,7 @@ use crate::policy::{KeySpace, Policy};
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum KeySource {
-    /// A header, by its lower-case name. Its syntax is checked as DESIGN says for `Idempotency-Key`.
+    /// A header, by its lower-case name: bare, or as a quoted string ([RFC 9651](https://www.rfc-editor.org/rfc/rfc9651)).
     Header(&'static str),
     /// A parameter of the route's path, decoded.
     Path(&'static str),
@@ -259,3 +259,6 @@ impl fmt::Debug for StorageKey {
         write!(f, "StorageKey({self})")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,12 @@
-//! What tests of several crates share.
+//! What the tests across crates share.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
+pub mod backend;
 pub mod broken;
+pub mod client;
 pub mod exchange;
 pub mod faulty_store;
 pub mod gate;
 pub mod probe;
+pub mod servers;
+pub mod service;

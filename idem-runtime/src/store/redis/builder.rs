@@ -280,6 +280,10 @@ impl RedisStoreBuilder {
         if self.certificates.root_cert.is_none() && self.certificates.client_tls.is_none() {
             return Ok(info);
         }
+        if self.certificates.root_cert.as_ref().is_some_and(|pem| !holds_a_certificate(pem)) {
+            // The driver would trust nobody, and say so of the server.
+            return Err(Cause::misconfigured("the root certificates hold none: write them as PEM"));
+        }
         redis::Client::build_with_tls(info, self.certificates.clone())
             .map(|client| client.get_connection_info().clone())
             .map_err(|error| Cause::misconfigured(format!("the certificates cannot be used: {error}")))
@@ -297,6 +301,12 @@ impl fmt::Debug for RedisStoreBuilder {
             .field("quorum", &self.quorum)
             .finish_non_exhaustive()
     }
+}
+
+#[cfg(any(feature = "redis-rustls", feature = "redis-native-tls"))]
+fn holds_a_certificate(pem: &[u8]) -> bool {
+    const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+    pem.windows(BEGIN.len()).any(|window| window == BEGIN)
 }
 
 fn what_is_wrong(url: &str, error: &redis::RedisError) -> String {

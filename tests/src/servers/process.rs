@@ -1,0 +1,67 @@
+//! A child process that a test can stop, continue and kill.
+
+use std::{
+    fs::File,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+#[derive(Debug)]
+pub(super) struct Process(Child);
+
+impl Process {
+    /// Starts `program` in `directory`, its output in `NAME.log` there.
+    pub(super) fn start(program: &str, args: &[String], directory: &Path) -> Self {
+        let log = File::create(directory.join("server.log")).expect("a log file");
+        let errors = log.try_clone().expect("a second handle of the log file");
+        let child = Command::new(program)
+            .args(args)
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start `{program}`, which these tests need: {error}"));
+        Self(child)
+    }
+
+    pub(super) fn is_running(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(None))
+    }
+
+    /// Sends a signal by its name, without `SIG`.
+    pub(super) fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.0.id().to_string()).status();
+        assert!(status.is_ok_and(|status| status.success()), "cannot send {name}");
+    }
+
+    /// SIGKILL, also to a stopped process.
+    pub(super) fn kill(&mut self) {
+        // Gone already is gone as well.
+        let _: std::io::Result<()> = self.0.kill();
+        let _: std::io::Result<_> = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port that was free a moment ago, below those that the kernel gives to outgoing connections.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u32 = 10_240;
+    const PORTS: u32 = 20_480;
+    loop {
+        // Test binaries run at once: each begins somewhere else.
+        let offset = std::process::id().wrapping_mul(397) + u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + offset % PORTS).expect("a port");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}

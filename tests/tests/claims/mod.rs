@@ -1,0 +1,59 @@
+//! Claims by number, for tests of a store. A test binary uses some of them.
+#![allow(dead_code)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use idem_runtime::{
+    Answer, Fingerprint, StorageKey, Store,
+    store::{Claim, Claimed, Complete, Fence, Outcome, Token},
+};
+
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(crate) fn key(number: u32) -> StorageKey {
+    let mut bytes = [0xab; 32];
+    // In front, so that neighbours lie in different slots of a Cluster.
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    StorageKey::from_bytes(bytes)
+}
+
+/// The key as Redis sees it.
+pub(crate) fn redis_key(number: u32) -> String {
+    redis_key_of(key(number))
+}
+
+pub(crate) fn redis_key_of(key: StorageKey) -> String {
+    let digits: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("idem:{{{digits}}}")
+}
+
+pub(crate) fn token(number: u8) -> Token {
+    Token::from_bytes([number; 16])
+}
+
+pub(crate) fn fingerprint(number: u8) -> Fingerprint {
+    Fingerprint::from_bytes([number; 32])
+}
+
+/// Key and token by number, fingerprint 1.
+pub(crate) fn claim(at: u32, by: u8) -> Claim {
+    Claim::new(key(at), token(by), fingerprint(1), LEASE)
+}
+
+pub(crate) fn answer(text: &'static str) -> Answer {
+    Answer::from_bytes(Bytes::from_static(text.as_bytes()))
+}
+
+pub(crate) fn complete(at: u32, by: u8, text: &'static str) -> Complete {
+    Complete::new(key(at), token(by), Outcome::Answer(answer(text)), DAY)
+}
+
+/// Claims, and must win.
+pub(crate) async fn win(store: &impl Store, claim: Claim) -> (Fence, u32) {
+    match store.claim(claim).await {
+        Ok(Claimed::Won { fence, attempt }) => (fence, attempt),
+        other => panic!("not won: {other:?}"),
+    }
+}

@@ -1,0 +1,182 @@
+//! Six processes that are a Cluster, one of which stands still until it is replaced.
+
+mod claims;
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use claims::{answer, claim, complete, redis_key, win};
+use idem_runtime::{
+    RedisStore, Store,
+    store::{Claimed, Ownership, StoreErrorKind},
+};
+use tests::servers::{RedisCluster, eventually_async};
+use tokio::task::JoinSet;
+
+/// Keys whose slot the master with this number serves.
+fn keys_of(cluster: &RedisCluster, master: usize, wanted: usize) -> Vec<u32> {
+    let slots = [0..=5460, 5461..=10922, 10923..=16383];
+    (0..)
+        .filter(|&at| {
+            let slot: u16 = cluster.server(master).run(&["CLUSTER", "KEYSLOT", &redis_key(at)]);
+            slots[master].contains(&slot)
+        })
+        .take(wanted)
+        .collect()
+}
+
+#[tokio::test]
+async fn records_lie_where_their_slots_are() {
+    let cluster = RedisCluster::start();
+    let store = RedisStore::cluster(cluster.seeds()).await.unwrap();
+    for at in 0..300 {
+        win(&store, claim(at, 1)).await;
+        assert_eq!(store.complete(complete(at, 1, "body")).await.unwrap(), Ownership::Held);
+        assert_eq!(store.claim(claim(at, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
+    }
+    let sizes: Vec<u32> = (0..3).map(|master| cluster.server(master).run(&["DBSIZE"])).collect();
+    assert_eq!(sizes.iter().sum::<u32>(), 300);
+    assert!(sizes.iter().all(|size| *size > 50), "{sizes:?}");
+    // Nothing was sent to a wrong node first.
+    let redirected: u32 = (0..6)
+        .map(|number| {
+            let errors: String = cluster.server(number).run(&["INFO", "errorstats"]);
+            u32::from(errors.contains("errorstat_MOVED"))
+        })
+        .sum();
+    assert_eq!(redirected, 0);
+
+    slots_move(&cluster, &store).await;
+}
+
+/// A slot on its way from one master to another, and arrived there.
+async fn slots_move(cluster: &RedisCluster, store: &RedisStore) {
+    let at = keys_of(cluster, 0, 400).into_iter().find(|at| *at >= 300).expect("a key not used yet");
+    let slot = cluster.server(0).run::<u16>(&["CLUSTER", "KEYSLOT", &redis_key(at)]).to_string();
+    let id = |master: usize| cluster.server(master).run::<String>(&["CLUSTER", "MYID"]);
+    cluster.server(1).run::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(0)]);
+    cluster.server(0).run::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(1)]);
+    let (fence, _) = win(store, claim(at, 1)).await;
+    assert_eq!(cluster.server(1).run::<u32>(&["CLUSTER", "COUNTKEYSINSLOT", &slot]), 1, "asked for there");
+    assert_eq!(win(store, claim(at, 1)).await, (fence, 1));
+
+    for master in [1, 0, 2] {
+        cluster.server(master).run::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(1)]);
+    }
+    assert_eq!(win(store, claim(at, 1)).await, (fence, 1));
+    assert_eq!(store.complete(complete(at, 1, "moved")).await.unwrap(), Ownership::Held);
+}
+
+#[tokio::test]
+async fn a_dead_node_costs_a_request_no_more_than_its_time_out_and_is_replaced() {
+    let timeout = Duration::from_millis(300);
+    let cluster = RedisCluster::start();
+    let store = RedisStore::builder().command_timeout(timeout).cluster(cluster.seeds()).await.unwrap();
+    let keys = keys_of(&cluster, 0, 20);
+    let others = keys_of(&cluster, 1, 20);
+    for &at in &keys {
+        win(&store, claim(at, 1)).await;
+    }
+
+    cluster.server(0).pause();
+    for &at in &keys[..3] {
+        let begun = Instant::now();
+        let error = store.claim(claim(at, 2)).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        assert!(begun.elapsed() < timeout + Duration::from_millis(300), "{:?}", begun.elapsed());
+    }
+    cluster.wait_for_failover(0);
+    for &at in &keys {
+        let there = eventually_async("the store finds the new master", Duration::from_secs(10), async || {
+            store.claim(claim(at, 1)).await.ok()
+        })
+        .await;
+        assert!(matches!(there, Claimed::Won { attempt: 1, .. }), "{there:?}");
+    }
+    for &at in &others {
+        win(&store, claim(at, 1)).await;
+    }
+    cluster.server(0).resume();
+}
+
+/// A master stands still, its replica takes over, somebody claims there, and the old master goes on: whoever had
+/// asked it before must not believe what it answers now.
+#[tokio::test]
+async fn no_key_is_granted_twice_over_a_failover() {
+    const KEYS: usize = 400;
+    let cluster = RedisCluster::start();
+    let patient = || RedisStore::builder().command_timeout(Duration::from_secs(60));
+    let before = patient().cluster(cluster.seeds()).await.unwrap();
+    let waiting = patient().wait_replicas(1, Duration::from_millis(500)).cluster(cluster.seeds()).await.unwrap();
+    let keys = keys_of(&cluster, 0, 2 * KEYS);
+    let (asked_again, waited_for) = keys.split_at(KEYS);
+
+    cluster.server(0).pause();
+    let mut first = JoinSet::new();
+    for (store, keys) in [(&before, asked_again), (&waiting, waited_for)] {
+        for &at in keys {
+            let store = store.clone();
+            first.spawn(async move { (at, store.claim(claim(at, 1)).await) });
+        }
+    }
+    cluster.wait_for_failover(0);
+
+    // Seeds that know the new master.
+    let seeds = [cluster.server(1).url(), cluster.server(2).url()];
+    let after = RedisStore::cluster(seeds).await.unwrap();
+    let mut granted = HashSet::new();
+    for &at in &keys {
+        let there = eventually_async("the new master answers", Duration::from_secs(10), async || {
+            after.claim(claim(at, 2)).await.ok()
+        })
+        .await;
+        assert!(matches!(there, Claimed::Won { .. }), "{there:?}");
+        assert!(granted.insert(at));
+    }
+    cluster.server(0).resume();
+
+    let mut twice = Vec::new();
+    while let Some(answered) = first.join_next().await {
+        let (at, claimed) = answered.unwrap();
+        if matches!(claimed, Ok(Claimed::Won { .. })) {
+            twice.push(at);
+        }
+    }
+    assert_eq!(twice, Vec::<u32>::new(), "granted twice");
+}
+
+#[tokio::test]
+async fn replicas_are_waited_for() {
+    let cluster = RedisCluster::start();
+    let wait = Duration::from_millis(200);
+    let store = RedisStore::builder().wait_replicas(1, wait).cluster(cluster.seeds()).await.unwrap();
+    let keys = keys_of(&cluster, 0, 60);
+
+    let mut all = JoinSet::new();
+    for &at in &keys[..50] {
+        let store = store.clone();
+        all.spawn(async move {
+            win(&store, claim(at, 1)).await;
+            assert_eq!(store.complete(complete(at, 1, "body")).await.unwrap(), Ownership::Held);
+        });
+    }
+    while let Some(one) = all.join_next().await {
+        one.unwrap();
+    }
+    assert_eq!(cluster.server(3).run::<u32>(&["DBSIZE"]), 50);
+
+    // Nobody confirms: the claim is not believed, and is one's own as soon as somebody does.
+    cluster.server(3).pause();
+    let error = store.claim(claim(keys[50], 1)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    // What needs no replica is answered as ever.
+    assert_eq!(store.claim(claim(keys[0], 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
+    cluster.server(3).resume();
+    let claimed = eventually_async("the replica confirms", Duration::from_secs(20), async || {
+        store.claim(claim(keys[50], 1)).await.ok()
+    })
+    .await;
+    assert!(matches!(claimed, Claimed::Won { attempt: 1, .. }), "{claimed:?}");
+}

@@ -1,0 +1,202 @@
+//! Servers that die, stand still, lose replies or fill up.
+
+mod claims;
+
+use std::{
+    future::poll_fn,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use claims::{answer, claim, complete, key, token, win};
+use idem_runtime::{
+    RedisStore, Store,
+    store::{Claimed, Complete, Outcome, Ownership, Release, Renew, StoreErrorKind},
+};
+use tests::servers::{Proxy, RedisServer, eventually_async};
+
+const TIMEOUT: Duration = Duration::from_millis(300);
+/// What a fault may cost a request beyond the time-out.
+const BEYOND: Duration = Duration::from_millis(300);
+
+async fn connect(url: &str) -> RedisStore {
+    RedisStore::builder().command_timeout(TIMEOUT).connect(url).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_dead_server_costs_a_request_no_more_than_its_time_out() {
+    let mut server = RedisServer::start();
+    let store = connect(&server.url()).await;
+    win(&store, claim(1, 1)).await;
+    server.kill();
+
+    let all: Vec<_> = (0..40)
+        .map(|at| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let begun = Instant::now();
+                let error = store.claim(claim(at, 2)).await.unwrap_err();
+                (error.kind(), begun.elapsed())
+            })
+        })
+        .collect();
+    for one in all {
+        let (kind, took) = one.await.unwrap();
+        assert_eq!(kind, StoreErrorKind::Unavailable);
+        assert!(took < TIMEOUT + BEYOND, "{took:?}");
+    }
+
+    server.restart();
+    eventually_async("the store finds the server again", Duration::from_secs(5), async || {
+        store.claim(claim(1, 3)).await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_stands_still_costs_the_time_out_and_is_found_again() {
+    let server = RedisServer::start();
+    let store = connect(&server.url()).await;
+    win(&store, claim(1, 1)).await;
+
+    server.pause();
+    for at in 10..13 {
+        let begun = Instant::now();
+        let error = store.claim(claim(at, 1)).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        assert!(begun.elapsed() < TIMEOUT + BEYOND, "{:?}", begun.elapsed());
+    }
+    server.resume();
+    eventually_async("the store finds the server again", Duration::from_secs(5), async || {
+        store.claim(claim(20, 1)).await.ok()
+    })
+    .await;
+    // What was asked while it stood still is won when it is asked again.
+    win(&store, claim(10, 1)).await;
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_replaced() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port()).await;
+    let store = connect(&proxy.url()).await;
+    win(&store, claim(1, 1)).await;
+    assert_eq!(proxy.connections(), 1);
+
+    proxy.swallow();
+    let begun = Instant::now();
+    let error = store.claim(claim(2, 1)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(begun.elapsed() < TIMEOUT + BEYOND, "{:?}", begun.elapsed());
+    win(&store, claim(2, 1)).await;
+    assert_eq!(proxy.connections(), 2);
+    for at in 3..50 {
+        win(&store, claim(at, 1)).await;
+    }
+    assert_eq!(proxy.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_asked_for_again_and_the_claim_won() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port()).await;
+    let store = connect(&proxy.url()).await;
+
+    for at in 0..20 {
+        proxy.lose_replies(1);
+        server.run::<()>(&["CONFIG", "RESETSTAT"]);
+        let (fence, attempt) = win(&store, claim(at, 1)).await;
+        assert_eq!((attempt, server.count("evalsha")), (1, 2), "claimed twice at the server");
+        assert_eq!(win(&store, claim(at, 1)).await, (fence, 1));
+    }
+
+    proxy.lose_replies(1);
+    assert_eq!(store.renew(Renew::of(&claim(1, 1))).await.unwrap(), Ownership::Held);
+    proxy.lose_replies(1);
+    assert_eq!(store.complete(complete(1, 1, "body")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
+    proxy.lose_replies(1);
+    assert_eq!(store.release(Release::new(key(2), token(1))).await.unwrap(), Ownership::Held);
+    assert_eq!(store.release(Release::new(key(2), token(1))).await.unwrap(), Ownership::Lost);
+}
+
+#[tokio::test]
+async fn replies_lost_again_and_again_are_an_error_and_the_claim_is_still_ones_own() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port()).await;
+    let store = connect(&proxy.url()).await;
+
+    proxy.lose_replies(2);
+    let error = store.claim(claim(1, 1)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(matches!(connect(&server.url()).await.claim(claim(1, 2)).await.unwrap(), Claimed::Busy { .. }));
+    proxy.lose_replies(0);
+    let claimed = eventually_async("the store connects anew", Duration::from_secs(5), async || {
+        store.claim(claim(1, 1)).await.ok()
+    })
+    .await;
+    assert!(matches!(claimed, Claimed::Won { attempt: 1, .. }), "{claimed:?}");
+}
+
+#[tokio::test]
+async fn at_the_memory_limit_claims_are_refused_and_nothing_is_lost() {
+    let server = RedisServer::start();
+    let store = connect(&server.url()).await;
+    win(&store, claim(1, 1)).await;
+    assert_eq!(store.complete(complete(1, 1, "body")).await.unwrap(), Ownership::Held);
+    for at in 2..6 {
+        win(&store, claim(at, 1)).await;
+    }
+    let unknown = Complete::new(key(5), token(1), Outcome::Unknown, claims::DAY);
+    server.run::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+
+    assert_eq!(store.claim(claim(100, 1)).await.unwrap_err().kind(), StoreErrorKind::Full);
+    assert_eq!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
+    assert!(matches!(store.claim(claim(2, 2)).await.unwrap(), Claimed::Busy { .. }));
+    assert_eq!(store.renew(Renew::of(&claim(2, 1))).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(complete(2, 1, "late")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.release(Release::new(key(3), token(1))).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(unknown).await.unwrap(), Ownership::Held);
+    assert_eq!(store.claim(claim(2, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("late")) });
+
+    server.run::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
+    win(&store, claim(100, 1)).await;
+}
+
+#[tokio::test]
+async fn records_outlive_a_killed_server_that_writes_to_disk() {
+    let mut server = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let store = connect(&server.url()).await;
+    let (fence, _) = win(&store, claim(0, 1)).await;
+    for at in 1..200 {
+        win(&store, claim(at, 1)).await;
+        assert_eq!(store.complete(complete(at, 1, "body")).await.unwrap(), Ownership::Held);
+    }
+    server.kill();
+    server.restart();
+
+    let again = eventually_async("the store finds the server again", Duration::from_secs(5), async || {
+        store.claim(claim(0, 2)).await.ok()
+    })
+    .await;
+    assert!(matches!(again, Claimed::Busy { .. }), "{again:?}");
+    for at in 1..200 {
+        assert_eq!(store.claim(claim(at, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
+    }
+    assert_eq!(win(&store, claim(0, 1)).await, (fence, 1));
+}
+
+#[tokio::test]
+async fn a_claim_whose_caller_goes_away_harms_no_other() {
+    let server = RedisServer::start();
+    let store = connect(&server.url()).await;
+    for at in 0..200 {
+        let mut dropped = store.claim(claim(at, 1));
+        // Polled once: the command is on its way when the caller goes.
+        let polled = poll_fn(|context| Poll::Ready(dropped.as_mut().poll(context))).await;
+        assert!(polled.is_pending());
+        drop(dropped);
+        let (_, attempt) = win(&store, claim(1_000 + at, 2)).await;
+        assert_eq!(attempt, 1);
+    }
+}

@@ -1,0 +1,280 @@
+//! The records as they lie in Redis: their bytes, their expiry, and what becomes of bytes that are no record.
+
+mod claims;
+
+use std::time::Duration;
+
+use claims::{DAY, LEASE, answer, claim, complete, fingerprint, key, redis_key, token, win};
+use idem_runtime::{
+    RedisStore, Store,
+    store::{
+        Abandoned, Claim, Claimed, Complete, Fence, Outcome, Ownership, Release, Renew, Resolve, Resolved, Verdict,
+    },
+};
+use redis::Value;
+use tests::servers::{RedisServer, eventually_async};
+
+async fn start() -> (RedisServer, RedisStore) {
+    let server = RedisServer::start();
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    (server, store)
+}
+
+fn bytes(server: &RedisServer, at: u32) -> Vec<u8> {
+    server.run(&["GET", &redis_key(at)])
+}
+
+fn expiry(server: &RedisServer, at: u32) -> i64 {
+    server.run(&["PTTL", &redis_key(at)])
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |number, byte| (number << 8) | u64::from(*byte))
+}
+
+/// Microseconds since the Unix epoch by the server's clock.
+fn clock(server: &RedisServer) -> u64 {
+    let (seconds, micros): (u64, u64) = server.run(&["TIME"]);
+    seconds * 1_000_000 + micros
+}
+
+/// Puts any bytes where a record lies.
+fn put(server: &RedisServer, at: u32, bytes: &[u8]) {
+    let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    redis::cmd("SET").arg(redis_key(at)).arg(bytes).exec(&mut connection).unwrap();
+}
+
+#[tokio::test]
+async fn the_bytes_of_a_record_are_frozen() {
+    let (server, store) = start().await;
+
+    let before = clock(&server);
+    let (fence, _) = win(&store, claim(1, 7)).await;
+    let after = clock(&server);
+    assert!((before..=after).contains(&fence.get()), "{before} {fence} {after}");
+    let lease_micros = u64::try_from(LEASE.as_micros()).unwrap();
+    let in_flight = [
+        &[1, 1][..],
+        &[1; 32],
+        &[7; 16],
+        &fence.get().to_be_bytes(),
+        &[0, 0, 0, 1],
+        &(fence.get() + lease_micros).to_be_bytes(),
+        &[0, 0, 0, 0],
+    ]
+    .concat();
+    assert_eq!(bytes(&server, 1), in_flight);
+    assert_eq!(in_flight.len(), 74);
+
+    let kept = Complete::new(key(1), token(7), Outcome::Answer(answer("body")), DAY).remember(2 * DAY);
+    let before = clock(&server);
+    assert_eq!(store.complete(kept).await.unwrap(), Ownership::Held);
+    let after = clock(&server);
+    let completed = bytes(&server, 1);
+    assert_eq!(completed[..2], [1, 2]);
+    assert_eq!(completed[2..62], in_flight[2..62]);
+    let until = number(&completed[62..70]) - u64::try_from(DAY.as_micros()).unwrap();
+    assert!((before..=after).contains(&until));
+    assert_eq!(completed[70..], *b"\0\0\0\x04body");
+
+    // An answer that is kept as long as its record has no time of its own.
+    win(&store, claim(2, 7)).await;
+    assert_eq!(store.complete(complete(2, 7, "body")).await.unwrap(), Ownership::Held);
+    assert_eq!(bytes(&server, 2)[62..], *b"\0\0\0\0\0\0\0\0\0\0\0\x04body");
+
+    win(&store, claim(3, 7)).await;
+    let tombstone = Complete::new(key(3), token(7), Outcome::Tombstone, DAY);
+    assert_eq!(store.complete(tombstone).await.unwrap(), Ownership::Held);
+    assert_eq!((bytes(&server, 3)[..2].to_vec(), bytes(&server, 3).len()), (vec![1, 3], 74));
+
+    win(&store, claim(4, 7)).await;
+    let unknown = Complete::new(key(4), token(7), Outcome::Unknown, DAY);
+    assert_eq!(store.complete(unknown).await.unwrap(), Ownership::Held);
+    assert_eq!((bytes(&server, 4)[..2].to_vec(), bytes(&server, 4).len()), (vec![1, 4], 74));
+    let verdict = Verdict::Completed { answer: Some(answer("late")), ttl: DAY, remember: DAY };
+    assert_eq!(store.resolve(Resolve::new(key(4), verdict)).await.unwrap(), Resolved::Applied);
+    let resolved = bytes(&server, 4);
+    assert_eq!((&resolved[..2], &resolved[34..50]), (&[1, 2][..], &[0; 16][..]));
+    assert_eq!(resolved[70..], *b"\0\0\0\x04late");
+    // The owner's own word comes too late, and changes nothing.
+    assert_eq!(store.complete(complete(4, 7, "mine")).await.unwrap(), Ownership::Lost);
+    assert_eq!(bytes(&server, 4), resolved);
+}
+
+#[tokio::test]
+async fn records_of_layout_1_are_read() {
+    let (server, store) = start().await;
+    let header = |state: u8, time: u64, length: u32| {
+        [
+            &[1, state][..],
+            &[1; 32],
+            &[9; 16],
+            &1_767_225_600_000_000_u64.to_be_bytes(),
+            &3_u32.to_be_bytes(),
+            &time.to_be_bytes(),
+            &length.to_be_bytes(),
+        ]
+        .concat()
+    };
+    let fence = Fence::new(1_767_225_600_000_000);
+    let far = 4_000_000_000_000_000;
+
+    put(&server, 1, &[header(2, 0, 4), b"body".to_vec()].concat());
+    assert_eq!(store.claim(claim(1, 1)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
+    put(&server, 1, &[header(2, far, 4), b"body".to_vec()].concat());
+    assert_eq!(store.claim(claim(1, 1)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
+    put(&server, 1, &[header(2, 1, 4), b"body".to_vec()].concat());
+    assert_eq!(store.claim(claim(1, 1)).await.unwrap(), Claimed::Completed { answer: None });
+    put(&server, 1, &header(2, 0, 0));
+    assert_eq!(store.claim(claim(1, 1)).await.unwrap(), Claimed::Completed { answer: Some(answer("")) });
+    put(&server, 1, &header(3, 0, 0));
+    assert_eq!(store.claim(claim(1, 1)).await.unwrap(), Claimed::Completed { answer: None });
+    put(&server, 1, &header(4, 1, 0));
+    assert_eq!(store.claim(claim(1, 1)).await.unwrap(), Claimed::Unknown { fence, attempt: 3 });
+    put(&server, 1, &header(1, far, 0));
+    let busy = store.claim(claim(1, 1)).await.unwrap();
+    assert!(matches!(busy, Claimed::Busy { retry_after } if retry_after > DAY), "{busy:?}");
+    assert_eq!(store.claim(claim(1, 9)).await.unwrap(), Claimed::Won { fence, attempt: 3 });
+    put(&server, 1, &header(1, 1, 0));
+    let (taken, attempt) = win(&store, claim(1, 1)).await;
+    assert!(taken > fence && attempt == 4, "{taken} {attempt}");
+
+    // A fence from a clock that was ahead: the next is one more, to the last digit.
+    let ahead = 9_007_199_254_740_990_u64;
+    put(&server, 2, &[&[1, 1][..], &[1; 32], &[9; 16], &ahead.to_be_bytes(), &[0, 0, 0, 1], &[0; 12]].concat());
+    assert_eq!(win(&store, claim(2, 1)).await, (Fence::new(ahead + 1), 2));
+    assert_eq!(bytes(&server, 2)[50..58], (ahead + 1).to_be_bytes());
+}
+
+#[tokio::test]
+async fn what_is_no_record_is_never_taken_for_absent_or_overwritten() {
+    let (server, store) = start().await;
+    win(&store, claim(1, 7)).await;
+    let in_flight = bytes(&server, 1);
+    assert_eq!(store.complete(complete(1, 7, "body")).await.unwrap(), Ownership::Held);
+    let completed = bytes(&server, 1);
+    let with = |at: usize, byte: u8| {
+        let mut changed = in_flight.clone();
+        changed[at] = byte;
+        changed
+    };
+    let fence_of_all_ones = [&in_flight[..50], &[0xff; 8], &in_flight[58..]].concat();
+
+    for (what, damaged) in [
+        ("a newer version", with(0, 2)),
+        ("version 0", with(0, 0)),
+        ("state 0", with(1, 0)),
+        ("state 5", with(1, 5)),
+        ("nothing at all", vec![]),
+        ("one byte", vec![1]),
+        ("a header cut off", in_flight[..73].to_vec()),
+        ("an answer cut off", completed[..completed.len() - 1].to_vec()),
+        ("bytes behind the answer", [&completed[..], b"!"].concat()),
+        ("bytes behind the header", [&in_flight[..], b"!"].concat()),
+        ("a fence no number of Lua holds", fence_of_all_ones),
+        ("text", b"somebody else's value".to_vec()),
+    ] {
+        put(&server, 1, &damaged);
+        nobody_touches(&store, what).await;
+        assert_eq!(bytes(&server, 1), damaged, "{what}");
+    }
+
+    server.run::<()>(&["DEL", &redis_key(1)]);
+    server.run::<()>(&["RPUSH", &redis_key(1), "a", "b"]);
+    nobody_touches(&store, "a list").await;
+    assert_eq!(server.run::<Vec<String>>(&["LRANGE", &redis_key(1), "0", "-1"]), ["a", "b"]);
+}
+
+async fn nobody_touches(store: &RedisStore, what: &str) {
+    for by in [7, 8] {
+        assert_eq!(store.claim(claim(1, by)).await.unwrap(), Claimed::Unreadable, "{what}");
+        let other = Claim::new(key(1), token(by), fingerprint(2), LEASE);
+        assert_eq!(store.claim(other).await.unwrap(), Claimed::Unreadable, "{what}");
+    }
+    assert_eq!(store.renew(Renew::of(&claim(1, 7))).await.unwrap(), Ownership::Lost, "{what}");
+    let resolve = Resolve::new(key(1), Verdict::NotExecuted);
+    assert_eq!(store.resolve(resolve).await.unwrap(), Resolved::NotUnknown, "{what}");
+    assert_eq!(store.complete(complete(1, 7, "mine")).await.unwrap(), Ownership::Lost, "{what}");
+    assert_eq!(store.release(Release::new(key(1), token(7))).await.unwrap(), Ownership::Lost, "{what}");
+}
+
+#[tokio::test]
+async fn a_record_expires_only_when_nothing_can_be_lost_with_it() {
+    let (server, store) = start().await;
+    let second = Duration::from_secs(1);
+    let near = |millis: i64, of: Duration| {
+        let of = i64::try_from(of.as_millis()).unwrap();
+        assert!((of - 5_000..=of).contains(&millis), "{millis} is not about {of}");
+    };
+
+    let taken_over = claim(1, 1).retention(Some(10 * second));
+    win(&store, taken_over).await;
+    near(expiry(&server, 1), LEASE + 10 * second);
+    assert_eq!(store.renew(Renew::of(&taken_over.retention(Some(DAY)))).await.unwrap(), Ownership::Held);
+    near(expiry(&server, 1), LEASE + DAY);
+    let never = claim(2, 1).abandoned(Abandoned::MarkUnknown);
+    win(&store, never).await;
+    assert_eq!(expiry(&server, 2), -1);
+    assert_eq!(store.renew(Renew::of(&never)).await.unwrap(), Ownership::Held);
+    assert_eq!(expiry(&server, 2), -1);
+
+    let end = Complete::new(key(1), token(1), Outcome::Answer(answer("body")), second).remember(DAY);
+    assert_eq!(store.complete(end).await.unwrap(), Ownership::Held);
+    near(expiry(&server, 1), DAY);
+    let unknown = Complete::new(key(2), token(1), Outcome::Unknown, second);
+    assert_eq!(store.complete(unknown).await.unwrap(), Ownership::Held);
+    assert_eq!(expiry(&server, 2), -1);
+    let verdict = Verdict::Completed { answer: None, ttl: second, remember: DAY };
+    assert_eq!(store.resolve(Resolve::new(key(2), verdict)).await.unwrap(), Resolved::Applied);
+    near(expiry(&server, 2), DAY);
+
+    // An abandoned record that becomes unknown loses its expiry.
+    let short = Claim::new(key(3), token(1), fingerprint(1), Duration::from_millis(1));
+    win(&store, short).await;
+    assert!(expiry(&server, 3) > 0);
+    let other = claim(3, 2).abandoned(Abandoned::MarkUnknown);
+    eventually_async("the lease runs out", 5 * second, async || {
+        matches!(store.claim(other).await.unwrap(), Claimed::Unknown { attempt: 1, .. }).then_some(())
+    })
+    .await;
+    assert_eq!(expiry(&server, 3), -1);
+
+    // The longest durations there are, and the shortest.
+    let ever = Claim::new(key(4), token(1), fingerprint(1), Duration::MAX).retention(Some(Duration::MAX));
+    win(&store, ever).await;
+    assert!(expiry(&server, 4) > 3_000_000_000_000);
+    assert!(matches!(store.claim(claim(4, 2)).await.unwrap(), Claimed::Busy { .. }));
+    let end = Complete::new(key(4), token(1), Outcome::Tombstone, Duration::MAX);
+    assert_eq!(store.complete(end).await.unwrap(), Ownership::Held);
+    assert!(expiry(&server, 4) > 3_000_000_000_000);
+    win(&store, claim(5, 1)).await;
+    let end = Complete::new(key(5), token(1), Outcome::Tombstone, Duration::ZERO);
+    assert_eq!(store.complete(end).await.unwrap(), Ownership::Held);
+    eventually_async("it is forgotten", 5 * second, async || {
+        matches!(store.claim(claim(5, 2)).await.unwrap(), Claimed::Won { attempt: 1, .. }).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_big_binary_answer_comes_back_byte_for_byte() {
+    let (_server, store) = start().await;
+    let body: Vec<u8> = (0..3_000_000_u32).map(|at| (at * 31 % 251) as u8).collect();
+    let body = idem_runtime::Answer::from_bytes(body.into());
+    win(&store, claim(1, 1)).await;
+    let end = Complete::new(key(1), token(1), Outcome::Answer(body.clone()), DAY);
+    assert_eq!(store.complete(end).await.unwrap(), Ownership::Held);
+    assert_eq!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(body) });
+}
+
+#[tokio::test]
+async fn the_newer_protocol_says_the_same() {
+    let (server, _) = start().await;
+    let store = RedisStore::connect(&format!("{}/?protocol=resp3", server.url())).await.unwrap();
+    let (fence, _) = win(&store, claim(1, 1)).await;
+    assert_eq!(win(&store, claim(1, 1)).await, (fence, 1));
+    assert!(matches!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Busy { .. }));
+    assert_eq!(store.complete(complete(1, 1, "body")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
+    assert_eq!(server.run::<Value>(&["EXISTS", &redis_key(1)]), Value::Int(1));
+}

@@ -1,0 +1,55 @@
+//! A master that three Sentinels watch, and its replica.
+
+mod claims;
+
+use std::time::Duration;
+
+use claims::{answer, claim, complete, win};
+use idem_runtime::{
+    RedisStore, Store,
+    store::{Claimed, Ownership},
+};
+use tests::servers::{SentinelTrio, eventually, eventually_async};
+use tokio::task::JoinSet;
+
+#[tokio::test]
+async fn the_store_follows_the_master_and_believes_no_former_one() {
+    let trio = SentinelTrio::start();
+    let connect =
+        |patience: Duration| RedisStore::builder().command_timeout(patience).sentinel(trio.urls(), SentinelTrio::NAME);
+    let store = connect(Duration::from_millis(300)).await.unwrap();
+    let patient = connect(Duration::from_secs(60)).await.unwrap();
+    let unknown = RedisStore::sentinel(trio.urls(), "refunds").await.unwrap_err();
+    assert!(unknown.to_string().contains("no master of that name"), "{unknown}");
+
+    win(&store, claim(1, 1)).await;
+    assert_eq!(store.complete(complete(1, 1, "body")).await.unwrap(), Ownership::Held);
+    win(&patient, claim(2, 1)).await;
+    eventually("the replica has them", Duration::from_secs(10), || {
+        (trio.replica.run::<u32>(&["DBSIZE"]) == 2).then_some(())
+    });
+
+    trio.master.pause();
+    let mut late = JoinSet::new();
+    for at in 100..200 {
+        let patient = patient.clone();
+        late.spawn(async move { patient.claim(claim(at, 1)).await });
+    }
+    trio.wait_for_failover();
+
+    let replay = eventually_async("the store finds the new master", Duration::from_secs(20), async || {
+        store.claim(claim(1, 2)).await.ok()
+    })
+    .await;
+    assert_eq!(replay, Claimed::Completed { answer: Some(answer("body")) });
+    for at in 100..200 {
+        win(&store, claim(at, 2)).await;
+    }
+    trio.master.resume();
+    while let Some(claimed) = late.join_next().await {
+        let claimed = claimed.unwrap();
+        assert!(!matches!(claimed, Ok(Claimed::Won { .. })), "granted twice: {claimed:?}");
+    }
+    // The patient store has left the old master as well.
+    assert!(matches!(patient.claim(claim(2, 2)).await.unwrap(), Claimed::Busy { .. }));
+}

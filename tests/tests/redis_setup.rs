@@ -1,0 +1,174 @@
+//! How the store connects, and what it refuses to connect to.
+
+mod claims;
+
+use std::time::{Duration, Instant};
+
+use claims::{claim, complete, win};
+use idem_runtime::{
+    RedisStore, Store,
+    store::{
+        Ownership, StoreError, StoreErrorKind,
+        redis::{ConnectionProvider, driver as redis},
+    },
+};
+use tests::servers::RedisServer;
+
+fn misconfigured(connected: Result<RedisStore, StoreError>, says: &str) {
+    let error = connected.expect_err("a refusal");
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
+    let text = format!("{error} {error:?}");
+    assert!(text.contains(says), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[tokio::test]
+async fn a_wrong_url_is_told_without_its_password() {
+    for (url, says) in [
+        ("not a url", "does not parse"),
+        ("http://:hunter2@localhost", "does not parse"),
+        ("redis://:hunter2/@localhost:1", "does not parse"),
+        ("redis://:hunter2@localhost/database", "wrong"),
+        ("redis://:hunter2@localhost#x?protocol=9", "PASSWORD"),
+        ("redis://:hunter2@0.0.0.0", "wrong"),
+    ] {
+        match RedisStore::connect(url).await {
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => {
+                assert!(!format!("{error} {error:?}").contains("hunter2"), "{url}");
+            }
+            connected => misconfigured(connected, says),
+        }
+        misconfigured(RedisStore::cluster(["http://:hunter2@localhost"]).await, "redis://");
+        misconfigured(RedisStore::sentinel(["http://:hunter2@localhost"], "main").await, "redis://");
+    }
+    misconfigured(RedisStore::cluster::<&str>([]).await, "at least one URL");
+    misconfigured(RedisStore::sentinel::<&str>([], "main").await, "at least one URL");
+    misconfigured(RedisStore::builder().prefix("a{b").connect("redis://localhost").await, "brace");
+}
+
+#[tokio::test]
+async fn a_login_is_needed_and_never_shown() {
+    let server = RedisServer::on(tests::servers::free_port(), &[], Some("hunter2"));
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    win(&store, claim(1, 1)).await;
+    assert!(!format!("{store:?}").contains("hunter2"), "{store:?}");
+
+    let without = format!("redis://127.0.0.1:{}", server.port());
+    misconfigured(RedisStore::connect(&without).await, "NOAUTH");
+    let wrong = format!("redis://:hunter2wrong@127.0.0.1:{}", server.port());
+    misconfigured(RedisStore::connect(&wrong).await, "");
+}
+
+#[tokio::test]
+async fn who_may_not_do_what_the_scripts_do_is_told() {
+    let server = RedisServer::start();
+    server.run::<()>(&["ACL", "SETUSER", "app", "on", ">hunter2", "~idem:*", "+@connection", "+info"]);
+    let url = format!("redis://app:hunter2@127.0.0.1:{}", server.port());
+    let store = RedisStore::connect(&url).await.unwrap();
+    let error = store.claim(claim(1, 1)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
+
+    // What the documentation says is enough.
+    for rule in ["+evalsha +eval +time +get +getrange +strlen +set +setrange +del", "+script|load"] {
+        let mut command = vec!["ACL", "SETUSER", "app"];
+        command.extend(rule.split(' '));
+        server.run::<()>(&command);
+        win(&store, claim(1, 1)).await;
+        assert_eq!(store.complete(complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
+        RedisStore::connect(&url).await.unwrap();
+        server.run::<()>(&["FLUSHALL"]);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_evicts_is_refused_unless_that_is_allowed() {
+    let server = RedisServer::start();
+    for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu", "volatile-ttl"] {
+        server.run::<()>(&["CONFIG", "SET", "maxmemory-policy", policy]);
+        misconfigured(RedisStore::connect(&server.url()).await, policy);
+        let store = RedisStore::builder().allow_eviction().connect(&server.url()).await.unwrap();
+        store.claim(claim(1, 1)).await.unwrap();
+    }
+    // A managed service that takes CONFIG away still tells by INFO.
+    let renamed = RedisServer::with(&["--maxmemory-policy", "allkeys-lru", "--rename-command", "CONFIG", ""]);
+    misconfigured(RedisStore::connect(&renamed.url()).await, "allow_eviction");
+}
+
+#[tokio::test]
+async fn what_is_no_master_of_its_own_is_refused() {
+    let node =
+        RedisServer::with(&["--cluster-enabled", "yes", "--cluster-port", &tests::servers::free_port().to_string()]);
+    misconfigured(RedisStore::connect(&node.url()).await, "RedisStore::cluster");
+
+    let master = RedisServer::start();
+    misconfigured(RedisStore::cluster([master.url()]).await, "cluster support disabled");
+    misconfigured(RedisStore::sentinel([master.url()], "main").await, "not a sentinel");
+
+    let replica = RedisServer::with(&["--replicaof", &format!("127.0.0.1 {}", master.port())]);
+    misconfigured(RedisStore::connect(&replica.url()).await, "replica");
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_at_the_start_is_told_at_once() {
+    let mut server = RedisServer::start();
+    server.kill();
+    let begun = Instant::now();
+    let error = RedisStore::connect(&server.url()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+    let error = RedisStore::cluster([server.url()]).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    let error = RedisStore::sentinel([server.url()], "main").await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+
+    // A server that is there and says nothing.
+    server.restart();
+    server.pause();
+    let begun = Instant::now();
+    let limit = Duration::from_millis(400);
+    let error = RedisStore::builder().connect_timeout(limit).connect(&server.url()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(begun.elapsed() < limit + Duration::from_millis(300), "{:?}", begun.elapsed());
+}
+
+#[derive(Debug)]
+struct Mine(redis::aio::MultiplexedConnection);
+
+#[async_trait::async_trait]
+impl ConnectionProvider for Mine {
+    async fn send(&self, command: &redis::Cmd) -> redis::RedisResult<redis::Value> {
+        self.0.clone().send_packed_command(command).await
+    }
+}
+
+#[tokio::test]
+async fn connections_of_ones_own() {
+    let server = RedisServer::start();
+    let provider = async || {
+        let client = redis::Client::open(server.url()).unwrap();
+        Mine(client.get_multiplexed_async_connection().await.unwrap())
+    };
+    let store = RedisStore::builder().prefix("mine").provider(provider().await).await.unwrap();
+    win(&store, claim(1, 1)).await;
+    assert_eq!(store.complete(complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
+    assert_eq!(server.run::<Vec<String>>(&["KEYS", "*"]), [claims::redis_key(1).replace("idem:", "mine:")]);
+
+    let waiting = RedisStore::builder().wait_replicas(1, Duration::from_millis(10)).provider(provider().await).await;
+    misconfigured(waiting, "wait_replicas");
+    server.run::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    misconfigured(RedisStore::builder().provider(provider().await).await, "allow_eviction");
+}
+
+#[tokio::test]
+async fn over_tls_with_an_authority_of_ones_own() {
+    let server = RedisServer::with_tls();
+    let tls = server.tls().unwrap();
+    let url = format!("rediss://localhost:{}", tls.port);
+    let store = RedisStore::builder().root_certificates(tls.authority.as_str()).connect(&url).await.unwrap();
+    win(&store, claim(1, 1)).await;
+
+    // Nobody in the world vouches for it.
+    let error = RedisStore::connect(&url).await.unwrap_err();
+    assert!(error.to_string().to_lowercase().contains("certificate"), "{error}");
+    misconfigured(RedisStore::builder().root_certificates("no certificate").connect(&url).await, "PEM");
+}
