@@ -60,6 +60,10 @@ pub enum Fault {
     ReplyLost,
     /// Nothing is applied, and after the store's own time-out the error is `Unavailable`.
     TimedOut(Duration),
+    /// It is applied, and its reply takes this long.
+    Slow(Duration),
+    /// It panics.
+    Panics,
     /// It stands still before it is applied.
     HeldBefore(Gate),
     /// It is applied, and its reply stands still.
@@ -169,6 +173,12 @@ impl FaultyStore {
                 tokio::time::sleep(after).await;
                 Err(told(StoreErrorKind::Unavailable))
             }
+            Some(Fault::Slow(after)) => {
+                let result = apply(inner()).await;
+                tokio::time::sleep(after).await;
+                result
+            }
+            Some(Fault::Panics) => panic!("a test says so"),
             Some(Fault::HeldBefore(gate)) => {
                 gate.pass().await;
                 apply(inner()).await

@@ -10,3 +10,12 @@ pub mod gate;
 pub mod probe;
 pub mod servers;
 pub mod service;
+
+/// The reference text of the attributes, compiled: `idem-macros` cannot name the runtime itself.
+#[cfg(doctest)]
+mod reference {
+    #[doc = include_str!("../../idem-macros/docs/idempotent.md")]
+    struct Idempotent;
+    #[doc = include_str!("../../idem-macros/docs/financial.md")]
+    struct Financial;
+}

@@ -15,7 +15,7 @@ const DAMAGE: [(&str, fn(&mut Vec<u8>)); 9] = [
     ("a byte is left", |bytes| bytes.truncate(1)),
     ("cut in the checksum", |bytes| bytes.truncate(7)),
     ("the content is gone", |bytes| bytes.truncate(10)),
-    ("the last byte is gone", |bytes| drop(bytes.pop())),
+    ("the last byte is gone", |bytes| bytes.truncate(bytes.len() - 1)),
     ("a byte too many", |bytes| bytes.push(0)),
     ("a newer format", |bytes| bytes[0] += 1),
     ("another kind", |bytes| bytes[1] ^= 3),

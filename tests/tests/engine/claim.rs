@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use axum::{Router, routing::post as route};
-use idem_runtime::{IdempotencyLayer, store::StoreErrorKind};
+use idem_runtime::{IdempotencyLayer, Policy, store::StoreErrorKind};
 use tests::{
     exchange::{post, send},
-    faulty_store::{Fault, Step},
+    faulty_store::{Fault, FaultyStore, Step},
+    gate::Gate,
     probe::Runs,
 };
 use tokio::time::Instant;
@@ -133,4 +134,61 @@ async fn the_client_is_told_to_ask_again() {
     assert_eq!(refused.headers["retry-after"], "1");
     assert!(refused.text().contains(r#""retryable":true"#), "{}", refused.text());
     assert_eq!(runs.begun(), 0);
+}
+
+/// The claim was won, but the reply took longer than the lease it granted, and somebody else owns the key by now.
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_reply_comes_too_late_is_asked_again() {
+    let shared = memory();
+    let (store, other) = (FaultyStore::new(shared.clone()), runtime(shared));
+    let idempotency = runtime(store.clone());
+    let (runs, late) = (Runs::default(), Gate::new());
+    store.fail_next(Step::Claim, Fault::HeldAfter(late.clone()));
+    let slow = {
+        let (idempotency, runs) = (idempotency.clone(), runs.clone());
+        tokio::spawn(async move { pay(&idempotency, RETRY, &runs).await })
+    };
+    late.reached().await;
+    tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
+    assert_fresh(&pay(&other, RETRY, &runs).await);
+    late.open();
+    assert_replay(&slow.await.unwrap());
+    assert_eq!(runs.begun(), 1);
+}
+
+/// Every reply comes so late that the lease is half over: nobody runs on that.
+#[tokio::test(start_paused = true)]
+async fn a_store_slower_than_the_lease_is_as_good_as_none() {
+    const BRIEF: Policy = Policy::new("brief").lease(Duration::from_millis(100)).validate();
+    let (store, idempotency) = faulty();
+    let runs = Runs::default();
+    store.fail(Step::Claim, Fault::Slow(Duration::from_millis(80)));
+    assert_refused(&pay(&idempotency, BRIEF, &runs).await, unavailable);
+    store.heal();
+    settled(&idempotency).await;
+    store.fail(Step::Claim, Fault::Slow(Duration::from_millis(40)));
+    assert_fresh(&pay(&idempotency, BRIEF, &runs).await);
+    assert_eq!(runs.begun(), 1);
+}
+
+/// A store of somebody else's that panics takes its request with it, and nothing more.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_ends_one_request() {
+    for step in [Step::Claim, Step::Complete, Step::Release] {
+        let (store, idempotency) = faulty();
+        let runs = Runs::default();
+        store.yielding(1);
+        store.fail_next(step, Fault::Panics);
+        let request = {
+            let (idempotency, runs) = (idempotency.clone(), runs.clone());
+            let effect =
+                async move |_| if step == Step::Release { Err("declined".to_owned()) } else { Ok("paid".to_owned()) };
+            tokio::spawn(async move { pay_with(&idempotency, RETRY, &runs, effect).await })
+        };
+        assert!(request.await.unwrap_err().is_panic());
+        let metrics = idempotency.metrics();
+        assert_eq!((metrics.in_flight, metrics.detached), (0, 0), "{step:?}: there is nothing left to go on with");
+        tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
+        assert_fresh(&pay(&idempotency, RETRY, &runs).await);
+    }
 }

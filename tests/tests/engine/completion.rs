@@ -254,3 +254,26 @@ async fn a_release_that_is_repeated_late_frees_nobody_elses_claim() {
     assert_replay(&pay(&idempotency, RETRY, &runs).await);
     assert_eq!(runs.begun(), 2);
 }
+
+/// Completions fail while renewals get through, as where a server has no memory for answers: the operation does not look
+/// abandoned to others, however long it takes.
+#[tokio::test(start_paused = true)]
+async fn an_operation_that_waits_to_be_recorded_is_not_abandoned() {
+    for policy in BOTH {
+        let (store, idempotency, other) = two_replicas();
+        let runs = Runs::default();
+        store.fail(Step::Complete, Fault::Refused(StoreErrorKind::Full));
+        assert_fresh(&pay(&idempotency, policy, &runs).await);
+        for _ in 0..10 {
+            tokio::time::sleep(LEASE / 2).await;
+            assert_refused(&pay(&other, policy, &runs).await, in_flight);
+        }
+        store.heal();
+        settled(&idempotency).await;
+        assert_refused(&pay(&other, policy, &runs).await, not_kept);
+        assert_eq!(runs.begun(), 1);
+        let renewals = store.calls(Step::Renew);
+        tokio::time::sleep(LEASE * 2).await;
+        assert_eq!(store.calls(Step::Renew), renewals, "recorded: nothing is renewed any more");
+    }
+}

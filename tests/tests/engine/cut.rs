@@ -125,7 +125,7 @@ impl axum::extract::FromRef<App> for Idempotency {
 }
 
 #[idempotent(scope = "attribute", key = from_header, financial)]
-async fn guarded(State(app): State<App>, body: Bytes) -> Response {
+async fn attributed(State(app): State<App>, body: Bytes) -> Response {
     charge(app, body).await
 }
 
@@ -165,7 +165,7 @@ async fn a_request_is_all_or_nothing_wherever_it_is_cut() {
                 let app = App { idempotency: idempotency.clone(), runs: Runs::default() };
                 let pay = match layered {
                     true => route(bare).layer(IdempotencyLayer::new(idempotency.clone(), REFUSE)),
-                    false => route(guarded),
+                    false => route(attributed),
                 };
                 let router: Router = Router::new().route("/pay", pay).with_state(app.clone());
                 let request = async {
