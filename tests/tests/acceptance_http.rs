@@ -42,12 +42,12 @@ tests::on_every_store!(
 );
 
 #[idempotent(scope = "things", key = from_header)]
-async fn guarded(State(app): State<App>, call: Call) -> Response {
+async fn things(State(app): State<App>, call: Call) -> Response {
     app.run(call).await
 }
 
 fn routes() -> Router<App> {
-    Router::new().route("/things", any(guarded)).route("/things/{*rest}", any(guarded))
+    Router::new().route("/things", any(things)).route("/things/{*rest}", any(things))
 }
 
 async fn service(backend: &Backend) -> Service {
@@ -55,7 +55,7 @@ async fn service(backend: &Backend) -> Service {
 }
 
 async fn nested_routers_do_not_answer_each_others_keys(backend: Backend) {
-    let inner = Router::new().route("/charge", post(guarded)).route("/", post(guarded));
+    let inner = Router::new().route("/charge", post(things)).route("/", post(things));
     let nested = Router::new()
         .nest("/a", inner.clone())
         .nest("/b", inner.clone())
@@ -79,7 +79,7 @@ async fn nested_routers_do_not_answer_each_others_keys(backend: Backend) {
 }
 
 async fn one_router_nested_twice_is_two_endpoints(backend: Backend) {
-    let leaf = Router::new().route("/", post(guarded));
+    let leaf = Router::new().route("/", post(things));
     let service = Service::start(&backend, Router::new().nest("/x/{id}", leaf.clone()).nest("/y/{id}", leaf)).await;
     service.post("/x/1").key("k").send().await.assert_fresh(201);
     service.post("/y/1").key("k").send().await.assert_fresh(201);
@@ -108,7 +108,7 @@ async fn a_path_is_compared_as_it_was_sent(backend: Backend) {
 }
 
 async fn a_fallback_is_guarded_too(backend: Backend) {
-    let service = Service::start(&backend, Router::new().route("/", get(|| async {})).fallback(guarded)).await;
+    let service = Service::start(&backend, Router::new().route("/", get(|| async {})).fallback(things)).await;
     let first = service.post("/nowhere").key("k").send().await;
     first.assert_fresh(201);
     service.post("/nowhere").key("k").send().await.assert_replay_of(&first);
@@ -116,7 +116,7 @@ async fn a_fallback_is_guarded_too(backend: Backend) {
 }
 
 async fn a_guarded_get_is_guarded_and_its_head_is_another_operation(backend: Backend) {
-    let service = Service::start(&backend, Router::new().route("/things", get(guarded))).await;
+    let service = Service::start(&backend, Router::new().route("/things", get(things))).await;
     let first = service.ask(Method::GET, "/things").key("k").send().await;
     first.assert_fresh(201);
     service.ask(Method::GET, "/things").key("k").send().await.assert_replay_of(&first);
@@ -125,7 +125,7 @@ async fn a_guarded_get_is_guarded_and_its_head_is_another_operation(backend: Bac
 }
 
 async fn an_answer_to_head_has_no_body_and_keeps_its_length(backend: Backend) {
-    let service = Service::start(&backend, Router::new().route("/things", get(guarded))).await;
+    let service = Service::start(&backend, Router::new().route("/things", get(things))).await;
     service.script().answer(|_, _| "thirteen byte".into_response());
     let first = service.ask(Method::HEAD, "/things").key("k").send().await;
     first.assert_fresh(200);
@@ -210,9 +210,9 @@ async fn a_client_that_asks_before_it_sends_is_told_to_go_on(backend: Backend) {
 
 async fn the_body_limit_is_the_routes_own(backend: Backend) {
     let routes = Router::new()
-        .route("/small", post(guarded).layer(DefaultBodyLimit::max(10)))
-        .route("/large", post(guarded).layer(DefaultBodyLimit::max(3 << 20)))
-        .route("/usual", post(guarded));
+        .route("/small", post(things).layer(DefaultBodyLimit::max(10)))
+        .route("/large", post(things).layer(DefaultBodyLimit::max(3 << 20)))
+        .route("/usual", post(things));
     let service = Service::start(&backend, routes).await;
     for (path, limit) in [("/small", 10), ("/large", 3 << 20), ("/usual", 2 << 20)] {
         let over = vec![b'x'; limit + 1];
@@ -231,7 +231,7 @@ async fn the_body_limit_is_the_routes_own(backend: Backend) {
 }
 
 async fn a_switched_off_body_limit_is_off(backend: Backend) {
-    let routes = Router::new().route("/things", post(guarded)).layer(DefaultBodyLimit::disable());
+    let routes = Router::new().route("/things", post(things)).layer(DefaultBodyLimit::disable());
     let service = Service::start(&backend, routes).await;
     let large = Bytes::from(vec![b'x'; (2 << 20) + 1]);
     let first = service.post("/things").key("k").body(large.clone()).send().await;

@@ -83,7 +83,7 @@ async fn by_derivation(
     call: Parts,
     Json(order): Json<serde_json::Value>,
 ) -> Response {
-    app.run(call.of(order.to_string().len() as u64)).await
+    app.run(call.of((cart.len() + order.to_string().len()) as u64)).await
 }
 
 #[idempotent(scope = "things", key = from_header, principal = order.user, fingerprint = off)]

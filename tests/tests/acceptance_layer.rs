@@ -58,7 +58,7 @@ async fn by_extension(Extension(app): Extension<App>, call: Call) -> Response {
 }
 
 #[idempotent(scope = "api", key = from_header)]
-async fn guarded(State(app): State<App>, call: Call) -> Response {
+async fn guarded_itself(State(app): State<App>, call: Call) -> Response {
     app.run(call).await
 }
 
@@ -290,7 +290,7 @@ async fn the_attribute_may_find_its_runtime_in_an_extension(backend: Backend) {
 async fn a_layer_and_an_attribute_do_not_meet(backend: Backend) {
     // Two scopes: a guard inside a guard.
     let outer = Policy::new("outer");
-    let routes = Router::new().route("/things", post(guarded));
+    let routes = Router::new().route("/things", post(guarded_itself));
     let service = Service::layered(&backend, outer, routes).start().await;
     let first = service.post("/things").key("k").send().await;
     first.assert_fresh(201);

@@ -32,7 +32,7 @@ impl Fixture for Redis {
     }
 
     fn rounds(&self) -> usize {
-        100
+        300
     }
 
     async fn records(&self) -> usize {
