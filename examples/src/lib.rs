@@ -1,3 +1,4 @@
 //! Runnable services guarded by idem. Start one with `cargo run -p examples --bin payments`.
 
 pub mod payments;
+pub mod speed;

@@ -1,11 +1,17 @@
 #[doc(hidden)]
-#[allow(non_camel_case_types)]
-enum __idem_create {}
+#[allow(
+    non_camel_case_types,
+    missing_copy_implementations,
+    missing_debug_implementations,
+    unnameable_types
+)]
+#[allow(deprecated, clippy::unused_async)]
+#[allow(unused_mut)]
+pub enum __idem_create {}
 #[allow(deprecated, clippy::unused_async)]
 #[allow(unused_mut)]
 #[automatically_derived]
-impl ::idem_runtime::private::Endpoint for __idem_create {
-    type Arguments = (Json<NewOrder>,);
+impl ::idem_runtime::private::Endpoint<(Json<NewOrder>,)> for __idem_create {
     type Runtime = ::idem_runtime::private::FromState;
     const POLICY: &'static ::idem_runtime::Policy = &::idem_runtime::Policy::new(
             "orders",
@@ -13,7 +19,7 @@ impl ::idem_runtime::private::Endpoint for __idem_create {
         .key(&[::idem_runtime::KeySource::Arguments])
         .validate();
     fn argument_key(
-        arguments: &Self::Arguments,
+        arguments: &(Json<NewOrder>,),
         source: usize,
     ) -> ::idem_runtime::private::ArgumentKey {
         #[allow(unused_variables)]
@@ -35,9 +41,8 @@ impl ::idem_runtime::private::KeyChosen for __idem_create {}
 #[allow(deprecated, clippy::unused_async)]
 #[expect(unused_mut)]
 #[deny(unused_variables)]
-#[allow(private_interfaces)]
 pub async fn create(
-    guarded: ::idem_runtime::private::Guarded<__idem_create, (Json<NewOrder>,)>,
+    __guarded: ::idem_runtime::private::Guarded<__idem_create, (Json<NewOrder>,)>,
 ) -> ::idem_runtime::private::Response {
     #[instrument(skip_all)]
     #[inline]
@@ -45,5 +50,5 @@ pub async fn create(
         #![allow(unreachable_code)]
         StatusCode::CREATED
     }
-    guarded.run(|(a0,)| create(a0)).await
+    __guarded.run(|(a0,)| create(a0)).await
 }

@@ -1,9 +1,13 @@
 #[doc(hidden)]
-#[allow(non_camel_case_types)]
+#[allow(
+    non_camel_case_types,
+    missing_copy_implementations,
+    missing_debug_implementations,
+    unnameable_types
+)]
 enum __idem_checkout {}
 #[automatically_derived]
-impl ::idem_runtime::private::Endpoint for __idem_checkout {
-    type Arguments = (Path<u64>, Json<Checkout>);
+impl ::idem_runtime::private::Endpoint<(Path<u64>, Json<Checkout>)> for __idem_checkout {
     type Runtime = ::idem_runtime::private::FromState;
     const POLICY: &'static ::idem_runtime::Policy = &::idem_runtime::Policy::new(
             "checkout",
@@ -11,7 +15,7 @@ impl ::idem_runtime::private::Endpoint for __idem_checkout {
         .key(&[::idem_runtime::KeySource::Arguments])
         .validate();
     fn argument_key(
-        arguments: &Self::Arguments,
+        arguments: &(Path<u64>, Json<Checkout>),
         source: usize,
     ) -> ::idem_runtime::private::ArgumentKey {
         #[allow(unused_variables)]
@@ -30,10 +34,9 @@ impl ::idem_runtime::private::Endpoint for __idem_checkout {
 }
 #[automatically_derived]
 impl ::idem_runtime::private::KeyChosen for __idem_checkout {}
-#[allow(private_interfaces)]
 async fn checkout(
     _: (),
-    guarded: ::idem_runtime::private::Guarded<
+    __guarded: ::idem_runtime::private::Guarded<
         __idem_checkout,
         (Path<u64>, Json<Checkout>),
     >,
@@ -41,5 +44,5 @@ async fn checkout(
     async fn checkout(Path(cart): Path<u64>, Json(req): Json<Checkout>) -> StatusCode {
         StatusCode::CREATED
     }
-    guarded.run(|(a0, a1)| checkout(a0, a1)).await
+    __guarded.run(|(a0, a1)| checkout(a0, a1)).await
 }

@@ -1,9 +1,13 @@
 #[doc(hidden)]
-#[allow(non_camel_case_types)]
+#[allow(
+    non_camel_case_types,
+    missing_copy_implementations,
+    missing_debug_implementations,
+    unnameable_types
+)]
 enum __idem_create {}
 #[automatically_derived]
-impl ::idem_runtime::private::Endpoint for __idem_create {
-    type Arguments = (User, Json<NewOrder>);
+impl ::idem_runtime::private::Endpoint<(User, Json<NewOrder>)> for __idem_create {
     type Runtime = ::idem_runtime::private::FromState;
     const POLICY: &'static ::idem_runtime::Policy = &::idem_runtime::Policy::new(
             "orders",
@@ -24,7 +28,7 @@ impl ::idem_runtime::private::Endpoint for __idem_create {
         )
         .validate();
     fn argument_key(
-        arguments: &Self::Arguments,
+        arguments: &(User, Json<NewOrder>),
         source: usize,
     ) -> ::idem_runtime::private::ArgumentKey {
         #[allow(unused_variables)]
@@ -44,13 +48,12 @@ impl ::idem_runtime::private::Endpoint for __idem_create {
 }
 #[automatically_derived]
 impl ::idem_runtime::private::KeyChosen for __idem_create {}
-#[allow(private_interfaces)]
 async fn create(
     _: (),
-    guarded: ::idem_runtime::private::Guarded<__idem_create, (User, Json<NewOrder>)>,
+    __guarded: ::idem_runtime::private::Guarded<__idem_create, (User, Json<NewOrder>)>,
 ) -> ::idem_runtime::private::Response {
     async fn create(user: User, Json(req): Json<NewOrder>) -> StatusCode {
         StatusCode::CREATED
     }
-    guarded.run(|(a0, a1)| create(a0, a1)).await
+    __guarded.run(|(a0, a1)| create(a0, a1)).await
 }

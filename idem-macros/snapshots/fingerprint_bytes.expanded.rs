@@ -1,9 +1,13 @@
 #[doc(hidden)]
-#[allow(non_camel_case_types)]
+#[allow(
+    non_camel_case_types,
+    missing_copy_implementations,
+    missing_debug_implementations,
+    unnameable_types
+)]
 enum __idem_report {}
 #[automatically_derived]
-impl ::idem_runtime::private::Endpoint for __idem_report {
-    type Arguments = (Bytes,);
+impl ::idem_runtime::private::Endpoint<(Bytes,)> for __idem_report {
     type Runtime = ::idem_runtime::private::FromState;
     const POLICY: &'static ::idem_runtime::Policy = &::idem_runtime::Policy::new(
             "reports",
@@ -11,10 +15,9 @@ impl ::idem_runtime::private::Endpoint for __idem_report {
         .fingerprint(::idem_runtime::FingerprintRule::Bytes)
         .validate();
 }
-#[allow(private_interfaces)]
 async fn report(
-    guarded: ::idem_runtime::private::Guarded<__idem_report, (Bytes,)>,
+    __guarded: ::idem_runtime::private::Guarded<__idem_report, (Bytes,)>,
 ) -> ::idem_runtime::private::Response {
     async fn report(body: Bytes) {}
-    guarded.run(|(a0,)| report(a0)).await
+    __guarded.run(|(a0,)| report(a0)).await
 }

@@ -1,9 +1,13 @@
 #[doc(hidden)]
-#[allow(non_camel_case_types)]
+#[allow(
+    non_camel_case_types,
+    missing_copy_implementations,
+    missing_debug_implementations,
+    unnameable_types
+)]
 enum __idem_create {}
 #[automatically_derived]
-impl ::idem_runtime::private::Endpoint for __idem_create {
-    type Arguments = (Bytes,);
+impl ::idem_runtime::private::Endpoint<(Bytes,)> for __idem_create {
     type Runtime = ::idem_runtime::private::FromState;
     const POLICY: &'static ::idem_runtime::Policy = &::idem_runtime::Policy::new(
             "orders",
@@ -19,10 +23,9 @@ impl ::idem_runtime::private::Endpoint for __idem_create {
 }
 #[automatically_derived]
 impl ::idem_runtime::private::KeyChosen for __idem_create {}
-#[allow(private_interfaces)]
 async fn create(
-    guarded: ::idem_runtime::private::Guarded<__idem_create, (Bytes,)>,
+    __guarded: ::idem_runtime::private::Guarded<__idem_create, (Bytes,)>,
 ) -> ::idem_runtime::private::Response {
     async fn create(body: Bytes) {}
-    guarded.run(|(a0,)| create(a0)).await
+    __guarded.run(|(a0,)| create(a0)).await
 }

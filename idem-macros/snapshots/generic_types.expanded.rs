@@ -1,9 +1,15 @@
 #[doc(hidden)]
-#[allow(non_camel_case_types)]
+#[allow(
+    non_camel_case_types,
+    missing_copy_implementations,
+    missing_debug_implementations,
+    unnameable_types
+)]
 enum __idem_create {}
 #[automatically_derived]
-impl ::idem_runtime::private::Endpoint for __idem_create {
-    type Arguments = (Json<HashMap<String, Vec<(u64, &'static str)>>>,);
+impl ::idem_runtime::private::Endpoint<
+    (Json<HashMap<String, Vec<(u64, &'static str)>>>,),
+> for __idem_create {
     type Runtime = ::idem_runtime::private::FromState;
     const POLICY: &'static ::idem_runtime::Policy = &::idem_runtime::Policy::new(
             "orders",
@@ -11,7 +17,7 @@ impl ::idem_runtime::private::Endpoint for __idem_create {
         .key(&[::idem_runtime::KeySource::Arguments])
         .validate();
     fn argument_key(
-        arguments: &Self::Arguments,
+        arguments: &(Json<HashMap<String, Vec<(u64, &'static str)>>>,),
         source: usize,
     ) -> ::idem_runtime::private::ArgumentKey {
         #[allow(unused_variables)]
@@ -28,9 +34,8 @@ impl ::idem_runtime::private::Endpoint for __idem_create {
 }
 #[automatically_derived]
 impl ::idem_runtime::private::KeyChosen for __idem_create {}
-#[allow(private_interfaces)]
 async fn create(
-    guarded: ::idem_runtime::private::Guarded<
+    __guarded: ::idem_runtime::private::Guarded<
         __idem_create,
         (Json<HashMap<String, Vec<(u64, &'static str)>>>,),
     >,
@@ -40,5 +45,5 @@ async fn create(
     ) -> Result<(), Box<dyn Error>> {
         Ok(())
     }
-    guarded.run(|(a0,)| create(a0)).await
+    __guarded.run(|(a0,)| create(a0)).await
 }

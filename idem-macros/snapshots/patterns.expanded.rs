@@ -1,9 +1,14 @@
 #[doc(hidden)]
-#[allow(non_camel_case_types)]
+#[allow(
+    non_camel_case_types,
+    missing_copy_implementations,
+    missing_debug_implementations,
+    unnameable_types
+)]
 enum __idem_create {}
 #[automatically_derived]
-impl ::idem_runtime::private::Endpoint for __idem_create {
-    type Arguments = (
+impl ::idem_runtime::private::Endpoint<
+    (
         Session,
         Jar,
         App,
@@ -13,7 +18,8 @@ impl ::idem_runtime::private::Endpoint for __idem_create {
         (Extension<A>, Extension<B>),
         [Item; 4],
         Json<Body>,
-    );
+    ),
+> for __idem_create {
     type Runtime = ::idem_runtime::private::FromState;
     const POLICY: &'static ::idem_runtime::Policy = &::idem_runtime::Policy::new(
             "orders",
@@ -21,7 +27,17 @@ impl ::idem_runtime::private::Endpoint for __idem_create {
         .key(&[::idem_runtime::KeySource::Arguments])
         .validate();
     fn argument_key(
-        arguments: &Self::Arguments,
+        arguments: &(
+            Session,
+            Jar,
+            App,
+            Path<(u64, u64)>,
+            Paging,
+            Headers,
+            (Extension<A>, Extension<B>),
+            [Item; 4],
+            Json<Body>,
+        ),
         source: usize,
     ) -> ::idem_runtime::private::ArgumentKey {
         #[allow(unused_variables)]
@@ -47,7 +63,6 @@ impl ::idem_runtime::private::Endpoint for __idem_create {
 }
 #[automatically_derived]
 impl ::idem_runtime::private::KeyChosen for __idem_create {}
-#[allow(private_interfaces)]
 async fn create(
     _: (),
     _: (),
@@ -57,7 +72,7 @@ async fn create(
     _: (),
     _: (),
     _: (),
-    guarded: ::idem_runtime::private::Guarded<
+    __guarded: ::idem_runtime::private::Guarded<
         __idem_create,
         (
             Session,
@@ -86,7 +101,7 @@ async fn create(
         ]: [Item; 4],
         Json(body): Json<Body>,
     ) {}
-    guarded
+    __guarded
         .run(|(a0, a1, a2, a3, a4, a5, a6, a7, a8)| create(
             a0,
             a1,

@@ -1,9 +1,13 @@
 #[doc(hidden)]
-#[allow(non_camel_case_types)]
+#[allow(
+    non_camel_case_types,
+    missing_copy_implementations,
+    missing_debug_implementations,
+    unnameable_types
+)]
 enum __idem_create {}
 #[automatically_derived]
-impl crate::deps::idem::private::Endpoint for __idem_create {
-    type Arguments = (Path<u64>,);
+impl crate::deps::idem::private::Endpoint<(Path<u64>,)> for __idem_create {
     type Runtime = crate::deps::idem::private::FromState;
     const POLICY: &'static crate::deps::idem::Policy = &crate::deps::idem::Policy::new(
             "orders",
@@ -18,7 +22,7 @@ impl crate::deps::idem::private::Endpoint for __idem_create {
         )
         .validate();
     fn argument_key(
-        arguments: &Self::Arguments,
+        arguments: &(Path<u64>,),
         source: usize,
     ) -> crate::deps::idem::private::ArgumentKey {
         #[allow(unused_variables)]
@@ -31,10 +35,9 @@ impl crate::deps::idem::private::Endpoint for __idem_create {
 }
 #[automatically_derived]
 impl crate::deps::idem::private::KeyChosen for __idem_create {}
-#[allow(private_interfaces)]
 async fn create(
-    guarded: crate::deps::idem::private::Guarded<__idem_create, (Path<u64>,)>,
+    __guarded: crate::deps::idem::private::Guarded<__idem_create, (Path<u64>,)>,
 ) -> crate::deps::idem::private::Response {
     async fn create(Path(id): Path<u64>) {}
-    guarded.run(|(a0,)| create(a0)).await
+    __guarded.run(|(a0,)| create(a0)).await
 }

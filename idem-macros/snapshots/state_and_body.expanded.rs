@@ -1,9 +1,14 @@
 #[doc(hidden)]
-#[allow(non_camel_case_types)]
-enum __idem_create_payment {}
+#[allow(
+    non_camel_case_types,
+    missing_copy_implementations,
+    missing_debug_implementations,
+    unnameable_types
+)]
+pub(crate) enum __idem_create_payment {}
 #[automatically_derived]
-impl ::idem_runtime::private::Endpoint for __idem_create_payment {
-    type Arguments = (State<App>, Json<NewPayment>);
+impl ::idem_runtime::private::Endpoint<(State<App>, Json<NewPayment>)>
+for __idem_create_payment {
     type Runtime = ::idem_runtime::private::FromState;
     const POLICY: &'static ::idem_runtime::Policy = &::idem_runtime::Policy::new(
             "payments",
@@ -15,10 +20,9 @@ impl ::idem_runtime::private::Endpoint for __idem_create_payment {
 #[automatically_derived]
 impl ::idem_runtime::private::KeyChosen for __idem_create_payment {}
 /// Charges a card.
-#[allow(private_interfaces)]
 pub(crate) async fn create_payment(
     _: (),
-    guarded: ::idem_runtime::private::Guarded<
+    __guarded: ::idem_runtime::private::Guarded<
         __idem_create_payment,
         (State<App>, Json<NewPayment>),
     >,
@@ -31,5 +35,5 @@ pub(crate) async fn create_payment(
         req.amount += app.fee;
         Ok(Json(app.charge(req).await?))
     }
-    guarded.run(|(a0, a1)| create_payment(a0, a1)).await
+    __guarded.run(|(a0, a1)| create_payment(a0, a1)).await
 }

@@ -1,9 +1,9 @@
 //! The rewritten function.
 
-use proc_macro2::{Literal, Span, TokenStream};
+use proc_macro2::{Delimiter, Group, Literal, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
-    Attribute, Ident, Path, Type, parse_quote,
+    Attribute, Ident, Path, Signature, parse_quote,
     spanned::Spanned,
     visit_mut::{self, VisitMut},
 };
@@ -84,39 +84,42 @@ fn kept(item: TokenStream, errors: Errors) -> TokenStream {
 //     pub async fn create(State(app): State<App>, Json(mut req): Json<NewOrder>) -> Result<Json<Order>, ApiError> { .. }
 //
 // Out:
-//     enum __idem_create {}
+//     pub enum __idem_create {}
 //
-//     impl private::Endpoint for __idem_create { .. }
+//     impl private::Endpoint<(State<App>, Json<NewOrder>)> for __idem_create { .. }
 //     impl private::KeyChosen for __idem_create {}
 //
-//     pub async fn create(_: (), guarded: private::Guarded<__idem_create, (State<App>, Json<NewOrder>)>) -> private::Response {
+//     pub async fn create(_: (), __guarded: private::Guarded<__idem_create, (State<App>, Json<NewOrder>)>) -> private::Response {
 //         #[instrument]
 //         async fn create(State(app): State<App>, Json(mut req): Json<NewOrder>) -> Result<Json<Order>, ApiError> { .. }
-//         guarded.run(|(a0, a1)| create(a0, a1)).await
+//         __guarded.run(|(a0, a1)| create(a0, a1)).await
 //     }
 fn guarded(options: &Options, handler: Handler) -> TokenStream {
     let root = root(options);
     let name = &handler.signature.ident;
     let endpoint = format_ident!("__idem_{}", name, span = name.span().resolved_at(Span::mixed_site()));
-    let marker = marker(&endpoint);
+    let marker = marker(&handler, &endpoint);
     let implementation = implementation(options, &handler, &endpoint, &root);
     let function = function(&handler, &endpoint, &root);
     quote!(#marker #implementation #function)
 }
 
-/// The name of this endpoint among types. It is private, so that the argument types may be as private as they like,
-/// and empty, because nobody needs a value of it.
-fn marker(endpoint: &Ident) -> TokenStream {
+/// The name of this endpoint among types: as visible as the function whose argument has it, and empty, because nobody
+/// needs a value of it.
+fn marker(handler: &Handler, endpoint: &Ident) -> TokenStream {
+    let visibility = &handler.visibility;
+    let lints = handler.attributes.iter().filter_map(quiet);
     quote! {
         #[doc(hidden)]
-        #[allow(non_camel_case_types)]
-        enum #endpoint {}
+        #[allow(non_camel_case_types, missing_copy_implementations, missing_debug_implementations, unnameable_types)]
+        #(#lints)*
+        #visibility enum #endpoint {}
     }
 }
 
 fn implementation(options: &Options, handler: &Handler, endpoint: &Ident, root: &Path) -> TokenStream {
     let lints = handler.attributes.iter().filter_map(quiet);
-    let types = handler.arguments().map(|argument| &argument.ty);
+    let types = types(handler);
     let runtime = match &options.runtime {
         Some(runtime) => runtime.value.emit(root),
         None => quote!(#root::private::FromState),
@@ -134,8 +137,7 @@ fn implementation(options: &Options, handler: &Handler, endpoint: &Ident, root: 
     quote! {
         #(#lints)*
         #[automatically_derived]
-        impl #root::private::Endpoint for #endpoint {
-            type Arguments = (#(#types,)*);
+        impl #root::private::Endpoint<#types> for #endpoint {
             type Runtime = #runtime;
             const POLICY: &'static #root::Policy = &#root::Policy::new(#scope)#policy.validate();
             #argument_key
@@ -154,9 +156,9 @@ fn argument_key(options: &Options, handler: &Handler, root: &Path) -> Option<Tok
     }
     let span = Span::mixed_site();
     let (arguments, source) = (Ident::new("arguments", span), Ident::new("source", span));
-    let bindings = bindings(handler, &arguments);
+    let (types, bindings) = (types(handler), bindings(handler, &arguments));
     Some(quote! {
-        fn argument_key(#arguments: &Self::Arguments, #source: usize) -> #root::private::ArgumentKey {
+        fn argument_key(#arguments: &#types, #source: usize) -> #root::private::ArgumentKey {
             #bindings
             match #source {
                 #(#arms)*
@@ -185,15 +187,21 @@ fn principal(options: &Options, handler: &Handler, root: &Path) -> Option<TokenS
     let principal = options.principal.as_ref()?;
     let expression = principal.value.emit(root);
     let arguments = Ident::new("arguments", Span::mixed_site());
-    let bindings = bindings(handler, &arguments);
+    let (types, bindings) = (types(handler), bindings(handler, &arguments));
     let call = quote_spanned!(expression.span()=> principal);
     Some(quote! {
         const PRINCIPAL: bool = true;
-        fn principal(#arguments: &Self::Arguments) -> ::core::option::Option<#root::private::PrincipalText> {
+        fn principal(#arguments: &#types) -> ::core::option::Option<#root::private::PrincipalText> {
             #bindings
             #root::private::#call(&(#expression))
         }
     })
+}
+
+/// The types of the arguments, as a tuple.
+fn types(handler: &Handler) -> TokenStream {
+    let types = handler.arguments().map(|argument| &argument.ty);
+    quote!((#(#types,)*))
 }
 
 /// Binds what the user's own patterns bind, by reference.
@@ -224,28 +232,34 @@ fn function(handler: &Handler, endpoint: &Ident, root: &Path) -> TokenStream {
     let Handler { attributes, visibility, signature, body } = handler;
     let (outer, inner): (Vec<&Attribute>, Vec<&Attribute>) = attributes.iter().partition(|a| is_outer(a));
     let name = &signature.ident;
-    let types: Vec<&Type> = handler.arguments().map(|argument| &*argument.ty).collect();
-    let span = Span::mixed_site();
-    let guarded = Ident::new("guarded", span);
-    let passed: Vec<_> = (0..types.len()).map(|at| format_ident!("a{at}", span = span)).collect();
-    // As many arguments as were written, so that a call that another attribute generates still fits.
-    let places = types.iter().skip(1).map(|_| quote!(_: (),));
+    let types = types(handler);
     // Complaints about the function's future and its answer point at its name.
-    let run = quote_spanned! {name.span().resolved_at(span)=>
+    let span = name.span().resolved_at(Span::mixed_site());
+    let guarded = Ident::new("__guarded", span);
+    let passed: Vec<_> = (0..handler.arguments().count()).map(|at| format_ident!("a{at}", span = span)).collect();
+    // As many arguments as were written, so that a call that another attribute generates still fits.
+    let places = handler.arguments().skip(1).map(|_| quote!(_: (),));
+    let run = quote_spanned! {span=>
         #guarded.run(|(#(#passed,)*)| #name(#(#passed),*)).await
     };
+    // Delimiters have the user's spans: with ours rustc takes the function for foreign, and mutes lints about it.
+    let arguments = group(
+        Delimiter::Parenthesis,
+        quote!(#(#places)* #guarded: #root::private::Guarded<#endpoint, #types>,),
+        signature.paren_token.span.join(),
+    );
+    let block = group(Delimiter::Brace, quote!(#(#inner)* #signature #body #run), body.span());
+    let Signature { asyncness, fn_token, .. } = signature;
     quote! {
         #(#outer)*
-        #[allow(private_interfaces)]
-        #visibility async fn #name(
-            #(#places)*
-            #guarded: #root::private::Guarded<#endpoint, (#(#types,)*)>,
-        ) -> #root::private::Response {
-            #(#inner)*
-            #signature #body
-            #run
-        }
+        #visibility #asyncness #fn_token #name #arguments -> #root::private::Response #block
     }
+}
+
+fn group(delimiter: Delimiter, tokens: TokenStream, span: Span) -> Group {
+    let mut group = Group::new(delimiter, tokens);
+    group.set_span(span);
+    group
 }
 
 /// Attributes that speak of the function as others see it. A lint level holds for all that is inside.

@@ -14,8 +14,10 @@ pub(crate) fn check(options: &Options, errors: &mut Errors) {
         check_financial(&financial.name, options, errors);
     }
     check_remember(options, errors);
-    for (token, message) in options.written("key").map(|key| unstable(key.clone())).unwrap_or_default() {
-        errors.push(error(token, message));
+    for expression in ["key", "principal"].into_iter().filter_map(|option| options.written(option)) {
+        for (token, message) in unstable(expression.clone()) {
+            errors.push(error(token, message));
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::policy::{KeySpace, Policy};
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum KeySource {
-    /// A header, by its lower-case name. Its syntax is checked as DESIGN says for `Idempotency-Key`.
+    /// A header, by its lower-case name: bare, or as a quoted string ([RFC 9651](https://www.rfc-editor.org/rfc/rfc9651)).
     Header(&'static str),
     /// A parameter of the route's path, decoded.
     Path(&'static str),
@@ -29,7 +29,7 @@ pub enum KeySource {
 }
 
 /// What a key function may look at: the request before the handler's last argument took it apart.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct KeyRequest<'a> {
     /// The request's method.
@@ -89,6 +89,13 @@ impl fmt::Debug for KeySource {
             Self::Function(_) => f.write_str("Function(..)"),
             Self::Arguments => f.write_str("Arguments"),
         }
+    }
+}
+
+/// Never the target, the headers or the body: keys, tokens and whatever the client sent.
+impl fmt::Debug for KeyRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRequest").field("method", self.method).finish_non_exhaustive()
     }
 }
 
@@ -252,3 +259,6 @@ impl fmt::Debug for StorageKey {
         write!(f, "StorageKey({self})")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,9 @@ mod engine;
 mod fingerprint;
 mod http;
 mod key;
+#[cfg(feature = "__bench")]
+#[doc(hidden)]
+pub mod measured;
 mod policy;
 #[doc(hidden)]
 pub mod private;

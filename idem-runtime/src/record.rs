@@ -95,3 +95,6 @@ fn checksum(kind: Kind, content: &[u8]) -> [u8; CHECKSUM] {
     checksum.copy_from_slice(&digest[..CHECKSUM]);
     checksum
 }
+
+#[cfg(test)]
+mod tests;

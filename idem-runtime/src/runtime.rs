@@ -147,7 +147,8 @@ impl Idempotency {
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
         let max = self.0.limits.max_answer_bytes;
-        let run = self.0.engine.run(self.operation(&operation), move |won| async move {
+        let operation = self.operation(&operation);
+        let run = self.0.engine.run(operation, move |won| async move {
             let value = effect(won.into_attempt()).await;
             let recording = match &value {
                 Err(_) => Recording::Release,
@@ -164,12 +165,11 @@ impl Idempotency {
         match run.await {
             Ok(Ran::Fresh(Ok(value))) => Ok(Executed { value, replayed: false }),
             Ok(Ran::Fresh(Err(error))) => Err(ExecuteError::Effect(error)),
-            Ok(Ran::Replay(answer)) => answer
-                .open(Kind::Value)
-                .ok()
-                .and_then(|json| serde_json::from_slice(&json).ok())
-                .map(|value| Executed { value, replayed: true })
-                .ok_or(ExecuteError::Refused(Refusal::Unreadable)),
+            Ok(Ran::Replay(answer)) => {
+                let value = answer.open(Kind::Value).ok().and_then(|json| serde_json::from_slice(&json).ok());
+                self.0.engine.replayed(&operation.key, value.is_some());
+                value.map(|value| Executed { value, replayed: true }).ok_or(ExecuteError::Refused(Refusal::Unreadable))
+            }
             Err(refusal) => Err(ExecuteError::Refused(refusal)),
         }
     }

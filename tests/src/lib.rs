@@ -1,7 +1,21 @@
-//! What the tests are written with.
+//! What the tests across crates share.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 pub mod backend;
 pub mod broken;
 pub mod client;
+pub mod exchange;
+pub mod faulty_store;
+pub mod gate;
+pub mod probe;
 pub mod servers;
 pub mod service;
+
+/// The reference text of the attributes, compiled: `idem-macros` cannot name the runtime itself.
+#[cfg(doctest)]
+mod reference {
+    #[doc = include_str!("../../idem-macros/docs/idempotent.md")]
+    struct Idempotent;
+    #[doc = include_str!("../../idem-macros/docs/financial.md")]
+    struct Financial;
+}

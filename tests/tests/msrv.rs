@@ -1,6 +1,8 @@
 //! The declared minimum Rust version is true as far as metadata can tell: nothing a user compiles asks for a later one.
 //! CI compiles with that version as well.
 
+#![allow(clippy::expect_used, reason = "how a test fails")]
+
 use std::{
     collections::{BTreeSet, HashMap},
     process::Command,

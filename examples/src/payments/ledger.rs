@@ -132,7 +132,7 @@ impl Ledger {
             Place::Memory(memory) => Ok(memory.lock().unwrap_or_else(PoisonError::into_inner).entries.clone()),
             Place::File { entries, .. } => {
                 let path = entries.clone();
-                blocking(move || locked(&path, |file| read(file))).await
+                blocking(move || locked(&path, read)).await
             }
         }
     }

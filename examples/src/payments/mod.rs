@@ -17,7 +17,12 @@ mod ledger;
 mod psp;
 mod routes;
 
-use std::{future, io::Write as _, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::extract::FromRef;
 use idem_runtime::{Idempotency, MemoryStore, RedisStore, Store};
@@ -48,13 +53,17 @@ impl FromRef<App> for Idempotency {
 ///
 /// Exits with 2 when the options do not work, with 1 when serving failed or something was left running.
 pub async fn run(options: Options) -> ExitCode {
-    match start(options).await {
-        Ok((listener, app)) => serve(listener, app).await,
+    let (listener, app) = match start(options).await {
+        Ok(started) => started,
         Err(error) => {
             complain(&error);
-            ExitCode::from(2)
+            return ExitCode::from(2);
         }
-    }
+    };
+    serve(listener, app).await.unwrap_or_else(|error| {
+        complain(&error.to_string());
+        ExitCode::FAILURE
+    })
 }
 
 /// Everything that can be wrong with the options, each as one sentence.
@@ -83,27 +92,22 @@ async fn connect(store: StoreUrl) -> Result<Arc<dyn Store>, String> {
     }
 }
 
-async fn serve(listener: TcpListener, app: App) -> ExitCode {
-    match listener.local_addr() {
-        // Whoever started this may be waiting for the line, so it must not stay in a buffer.
-        Ok(address) => {
-            let mut out = std::io::stdout();
-            let _ = writeln!(out, "listening on http://{address}").and_then(|()| out.flush());
-        }
-        Err(error) => complain(&error.to_string()),
-    }
+async fn serve(listener: TcpListener, app: App) -> io::Result<ExitCode> {
+    // Before anybody is told that the service is there: from then on a signal stops it in good order.
+    let (stop, stopping) = (stop_signal()?, stop_signal()?);
+    let address = listener.local_addr()?;
+    // Whoever started this may be waiting for the line, so it must not stay in a buffer.
+    let mut out = io::stdout();
+    writeln!(out, "listening on http://{address}").and_then(|()| out.flush())?;
 
     let idempotency = app.idempotency.clone();
-    let server = axum::serve(listener, routes::router(app)).with_graceful_shutdown(stop_signal());
+    let server = axum::serve(listener, routes::router(app)).with_graceful_shutdown(stop);
     let impatience = async {
-        stop_signal().await;
+        stopping.await;
         tokio::time::sleep(PATIENCE).await;
     };
     tokio::select! {
-        served = server => if let Err(error) = served {
-            complain(&error.to_string());
-            return ExitCode::FAILURE;
-        },
+        served = server => served?,
         () = impatience => complain("some callers did not finish in time"),
     }
 
@@ -111,37 +115,37 @@ async fn serve(listener: TcpListener, app: App) -> ExitCode {
     let drained = idempotency.drain(PATIENCE).await;
     if !drained.finished {
         complain(&format!("{} operations were still running", drained.left));
-        return ExitCode::FAILURE;
+        return Ok(ExitCode::FAILURE);
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn stop_signal() {
-    let interrupt = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            future::pending::<()>().await;
+/// SIGTERM or SIGINT, from now on.
+#[cfg(unix)]
+fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    };
-    #[cfg(unix)]
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => future::pending().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminate = future::pending::<()>();
-    tokio::select! {
-        () = interrupt => {}
-        () = terminate => {}
-    }
+    })
+}
+
+/// Ctrl-C, from now on.
+#[cfg(windows)]
+fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut interrupt = tokio::signal::windows::ctrl_c()?;
+    Ok(async move {
+        interrupt.recv().await;
+    })
 }
 
 /// To stderr, and never a panic: it may be closed.
 fn complain(what: &str) {
-    let _ = writeln!(std::io::stderr(), "error: {what}");
+    let _ = writeln!(io::stderr(), "error: {what}");
 }
 
 /// An error and what caused it, in one line.

@@ -152,6 +152,7 @@ fn keys() {
     ] {
         assert_eq!(said_of(&format!("key = {key}")), [expected], "{key}");
     }
+    assert_eq!(said_of("principal = Uuid::new_v4()").len(), 1);
     for fine in ["from_cookie(jar)", "header", "derived(req)", "req.derive(1)", "keys::any_of()", "any(a)"] {
         assert_eq!(said_of(&format!("key = {fine}")), [""; 0], "{fine}");
     }

@@ -49,10 +49,8 @@ impl<'a> Number<'a> {
     /// Every digit, laid out as ECMAScript lays out a double.
     pub(super) fn write_canonical(&self, out: &mut Vec<u8>) {
         // What nearly all numbers are needs no work.
-        if let Some(digits) = self.integer()
-            && digits.len() <= 20
-        {
-            out.extend_from_slice(digits.as_bytes());
+        if let Some(text) = self.canonical() {
+            out.extend_from_slice(text.as_bytes());
             return;
         }
         let Some(Decimal { negative, digits, point }) = self.decimal() else {
@@ -85,6 +83,17 @@ impl<'a> Number<'a> {
             }
             out.extend_from_slice(format!("e{:+}", point - 1).as_bytes());
         }
+    }
+
+    /// The text, where it is easily seen to be canonical: whole or with a fraction, no exponent, not too long.
+    fn canonical(&self) -> Option<&'a str> {
+        if let Some(digits) = self.integer() {
+            return (digits.len() < PLAIN_DIGITS as usize).then_some(digits);
+        }
+        let (whole, fraction) = self.text.split_once('.')?;
+        let plain = whole.len() < PLAIN_DIGITS as usize && !matches!(whole, "0" | "-0");
+        let digits = fraction.bytes().all(|byte| byte.is_ascii_digit()) && !fraction.ends_with('0');
+        (plain && digits).then_some(self.text)
     }
 
     /// `None` for zero, of whatever sign and exponent.

@@ -38,7 +38,7 @@ fn the_order_of_fields_does_not_count() {
     }
 
     let expected = derive_key("o", "a", Params { z: 1, a: "x" }).unwrap();
-    assert_eq!(derive_key("o".to_owned(), &&"a", json!({ "a": "x", "z": 1.0 })), Ok(expected.clone()));
+    assert_eq!(derive_key("o".to_owned(), "a", json!({ "a": "x", "z": 1.0 })), Ok(expected));
     // Each `HashMap` has an order of its own.
     for _ in 0..20 {
         let mut params: HashMap<String, u32> = (0..50).map(|number| (number.to_string(), number)).collect();
@@ -111,7 +111,9 @@ fn the_recipe_takes_values() {
 /// Halfway between two shortest texts: the even one, in Python, in JavaScript and in what serde_json writes.
 #[test]
 fn a_float_between_two_texts_is_the_even_one() {
-    for (float, text) in [(881582274355362.25, "881582274355362.2"), (1332628857300777.25, "1332628857300777.2")] {
+    for (float, text) in
+        [(3526329097421449.0 / 4.0, "881582274355362.2"), (5330515429203109.0 / 4.0, "1332628857300777.2")]
+    {
         let value = Value::parse(text.as_bytes()).unwrap();
         assert_eq!(python::dumps(&value), text);
         assert_eq!(canonical_json::to_json(&float), Ok(text.as_bytes().to_vec()));

@@ -11,10 +11,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Operation, Ran, Refusal, metrics::Counters};
+use super::{Operation, Ran, Refusal, lease::HeldLease, metrics::Counters};
 use crate::{
     key::StorageKey,
-    store::{Claim, Claimed, Complete, Outcome, Ownership, Release, Store, StoreError},
+    store::{Claim, Claimed, Complete, Outcome, Ownership, Release, Store, StoreError, StoreErrorKind},
 };
 
 /// The outcomes of one engine that wait for the store.
@@ -33,10 +33,19 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Backlog {
-    completions: HashMap<StorageKey, (Claim, Complete)>,
+    completions: HashMap<StorageKey, Unrecorded>,
     bytes: usize,
     order: VecDeque<Step>,
     working: bool,
+}
+
+/// One completion that the store has not taken.
+#[derive(Debug)]
+struct Unrecorded {
+    claim: Claim,
+    complete: Complete,
+    /// As long as renewals get through, no other process takes the operation for abandoned.
+    _lease: Option<HeldLease>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +82,7 @@ impl Aftermath {
             return None;
         }
         let backlog = self.backlog();
-        let (claim, complete) = backlog.completions.get(&operation.key)?;
+        let Unrecorded { claim, complete, .. } = backlog.completions.get(&operation.key)?;
         if claim.fingerprint != operation.fingerprint {
             return Some(Err(Refusal::Mismatch));
         }
@@ -84,8 +93,8 @@ impl Aftermath {
         })
     }
 
-    /// Offers a completion until the store takes it.
-    pub(crate) fn complete(&self, claim: Claim, complete: Complete) {
+    /// Offers a completion until the store takes it, and holds its lease meanwhile.
+    pub(crate) fn complete(&self, claim: Claim, complete: Complete, lease: Option<HeldLease>) {
         let mut backlog = self.backlog();
         let bytes = answer_bytes(&complete);
         if backlog.order.len() >= MOST_STEPS || backlog.bytes + bytes > MOST_BYTES {
@@ -97,7 +106,7 @@ impl Aftermath {
             return;
         }
         backlog.bytes += bytes;
-        backlog.completions.insert(claim.key, (claim, complete));
+        backlog.completions.insert(claim.key, Unrecorded { claim, complete, _lease: lease });
         self.push(backlog, Step::Complete(claim.key));
     }
 
@@ -123,11 +132,24 @@ impl Aftermath {
         }
     }
 
+    /// Goes on where the runtime that offered has ended.
+    pub(crate) fn resume(&self) {
+        if self.waiting() > 0 {
+            self.work(self.backlog());
+        }
+    }
+
     fn push(&self, mut backlog: MutexGuard<'_, Backlog>, step: Step) {
         backlog.order.push_back(step);
         self.0.waiting.store(backlog.order.len(), Ordering::SeqCst);
-        if !backlog.working {
-            backlog.working = true;
+        self.work(backlog);
+    }
+
+    fn work(&self, mut backlog: MutexGuard<'_, Backlog>) {
+        let idle = !std::mem::replace(&mut backlog.working, true);
+        // Outside the lock: a runtime that is shutting down drops the task at once, and that takes the lock.
+        drop(backlog);
+        if idle {
             tokio::spawn(Working { aftermath: self.clone(), ended: false }.run());
         }
     }
@@ -148,34 +170,65 @@ impl Aftermath {
                 let (Ownership::Held | Ownership::Lost) = self.0.store.release(release).await?;
             }
             Step::Complete(key) => {
-                let Some((claim, complete)) = self.backlog().completions.get(&key).cloned() else { return Ok(()) };
-                if offer(&*self.0.store, claim, complete).await? == Ownership::Lost {
-                    self.0.counters.stale_owners.add();
-                    tracing::warn!(%key, "another owner took over before the outcome was recorded");
+                let offered = self.backlog().completions.get(&key).map(|u| (u.claim, u.complete.clone()));
+                let Some((claim, complete)) = offered else { return Ok(()) };
+                match offer(&*self.0.store, claim, complete).await {
+                    Ok(Ownership::Held) => {}
+                    Ok(Ownership::Lost) => {
+                        self.0.counters.stale_owners.add();
+                        tracing::warn!(%key, "another owner took over before the outcome was recorded");
+                    }
+                    Err(error) => {
+                        if error.kind() == StoreErrorKind::Full {
+                            self.forget_answer(&key);
+                        }
+                        return Err(error);
+                    }
                 }
             }
         }
         Ok(())
     }
 
+    /// There is no room for the answer; that it ran is recorded without.
+    fn forget_answer(&self, key: &StorageKey) {
+        let mut backlog = self.backlog();
+        if let Some(unrecorded) = backlog.completions.get_mut(key)
+            && let Outcome::Answer(answer) = &unrecorded.complete.outcome
+        {
+            let bytes = answer.len();
+            unrecorded.complete.outcome = Outcome::Tombstone;
+            backlog.bytes -= bytes;
+        }
+    }
+
     fn done(&self, step: Step) {
         let mut backlog = self.backlog();
         backlog.order.pop_front();
-        if let Step::Complete(key) = step
-            && let Some((_, complete)) = backlog.completions.remove(&key)
-        {
-            backlog.bytes -= answer_bytes(&complete);
+        let unrecorded = match step {
+            Step::Complete(key) => backlog.completions.remove(&key),
+            Step::Withdraw(_) => None,
+        };
+        if let Some(unrecorded) = &unrecorded {
+            backlog.bytes -= answer_bytes(&unrecorded.complete);
         }
         self.0.waiting.store(backlog.order.len(), Ordering::SeqCst);
+        // The lease goes with it, outside the lock.
+        drop(backlog);
     }
 }
 
-/// Completes, and where the record is gone takes the key again with the same token and completes that: the effect is a
-/// fact, so a store that lost its memory must learn of it before anybody runs it again.
-pub(crate) async fn offer(store: &dyn Store, claim: Claim, complete: Complete) -> Result<Ownership, StoreError> {
-    if store.complete(complete.clone()).await? == Ownership::Held {
-        return Ok(Ownership::Held);
+/// Completes, and insists where the claim is lost.
+async fn offer(store: &dyn Store, claim: Claim, complete: Complete) -> Result<Ownership, StoreError> {
+    match store.complete(complete.clone()).await? {
+        Ownership::Held => Ok(Ownership::Held),
+        Ownership::Lost => insist(store, claim, complete).await,
     }
+}
+
+/// Takes the key again with the same token where the record is gone, and completes that: the effect is a fact, so a store
+/// that lost its memory must learn of it before anybody runs it again. Lost: somebody else has the key.
+pub(crate) async fn insist(store: &dyn Store, claim: Claim, complete: Complete) -> Result<Ownership, StoreError> {
     match store.claim(claim).await? {
         Claimed::Won { .. } => store.complete(complete).await,
         _ => Ok(Ownership::Lost),

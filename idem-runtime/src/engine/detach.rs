@@ -16,13 +16,15 @@ use super::metrics::Counters;
 /// made in.
 pub(crate) struct Detached<F: Future<Output: Send> + Send + 'static> {
     future: Option<Pin<Box<F>>>,
+    /// Whether a poll has begun and not come back: it panicked.
+    polling: bool,
     span: Span,
     counters: Counters,
 }
 
 impl<F: Future<Output: Send> + Send + 'static> Detached<F> {
     pub(crate) fn new(future: F, counters: Counters) -> Self {
-        Self { future: Some(Box::pin(future)), span: Span::current(), counters }
+        Self { future: Some(Box::pin(future)), polling: false, span: Span::current(), counters }
     }
 }
 
@@ -30,12 +32,15 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Detached<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(future) = &mut self.future else {
+        let this = &mut *self;
+        let Some(future) = &mut this.future else {
             unreachable!("polled after completion");
         };
+        this.polling = true;
         let poll = future.as_mut().poll(context);
+        this.polling = false;
         if poll.is_ready() {
-            self.future = None;
+            this.future = None;
         }
         poll
     }
@@ -44,6 +49,10 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Detached<F> {
 impl<F: Future<Output: Send> + Send + 'static> Drop for Detached<F> {
     fn drop(&mut self) {
         let Some(future) = self.future.take() else { return };
+        if self.polling {
+            // The store panicked, for one: there is nothing to go on with.
+            return;
+        }
         // Without a runtime the process is ending; the record stays in flight and its lease runs out.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             self.counters.detached.add();

@@ -63,18 +63,17 @@ impl Leases {
         let due = Instant::now() + renew.lease / 3;
         let mut table = self.table();
         let (slot, tenancy) = table.insert(Held { renew, due });
-        match table.next_look {
-            Some(next_look) if next_look <= due => {}
-            Some(_) => {
-                table.next_look = Some(due);
-                self.0.earlier.notify_one();
-            }
-            None => {
-                table.next_look = Some(due);
-                tokio::spawn(Renewing { leases: self.clone(), ended: false }.run());
-            }
+        let looks = table.next_look;
+        if looks.is_none_or(|next_look| next_look > due) {
+            table.next_look = Some(due);
         }
         drop(table);
+        match looks {
+            Some(next_look) if next_look <= due => {}
+            Some(_) => self.0.earlier.notify_one(),
+            // Outside the lock: a runtime that is shutting down drops the task at once, and that takes the lock.
+            None => drop(tokio::spawn(Renewing { leases: self.clone(), ended: false }.run())),
+        }
         HeldLease { leases: self.clone(), slot, tenancy }
     }
 
@@ -93,7 +92,7 @@ impl Leases {
             Ok(Ownership::Held) => {}
             Ok(Ownership::Lost) => {
                 // The operation cannot be stopped; its completion will be refused, and counted there.
-                tracing::warn!(key = %renew.key, "another owner took over while the operation runs");
+                tracing::warn!(key = %renew.key, "the claim was lost while the operation runs");
                 *lease = None;
             }
             Err(error) => {

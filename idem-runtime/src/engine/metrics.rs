@@ -31,7 +31,7 @@ pub struct Metrics {
     pub panics: u64,
     /// Operations that ran without a guard because the store gave no answer and `on_store_error` is `run`.
     pub unguarded: u64,
-    /// Owners that found another owner in their place: each is an operation that may have run twice.
+    /// Owners that had lost their claim when they were done: each is an operation that may have run twice.
     pub stale_owners: u64,
     /// Steps that the store failed.
     pub store_errors: u64,
@@ -97,8 +97,8 @@ impl Counters {
     /// Counts how an operation was answered. Executions are counted where they end, detached ones too.
     pub(crate) fn answered<T>(&self, ran: &Result<Ran<T>, Refusal>) {
         match ran {
-            Ok(Ran::Fresh(_)) | Err(Refusal::Panicked) => {}
-            Ok(Ran::Replay(_)) => self.replayed.add(),
+            // A replay is counted by the one who reads it: it may turn out to be unreadable.
+            Ok(Ran::Fresh(_) | Ran::Replay(_)) | Err(Refusal::Panicked) => {}
             Err(Refusal::InFlight { .. }) => self.conflicts.add(),
             Err(Refusal::Mismatch) => self.mismatches.add(),
             Err(Refusal::Unknown | Refusal::Unreadable) => self.unknown.add(),

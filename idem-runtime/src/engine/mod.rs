@@ -27,7 +27,14 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use self::{aftermath::Aftermath, detach::Detached, lease::Leases, metrics::Counters, tracker::Tracker, wait::Waiters};
+use self::{
+    aftermath::Aftermath,
+    detach::Detached,
+    lease::{HeldLease, Leases},
+    metrics::Counters,
+    tracker::Tracker,
+    wait::Waiters,
+};
 use crate::{
     fingerprint::Fingerprint,
     key::StorageKey,
@@ -112,6 +119,16 @@ pub(crate) enum Ran<T> {
 /// How long an unanswered step is asked again before the caller is told, beyond the store's own time-out.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
+/// How often a claim is asked for whose answer comes too late.
+const SLOW_CLAIMS: usize = 3;
+
+/// A claim that the store did not answer.
+struct Unanswered {
+    error: StoreError,
+    /// It may have been won all the same.
+    taken_perhaps: bool,
+}
+
 /// Where one turn of [`Engine::run`] ended.
 enum Turn<T, F> {
     Over(Result<Ran<T>, Refusal>),
@@ -181,6 +198,7 @@ impl Engine {
         let idle = async {
             loop {
                 self.0.tracker.idle().await;
+                self.0.aftermath.resume();
                 self.0.aftermath.empty().await;
                 if self.0.tracker.in_flight() == 0 {
                     break;
@@ -190,6 +208,16 @@ impl Engine {
         let finished = tokio::time::timeout(deadline, idle).await.is_ok();
         let left = self.0.tracker.in_flight() + self.0.aftermath.waiting();
         Drained { finished: finished || left == 0, left }
+    }
+
+    /// Counts a replay, by whether the one it is for could read it.
+    pub(crate) fn replayed(&self, key: &StorageKey, readable: bool) {
+        if readable {
+            self.0.counters.replayed.add();
+        } else {
+            self.0.counters.unknown.add();
+            tracing::error!(%key, "the answer of an operation that ran cannot be read by this version");
+        }
     }
 
     /// Runs `effect` if nobody did or does, else answers with what is known.
@@ -260,13 +288,19 @@ impl Engine {
         let claim = operation.claim();
         let claimed = match self.claim(claim).await {
             Ok(claimed) => claimed,
-            Err(error) => {
+            Err(Unanswered { error, taken_perhaps }) => {
                 self.0.counters.store_errors.add();
                 tracing::warn!(key = %operation.key, %error, "claim failed");
-                return match operation.terms.on_store_error {
-                    OnStoreError::Reject => Turn::Over(Err(Refusal::Unavailable)),
-                    OnStoreError::Run => Turn::Over(self.run_unguarded(operation, claim, effect).await),
-                };
+                return Turn::Over(match operation.terms.on_store_error {
+                    OnStoreError::Reject => {
+                        if taken_perhaps {
+                            // It may be ours without our knowing. Nothing ran, so it must not look as if something might have.
+                            self.0.aftermath.withdraw(Release::new(claim.key, claim.token));
+                        }
+                        Err(Refusal::Unavailable)
+                    }
+                    OnStoreError::Run => self.run_unguarded(operation, claim, taken_perhaps, effect).await,
+                });
             }
         };
         Turn::Over(match claimed {
@@ -279,19 +313,28 @@ impl Engine {
             Claimed::Completed { answer: None } => Err(Refusal::NotKept),
             Claimed::Mismatch => Err(Refusal::Mismatch),
             Claimed::Unknown { .. } => Err(Refusal::Unknown),
-            Claimed::Unreadable => Err(Refusal::Unreadable),
+            Claimed::Unreadable => {
+                tracing::error!(key = %operation.key, "the record cannot be read by this version");
+                Err(Refusal::Unreadable)
+            }
         })
     }
 
-    /// Asks for the claim, and asks again with the same token while the answer may only have been lost.
-    async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
+    /// Asks for the claim, and asks again with the same token while the answer may only have been lost, or comes when half of
+    /// the lease it grants is over: somebody else may own the key by then.
+    async fn claim(&self, claim: Claim) -> Result<Claimed, Unanswered> {
         let mut taken_perhaps = false;
-        let result = ask_again(|| self.0.store.claim(claim), &mut taken_perhaps).await;
-        if result.is_err() && taken_perhaps {
-            // It may be ours without our knowing. Nothing ran, so it must not look as if something might have.
-            self.0.aftermath.withdraw(Release::new(claim.key, claim.token));
+        for _ in 0..SLOW_CLAIMS {
+            let asked = Instant::now();
+            let result = ask_again(|| self.0.store.claim(claim), &mut taken_perhaps).await;
+            let won = matches!(result, Ok(Claimed::Won { .. }));
+            if !won || asked.elapsed() <= claim.lease / 2 {
+                return result.map_err(|error| Unanswered { error, taken_perhaps });
+            }
+            taken_perhaps = true;
         }
-        result
+        let error = StoreError::new(StoreErrorKind::Unavailable, "claims are answered too late for their `lease`");
+        Err(Unanswered { error, taken_perhaps })
     }
 
     async fn run_won<T, F, Fut>(
@@ -306,74 +349,95 @@ impl Engine {
         Fut: Future<Output = Settled<T>>,
     {
         let lease = self.0.leases.hold(Renew::of(&claim));
-        let settled = CatchPanic::call(move || effect(won)).await;
-        self.0.counters.executed.add();
-        let (result, recording) = match settled {
-            Ok(Settled { value, recording }) => (Ok(Ran::Fresh(value)), recording),
-            Err(_) => {
-                self.0.counters.panics.add();
-                (Err(Refusal::Panicked), Recording::Broken)
-            }
-        };
-        self.record(operation, claim, recording).await;
-        drop(lease);
+        let (result, recording) = self.effect(won, effect).await;
+        self.record(operation, claim, recording, lease).await;
         self.0.waiters.wake(&operation.key);
         result
     }
 
-    /// `on_store_error = run`: the effect runs although nobody could be asked, and is recorded once somebody can.
-    async fn run_unguarded<T, F, Fut>(&self, operation: Operation, claim: Claim, effect: F) -> Result<Ran<T>, Refusal>
+    /// `on_store_error = run`: the effect runs although nobody could be asked, and is recorded once somebody can. A claim that
+    /// may have been won protects it meanwhile.
+    async fn run_unguarded<T, F, Fut>(
+        &self,
+        operation: Operation,
+        claim: Claim,
+        taken_perhaps: bool,
+        effect: F,
+    ) -> Result<Ran<T>, Refusal>
     where
         F: FnOnce(Won) -> Fut,
         Fut: Future<Output = Settled<T>>,
     {
         self.0.counters.unguarded.add();
-        let won = Won::unguarded(self, claim);
+        let lease = taken_perhaps.then(|| self.0.leases.hold(Renew::of(&claim)));
+        let (result, recording) = self.effect(Won::unguarded(self, claim), effect).await;
+        match outcome(&recording, &operation.terms) {
+            Some(outcome) => self.0.aftermath.complete(claim, operation.complete(claim.token, outcome), lease),
+            None if taken_perhaps => self.0.aftermath.withdraw(Release::new(claim.key, claim.token)),
+            None => {}
+        }
+        self.0.waiters.wake(&operation.key);
+        result
+    }
+
+    /// The effect itself, and what is to be recorded of it.
+    async fn effect<T, F, Fut>(&self, won: Won, effect: F) -> (Result<Ran<T>, Refusal>, Recording)
+    where
+        F: FnOnce(Won) -> Fut,
+        Fut: Future<Output = Settled<T>>,
+    {
         let settled = CatchPanic::call(move || effect(won)).await;
         self.0.counters.executed.add();
-        let Ok(Settled { value, recording }) = settled else {
-            self.0.counters.panics.add();
-            return Err(Refusal::Panicked);
-        };
-        if let Some(outcome) = outcome(&recording, &operation.terms) {
-            self.0.aftermath.complete(claim, operation.complete(claim.token, outcome));
+        match settled {
+            Ok(Settled { value, recording }) => (Ok(Ran::Fresh(value)), recording),
+            Err(_) => {
+                self.0.counters.panics.add();
+                (Err(Refusal::Panicked), Recording::Broken)
+            }
         }
-        Ok(Ran::Fresh(value))
     }
 
     /// Settles the record. Whatever goes wrong here is not the caller's trouble: the effect is a fact by now, so what
     /// the store does not take at once is kept and offered again.
-    async fn record(&self, operation: Operation, claim: Claim, recording: Recording) {
+    async fn record(&self, operation: Operation, claim: Claim, recording: Recording, lease: HeldLease) {
         let Some(outcome) = outcome(&recording, &operation.terms) else {
             return self.release(Release::new(claim.key, claim.token)).await;
         };
         let complete = operation.complete(claim.token, outcome);
         match ask_again(|| self.0.store.complete(complete.clone()), &mut false).await {
             Ok(Ownership::Held) => {}
-            Ok(Ownership::Lost) => {
-                self.0.counters.stale_owners.add();
-                tracing::warn!(key = %operation.key, "the operation ran past its lease and lost its claim");
-                if let Err(error) = aftermath::offer(self.store(), claim, complete.clone()).await {
-                    self.keep_offering(claim, complete, &error);
-                }
-            }
+            Ok(Ownership::Lost) => match aftermath::insist(self.store(), claim, complete.clone()).await {
+                // The store had lost the record.
+                Ok(Ownership::Held) => {}
+                Ok(Ownership::Lost) => self.was_stale(&operation.key),
+                Err(error) => self.keep_offering(claim, complete, lease, &error),
+            },
             Err(error) if error.kind() == StoreErrorKind::Full => {
                 let complete = Complete { outcome: Outcome::Tombstone, ..complete };
-                self.keep_offering(claim, complete, &error);
+                self.keep_offering(claim, complete, lease, &error);
             }
-            Err(error) => self.keep_offering(claim, complete, &error),
+            Err(error) => self.keep_offering(claim, complete, lease, &error),
         }
     }
 
-    fn keep_offering(&self, claim: Claim, complete: Complete, error: &StoreError) {
+    fn was_stale(&self, key: &StorageKey) {
+        self.0.counters.stale_owners.add();
+        tracing::warn!(%key, "the operation ran past its lease and lost its claim");
+    }
+
+    fn keep_offering(&self, claim: Claim, complete: Complete, lease: HeldLease, error: &StoreError) {
         self.0.counters.store_errors.add();
         tracing::warn!(key = %claim.key, %error, "completion failed, it will be offered again");
-        self.0.aftermath.complete(claim, complete);
+        self.0.aftermath.complete(claim, complete, Some(lease));
     }
 
     async fn release(&self, release: Release) {
-        match ask_again(|| self.0.store.release(release), &mut false).await {
-            Ok(Ownership::Held | Ownership::Lost) => {}
+        let mut taken_perhaps = false;
+        match ask_again(|| self.0.store.release(release), &mut taken_perhaps).await {
+            Ok(Ownership::Held) => {}
+            // A release that was taken unseen finds nothing when it is asked again.
+            Ok(Ownership::Lost) if taken_perhaps => {}
+            Ok(Ownership::Lost) => self.was_stale(&release.key),
             Err(error) => {
                 self.0.counters.store_errors.add();
                 tracing::warn!(key = %release.key, %error, "release failed, it will be offered again");

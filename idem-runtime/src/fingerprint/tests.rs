@@ -56,7 +56,6 @@ fn bytes_covers_all_of_the_request() {
         assert_ne!(of(FingerprintRule::Bytes, other), first);
     }
     assert_eq!(of(FingerprintRule::Bytes, RequestParts { query: Some(""), ..REQUEST }), first);
-    assert_eq!(of(FingerprintRule::Bytes, RequestParts { body: &BODY.to_vec(), ..REQUEST }), first);
 }
 
 #[test]
@@ -79,14 +78,14 @@ fn no_bytes_move_from_one_part_to_the_next() {
 
 #[test]
 fn json_covers_what_the_body_says() {
-    let of = |body| of(FingerprintRule::Json, RequestParts { body, ..REQUEST });
-    let first = of(br#"{"amount":1999,"list":[1,9007199254740993]}"#);
-    assert_eq!(first, of(b"{ \"list\" : [1.0, 9007199254740993], \"\\u0061mount\":19.99e2 }\n"));
-    assert_ne!(first, of(br#"{"amount":1999,"list":[1,9007199254740992]}"#));
-    assert_ne!(first, of(br#"{"amount":1999,"list":[9007199254740993,1]}"#));
-    assert_ne!(first, of(br#"{"amount":"1999","list":[1,9007199254740993]}"#));
+    let json = |body| of(FingerprintRule::Json, RequestParts { body, ..REQUEST });
+    let first = json(br#"{"amount":1999,"list":[1,9007199254740993]}"#);
+    assert_eq!(first, json(b"{ \"list\" : [1.0, 9007199254740993], \"\\u0061mount\":19.99e2 }\n"));
+    assert_ne!(first, json(br#"{"amount":1999,"list":[1,9007199254740992]}"#));
+    assert_ne!(first, json(br#"{"amount":1999,"list":[9007199254740993,1]}"#));
+    assert_ne!(first, json(br#"{"amount":"1999","list":[1,9007199254740993]}"#));
     let query = RequestParts { query: Some("dry"), ..REQUEST };
-    assert_ne!(super::tests::of(FingerprintRule::Json, REQUEST), super::tests::of(FingerprintRule::Json, query));
+    assert_ne!(of(FingerprintRule::Json, REQUEST), of(FingerprintRule::Json, query));
 }
 
 #[test]

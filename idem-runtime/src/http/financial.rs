@@ -46,11 +46,32 @@ pub struct FinancialRouter<S = ()>(Router<S>);
 )]
 pub trait HasKeySource {}
 
+/// [`HasKeySource`] of the marker `T`, said of the handler, so that the complaint points at it.
+#[diagnostic::on_unimplemented(
+    message = "this handler could charge twice: it is not `#[idempotent(.., key = ..)]`",
+    label = "not guarded by an idempotency key",
+    note = "write `#[idempotent(scope = \"..\", key = from_header, financial)]` above the handler"
+)]
+pub trait FinancialHandler<T> {}
+
+#[diagnostic::do_not_recommend]
+impl<H, T: HasKeySource> FinancialHandler<T> for H {}
+
+/// Never an argument. Without a second candidate rustc takes any handler's marker for a guarded one, and complains
+/// about the handler's arguments instead of the missing guard.
+#[derive(Debug)]
+pub enum Undecided {}
+
 /// A guarded handler takes as many arguments as the user wrote, all of them `()` but the last.
 macro_rules! guarded_after {
     () => {};
     ($one:tt $($others:tt)*) => {
+        #[diagnostic::do_not_recommend]
         impl<M, E: KeyChosen, A> HasKeySource for (Via<M>, $($others,)* Guarded<E, A>) {}
+
+        #[diagnostic::do_not_recommend]
+        impl<M> HasKeySource for (Via<M>, $($others,)* Undecided) {}
+
         guarded_after!($($others)*);
     };
 }
@@ -92,8 +113,8 @@ macro_rules! guarded_methods {
                 #[must_use]
                 pub fn $method<H, T>(self, path: &str, handler: H) -> Self
                 where
-                    H: Handler<T, S>,
-                    T: HasKeySource + 'static,
+                    H: Handler<T, S> + FinancialHandler<T>,
+                    T: 'static,
                 {
                     self.mount(path, routing::$method(handler))
                 }

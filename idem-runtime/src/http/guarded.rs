@@ -20,9 +20,10 @@ use crate::{
 };
 
 /// What the attribute knows of one handler. Implemented by generated code only.
-pub trait Endpoint: Send + 'static {
-    /// The handler's arguments, as a tuple.
-    type Arguments: Send + 'static;
+///
+/// `A` are the handler's arguments as a tuple. They are a parameter, because an associated type of a public handler
+/// could not name a private argument type.
+pub trait Endpoint<A>: Send + 'static {
     /// [`FromState`] or [`FromExtension`].
     type Runtime;
     /// Every option.
@@ -31,12 +32,12 @@ pub trait Endpoint: Send + 'static {
     const PRINCIPAL: bool = false;
 
     /// The key that the source at this place makes of the arguments.
-    fn argument_key(_arguments: &Self::Arguments, _source: usize) -> ArgumentKey {
+    fn argument_key(_arguments: &A, _source: usize) -> ArgumentKey {
         ArgumentKey::Absent
     }
 
     /// The caller, from the arguments.
-    fn principal(_arguments: &Self::Arguments) -> Option<PrincipalText> {
+    fn principal(_arguments: &A) -> Option<PrincipalText> {
         None
     }
 }
@@ -113,11 +114,11 @@ pub struct Guarded<E, A> {
     endpoint: PhantomData<fn() -> E>,
 }
 
-impl<E: Endpoint> Guarded<E, E::Arguments> {
+impl<E: Endpoint<A>, A: Send + 'static> Guarded<E, A> {
     /// Runs the handler unless the operation ran before, and answers.
     pub async fn run<H, F>(self, handler: H) -> Response
     where
-        H: FnOnce(E::Arguments) -> F + Send + 'static,
+        H: FnOnce(A) -> F + Send + 'static,
         F: Future<Output: IntoResponse> + Send + 'static,
     {
         let Self { runtime, prepared, arguments, attempt, .. } = self;
@@ -210,7 +211,7 @@ macro_rules! guarded {
         #[allow(non_snake_case, reason = "an argument is named as its type")]
         impl<E, S, M, $($leading,)* $last> FromRequest<S, Via<M>> for Guarded<E, ($($leading,)* $last,)>
         where
-            E: Endpoint<Arguments = ($($leading,)* $last,)>,
+            E: Endpoint<($($leading,)* $last,)>,
             E::Runtime: RuntimeSource<S>,
             S: Send + Sync,
             $($leading: FromRequestParts<S> + Send + 'static,)*
@@ -239,7 +240,7 @@ macro_rules! guarded {
 
 impl<E, S> FromRequest<S, Via<()>> for Guarded<E, ()>
 where
-    E: Endpoint<Arguments = ()>,
+    E: Endpoint<()>,
     E::Runtime: RuntimeSource<S>,
     S: Send + Sync,
 {

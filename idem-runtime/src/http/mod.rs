@@ -47,6 +47,7 @@ where
     Fut: Future<Output = Result<Response, X>> + Send + 'static,
 {
     let (rule, limits) = (policy.store_rule(), runtime.limits());
+    let key = operation.key;
     let ran = runtime.engine().run(operation, move |won| async move {
         match effect(won).await {
             Ok(response) => {
@@ -58,7 +59,11 @@ where
     });
     match ran.await {
         Ok(Ran::Fresh(result)) => result,
-        Ok(Ran::Replay(answer)) => Ok(stored::replay(&answer).unwrap_or_else(IntoResponse::into_response)),
+        Ok(Ran::Replay(answer)) => {
+            let replay = stored::replay(&answer);
+            runtime.engine().replayed(&key, replay.is_ok());
+            Ok(replay.unwrap_or_else(IntoResponse::into_response))
+        }
         Err(refusal) => Ok(Rejection::from(refusal).into_response()),
     }
 }

@@ -132,3 +132,6 @@ fn is_kept(name: &HeaderName, headers: &HeaderMap) -> bool {
             .flat_map(|value| value.split(','))
             .any(|option| option.trim().eq_ignore_ascii_case(name.as_str()))
 }
+
+#[cfg(test)]
+mod tests;

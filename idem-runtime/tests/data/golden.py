@@ -2,9 +2,10 @@
 """Where the expected values of the hashing tests come from: a second implementation, in another language.
 
 Writes python_floats.txt and python_recipe_texts.json beside itself, and prints the digests that stand as literals in
-the tests of fingerprint.rs and derive.rs. Run it again and nothing may change.
+the tests of fingerprint.rs, derive.rs, key.rs, record.rs and http/stored.rs. Run it again and nothing may change.
 """
 import hashlib
+import hmac
 import json
 import random
 import struct
@@ -57,6 +58,61 @@ DERIVED = [
     ("commande-é", "créer", '{"":"\\u0001\\t\\"","é":"日本😀/"}'),
     ("", "", '""'),
 ]
+
+
+# What stores see: keys, and answers in their envelope.
+
+
+def storage_key(scope, principal, key, endpoint=None, pepper=None):
+    parts = [(1, scope), (2, "") if principal is None else (3, principal), (4, key)]
+    if endpoint:
+        parts += zip((5, 6), endpoint)
+    text = b"\x01"
+    for tag, part in parts:
+        part = part.encode()
+        text += bytes([tag]) + len(part).to_bytes(8, "big") + part
+    return (hashlib.sha256(text) if pepper is None else hmac.new(pepper, text, "sha256")).hexdigest()
+
+
+def answer(kind, content):
+    """A format byte, a kind byte, eight bytes of SHA-256 over both and the content, the content."""
+    head = bytes([1, kind])
+    return (head + hashlib.sha256(head + content).digest()[:8] + content).hex()
+
+
+def response(status, headers, body, trailers=()):
+    def lines(lines):
+        text = len(lines).to_bytes(4, "big")
+        for name, value in lines:
+            text += len(name).to_bytes(2, "big") + name + len(value).to_bytes(4, "big") + value
+        return text
+
+    return status.to_bytes(2, "big") + lines(headers) + len(body).to_bytes(8, "big") + body + lines(trailers)
+
+
+POST = ("POST", "/payments")
+HEADERS = [
+    (b"location", b"/payments/1"),
+    (b"link", b"</a>; rel=next"),
+    (b"link", b"</b>; rel=last"),
+    (b"x-name", b"caf\xe9"),
+]
+
+STORED = {
+    "shared": storage_key("payments", None, "k-1", POST),
+    "principal": storage_key("payments", "acct_1", "k-1", POST),
+    "empty principal": storage_key("payments", "", "k-1", POST),
+    "scope wide": storage_key("payments", "acct_1", "k-1"),
+    "not ascii": storage_key("a.b_c-9", "commerçant", "clé-日本", ("PATCH", "/caf%C3%A9")),
+    "empty": storage_key("s", None, ""),
+    "pepper": storage_key("payments", "acct_1", "k-1", POST, pepper=b"pepper"),
+    "long pepper": storage_key("payments", "acct_1", "k-1", POST, pepper=bytes(range(200))),
+    "empty response": answer(1, b""),
+    "empty value": answer(2, b""),
+    "value": answer(2, b'{"id":1}'),
+    "response": answer(1, response(201, HEADERS, b'{"id":1}\0\xff')),
+    "response with trailers": answer(1, response(204, [], b"", [(b"x-checksum", b"0")])),
+}
 
 
 # The recipe in common use.
@@ -153,6 +209,8 @@ def main():
     (HERE / "python_recipe_texts.json").write_text("[\n" + ",\n".join(rows) + "\n]\n")
 
     for name, value in FINGERPRINTS.items():
+        print(f"{value}  {name}")
+    for name, value in STORED.items():
         print(f"{value}  {name}")
     for entity, action, params in DERIVED:
         print(f"{digest((1, entity.encode()), (2, action.encode()), (3, params.encode()))}  {entity} {action} {params}")

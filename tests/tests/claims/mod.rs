@@ -21,7 +21,11 @@ pub(crate) fn key(number: u32) -> StorageKey {
 
 /// The key as Redis sees it.
 pub(crate) fn redis_key(number: u32) -> String {
-    let digits: String = key(number).as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    redis_key_of(key(number))
+}
+
+pub(crate) fn redis_key_of(key: StorageKey) -> String {
+    let digits: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("idem:{{{digits}}}")
 }
 

@@ -49,6 +49,9 @@ pub(super) const NEVER: u64 = u64::MAX;
 
 const NOWHERE: u32 = u32::MAX;
 
+/// Children of a place in the queue. Four lie side by side in one cache line, and make the way down half as long as two.
+const ARITY: usize = 4;
+
 impl Record {
     pub(super) fn new(key: StorageKey, fingerprint: Fingerprint, token: Token, fence: Fence, state: State) -> Self {
         Self { key, fingerprint, token: Some(token), fence, attempt: 1, state, place: NOWHERE }
@@ -145,7 +148,7 @@ impl Records {
     fn sift_up(&mut self, mut place: usize) -> usize {
         let due = self.queue[place];
         while place > 0 {
-            let parent = (place - 1) / 2;
+            let parent = (place - 1) / ARITY;
             if self.queue[parent].at <= due.at {
                 break;
             }
@@ -159,16 +162,15 @@ impl Records {
     fn sift_down(&mut self, mut place: usize) {
         let due = self.queue[place];
         loop {
-            let left = 2 * place + 1;
-            let Some(mut child) = self.queue.get(left).map(|due| (left, due.at)) else { break };
-            if let Some(right) = self.queue.get(left + 1).filter(|right| right.at < child.1) {
-                child = (left + 1, right.at);
+            let first = ARITY * place + 1;
+            let children = self.queue.iter().enumerate().skip(first).take(ARITY);
+            match children.min_by_key(|(_, child)| child.at) {
+                Some((at, child)) if child.at < due.at => {
+                    self.put(*child, place);
+                    place = at;
+                }
+                _ => break,
             }
-            if due.at <= child.1 {
-                break;
-            }
-            self.put(self.queue[child.0], place);
-            place = child.0;
         }
         self.put(due, place);
     }
@@ -188,7 +190,7 @@ impl Records {
         for (place, due) in self.queue.iter().enumerate() {
             let record = &self.slots[due.slot as usize];
             assert_eq!((record.place as usize, record.due()), (place, due.at));
-            assert!(place == 0 || self.queue[(place - 1) / 2].at <= due.at);
+            assert!(place == 0 || self.queue[(place - 1) / ARITY].at <= due.at);
         }
         let queued = self.slots.iter().filter(|record| record.place != NOWHERE).count();
         assert_eq!(queued, self.queue.len());

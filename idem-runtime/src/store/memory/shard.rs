@@ -252,8 +252,8 @@ impl BuildHasher for KeyHash {
 impl Hasher for KeyHasher {
     fn write(&mut self, bytes: &[u8]) {
         let mut words = [0; 2];
-        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-            *word = bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
         }
         let product = u128::from(words[0] ^ self.secret[0]) * u128::from(words[1] ^ self.secret[1]);
         self.hash = (product as u64) ^ (product >> 64) as u64;

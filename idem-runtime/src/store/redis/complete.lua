@@ -16,10 +16,16 @@ if #record < 74 or string.sub(record, 35, 50) ~= ARGV[1] then
 end
 
 local version, state = string.byte(record, 1, 2)
-if version ~= 1 then
+local high, next = string.byte(record, 51, 52)
+-- As the claim judges it: a fence from 2^53 up is none.
+if version ~= 1 or high ~= 0 or next >= 32 then
   return 0
 end
 if state == 2 or state == 3 then
+  local length = struct.unpack('>I4', record, 71)
+  if redis.call('STRLEN', KEYS[1]) ~= 74 + length then
+    return 0
+  end
   -- Asked again. The write changes nothing, but a `WAIT` behind it then waits for what the first one wrote.
   redis.call('SETRANGE', KEYS[1], 0, '\1')
   return 1

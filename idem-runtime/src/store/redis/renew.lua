@@ -10,6 +10,11 @@ local record = redis.call('GETRANGE', KEYS[1], 0, 74)
 if #record ~= 74 or string.sub(record, 1, 2) ~= '\1\1' or string.sub(record, 35, 50) ~= ARGV[1] then
   return 0
 end
+local high, next = string.byte(record, 51, 52)
+-- As the claim judges it: a fence from 2^53 up is none.
+if high ~= 0 or next >= 32 then
+  return 0
+end
 
 local time = redis.call('TIME')
 local value = string.sub(record, 1, 62) .. struct.pack('>I8I4', time[1] * 1000000 + time[2] + ARGV[2], 0)

@@ -12,6 +12,11 @@ local record = redis.call('GETRANGE', KEYS[1], 0, 74)
 if #record ~= 74 or string.sub(record, 1, 2) ~= '\1\4' then
   return 0
 end
+local high, next = string.byte(record, 51, 52)
+-- As the claim judges it: a fence from 2^53 up is none.
+if high ~= 0 or next >= 32 then
+  return 0
+end
 if ARGV[1] ~= '' and string.sub(record, 51, 58) ~= ARGV[1] then
   return 0
 end

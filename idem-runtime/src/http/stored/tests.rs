@@ -1,0 +1,86 @@
+use http_body_util::BodyExt;
+
+use super::*;
+
+const RESPONSE: &str = "0101ccd935d6462fd4e400c90000000400086c6f636174696f6e0000000b2f7061796d656e74732f3100046c696e6b00\
+                        00000e3c2f613e3b2072656c3d6e65787400046c696e6b0000000e3c2f623e3b2072656c3d6c6173740006782d6e616d\
+                        6500000004636166e9000000000000000a7b226964223a317d00ff00000000";
+const TRAILERS: &str = "0101f5a33e90e2bddf9d00cc00000000000000000000000000000001000a782d636865636b73756d0000000130";
+
+/// A response that a store holds must be replayed by every later version, so these bytes must never change. They come from
+/// `tests/data/golden.py`, which writes the table at the head of `stored.rs` once more.
+#[test]
+fn golden() {
+    assert_eq!(hex(&seal(&parts(), &body(), None)), RESPONSE);
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-checksum", HeaderValue::from_static("0"));
+    let mut parts = Response::new(()).into_parts().0;
+    parts.status = StatusCode::NO_CONTENT;
+    assert_eq!(hex(&seal(&parts, &Bytes::new(), Some(&trailers))), TRAILERS);
+}
+
+#[tokio::test]
+async fn the_golden_bytes_replay() {
+    let (found, collected) = replay(&answer(RESPONSE)).unwrap().into_parts();
+    assert_eq!(found.status, StatusCode::CREATED);
+    let mut headers = parts().headers;
+    headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    assert_eq!(found.headers, headers);
+    assert_eq!(collected.collect().await.unwrap().to_bytes(), body());
+
+    let (found, collected) = replay(&answer(TRAILERS)).unwrap().into_parts();
+    assert_eq!(found.status, StatusCode::NO_CONTENT);
+    let collected = collected.collect().await.unwrap();
+    assert_eq!(collected.trailers().unwrap()["x-checksum"], "0");
+    assert!(collected.to_bytes().is_empty());
+}
+
+/// Bytes that pass the checksum and yet are no response: refused, wherever they end, never a panic.
+#[test]
+fn content_that_is_no_response_is_refused() {
+    let content = answer(RESPONSE).open(Kind::Response).unwrap();
+    for length in 0..content.len() {
+        let cut = Answer::seal(Kind::Response, length, |bytes| bytes.put_slice(&content[..length]));
+        assert!(replay(&cut).is_err(), "cut at {length}");
+    }
+    let longer = Answer::seal(Kind::Response, content.len(), |bytes| {
+        bytes.put_slice(&content);
+        bytes.put_u8(0);
+    });
+    assert!(replay(&longer).is_err());
+    for at in 0..content.len() {
+        for byte in [0, 0x7f, 0xff] {
+            let mut changed = BytesMut::from(&content[..]);
+            changed[at] = byte;
+            // Some of these are other responses, none may end the process or ask for the memory of a length that lies.
+            _ = replay(&Answer::seal(Kind::Response, content.len(), |bytes| bytes.put_slice(&changed)));
+        }
+    }
+}
+
+fn parts() -> Parts {
+    let mut parts = Response::new(()).into_parts().0;
+    parts.status = StatusCode::CREATED;
+    for (name, value) in [
+        ("location", &b"/payments/1"[..]),
+        ("link", b"</a>; rel=next"),
+        ("link", b"</b>; rel=last"),
+        ("x-name", b"caf\xe9"),
+    ] {
+        parts.headers.append(name, HeaderValue::from_bytes(value).unwrap());
+    }
+    parts
+}
+
+fn body() -> Bytes {
+    Bytes::from_static(b"{\"id\":1}\0\xff")
+}
+
+fn hex(answer: &Answer) -> String {
+    answer.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn answer(hex: &str) -> Answer {
+    let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    Answer::from_bytes((0..hex.len()).step_by(2).map(byte).collect())
+}

@@ -1,0 +1,80 @@
+//! Records that are damaged, or of a version that is not out yet: refused, never taken for absent.
+
+use axum::{Router, routing::post as route};
+use idem_runtime::{ExecuteError, IdempotencyLayer, Refusal};
+use tests::{
+    exchange::{post, send},
+    faulty_store::{Fault, Step},
+    probe::Runs,
+};
+
+use crate::support::*;
+
+const DAMAGE: [(&str, fn(&mut Vec<u8>)); 9] = [
+    ("nothing is left", |bytes| bytes.clear()),
+    ("a byte is left", |bytes| bytes.truncate(1)),
+    ("cut in the checksum", |bytes| bytes.truncate(7)),
+    ("the content is gone", |bytes| bytes.truncate(10)),
+    ("the last byte is gone", |bytes| bytes.truncate(bytes.len() - 1)),
+    ("a byte too many", |bytes| bytes.push(0)),
+    ("a newer format", |bytes| bytes[0] += 1),
+    ("another kind", |bytes| bytes[1] ^= 3),
+    ("a bit of the content has flipped", |bytes| {
+        if let Some(last) = bytes.last_mut() {
+            *last ^= 1;
+        }
+    }),
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_cannot_be_read_is_refused() {
+    for (what, damage) in DAMAGE {
+        let (store, idempotency) = faulty();
+        let runs = Runs::default();
+        let counted = runs.clone();
+        let handler = async move || {
+            counted.begin();
+            "paid"
+        };
+        let app = Router::new().route("/pay", route(handler)).layer(IdempotencyLayer::new(idempotency.clone(), RETRY));
+        assert_eq!(send(&app, post("/pay", "k", "")).await.summary(), "200 fresh");
+        store.fail(Step::Claim, Fault::Mangled(damage));
+        for _ in 0..2 {
+            assert_eq!(send(&app, post("/pay", "k", "")).await.summary(), "409 outcome-unknown", "{what}");
+        }
+        assert_eq!(runs.begun(), 1, "{what}");
+        assert_eq!((idempotency.metrics().unknown, idempotency.metrics().replayed), (2, 0), "{what}");
+        store.heal();
+        assert_eq!(send(&app, post("/pay", "k", "")).await.summary(), "200 replay");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_cannot_be_read_is_refused() {
+    for (what, damage) in DAMAGE {
+        let (store, idempotency) = faulty();
+        let runs = Runs::default();
+        assert_fresh(&pay(&idempotency, RETRY, &runs).await);
+        store.fail(Step::Claim, Fault::Mangled(damage));
+        let retry = pay(&idempotency, RETRY, &runs).await;
+        assert!(matches!(retry, Err(ExecuteError::Refused(Refusal::Unreadable))), "{what}: {retry:?}");
+        assert_eq!(runs.begun(), 1, "{what}");
+        assert_eq!((idempotency.metrics().unknown, idempotency.metrics().replayed), (1, 0), "{what}");
+    }
+}
+
+/// A value of another type than the program asks for now: it ran, so it is refused as well.
+#[tokio::test(start_paused = true)]
+async fn a_value_of_another_type_is_refused() {
+    let (_store, idempotency) = faulty();
+    let runs = Runs::default();
+    assert_fresh(&pay(&idempotency, RETRY, &runs).await);
+    let counted = runs.clone();
+    let number = async move |_| {
+        counted.begin();
+        Ok::<u64, String>(1)
+    };
+    let retry = idempotency.execute(operation(RETRY), number).await;
+    assert!(matches!(retry, Err(ExecuteError::Refused(Refusal::Unreadable))), "{retry:?}");
+    assert_eq!(runs.begun(), 1);
+}

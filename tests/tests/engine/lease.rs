@@ -1,0 +1,293 @@
+//! Leases: renewed while the handler runs, lost by one that stood still.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use idem_runtime::{Attempt, ExecuteError, Idempotency, Policy, store::StoreErrorKind};
+use tests::{
+    faulty_store::{Fault, FaultyStore, Step},
+    gate::Gate,
+    probe::Runs,
+};
+use tokio::task::JoinHandle;
+
+use crate::support::*;
+
+/// A run in the background that stands at a gate, and what it knows of its claim.
+struct Standing {
+    gate: Gate,
+    attempt: Arc<Mutex<Option<Attempt>>>,
+    task: JoinHandle<Result>,
+}
+
+impl Standing {
+    async fn start(
+        idempotency: &Idempotency,
+        policy: Policy,
+        runs: &Runs,
+        result: std::result::Result<&'static str, &'static str>,
+    ) -> Self {
+        let (gate, attempt) = (Gate::new(), Arc::new(Mutex::new(None)));
+        let task = tokio::spawn({
+            let (idempotency, runs) = (idempotency.clone(), runs.clone());
+            let (gate, attempt) = (gate.clone(), attempt.clone());
+            let effect = async move |given| {
+                *attempt.lock().unwrap() = Some(given);
+                gate.pass().await;
+                result.map(str::to_owned).map_err(str::to_owned)
+            };
+            async move { pay_with(&idempotency, policy, &runs, effect).await }
+        });
+        gate.reached().await;
+        Self { gate, attempt, task }
+    }
+
+    fn attempt(&self) -> Attempt {
+        self.attempt.lock().unwrap().clone().expect("the effect runs")
+    }
+
+    async fn finish(self) -> Result {
+        self.gate.open();
+        self.task.await.unwrap()
+    }
+}
+
+fn two_replicas() -> (FaultyStore, Idempotency, Idempotency) {
+    let shared = memory();
+    let store = FaultyStore::new(shared.clone());
+    (store.clone(), runtime(store), runtime(shared))
+}
+
+/// As if the whole process stood still: its renewals do not leave it.
+fn stand_still(store: &FaultyStore) -> Gate {
+    let gate = Gate::new();
+    store.fail(Step::Renew, Fault::HeldBefore(gate.clone()));
+    gate
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_outlives_its_lease_is_renewed_and_not_doubled() {
+    for policy in BOTH {
+        let (store, idempotency, other) = two_replicas();
+        let runs = Runs::default();
+        let first = Standing::start(&idempotency, policy, &runs, Ok("paid")).await;
+        for _ in 0..40 {
+            tokio::time::sleep(LEASE / 4).await;
+            assert_refused(&pay(&other, policy, &runs).await, in_flight);
+        }
+        let renewals = store.calls(Step::Renew);
+        assert!((29..=31).contains(&renewals), "at a third of the lease, and no oftener: {renewals} in ten leases");
+        assert!(first.attempt().still_owner().await.unwrap());
+        assert_fresh(&first.finish().await);
+        assert_replay(&pay(&other, policy, &runs).await);
+        assert_eq!(runs.begun(), 1);
+
+        // Done: nothing is renewed any more.
+        let renewals = store.calls(Step::Renew);
+        tokio::time::sleep(LEASE * 3).await;
+        assert_eq!(store.calls(Step::Renew), renewals);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_outlives_its_ttl_is_not_doubled() {
+    const SHORT: Policy = Policy::new("short").ttl(Duration::from_secs(2)).lease(Duration::from_secs(1)).validate();
+    let (_store, idempotency, other) = two_replicas();
+    let runs = Runs::default();
+    let first = Standing::start(&idempotency, SHORT, &runs, Ok("paid")).await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_refused(&pay(&other, SHORT, &runs).await, in_flight);
+    }
+    assert_fresh(&first.finish().await);
+    // `ttl` counts from here.
+    tokio::time::sleep(Duration::from_millis(1_990)).await;
+    assert_replay(&pay(&other, SHORT, &runs).await);
+    assert_eq!(runs.begun(), 1);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_fresh(&pay(&other, SHORT, &runs).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_fails_is_tried_again_before_the_lease_is_out() {
+    let (store, idempotency, other) = two_replicas();
+    let runs = Runs::default();
+    let first = Standing::start(&idempotency, RETRY, &runs, Ok("paid")).await;
+    for _ in 0..4 {
+        for fault in [Fault::Refused(StoreErrorKind::Unreachable), Fault::ReplyLost, Fault::TimedOut(LEASE / 10)] {
+            store.fail_next(Step::Renew, fault);
+        }
+        store.pass_next(Step::Renew);
+    }
+    for _ in 0..20 {
+        tokio::time::sleep(LEASE / 4).await;
+        assert_refused(&pay(&other, RETRY, &runs).await, in_flight);
+    }
+    assert_fresh(&first.finish().await);
+    assert_eq!((runs.begun(), idempotency.metrics().stale_owners), (1, 0));
+}
+
+/// Many operations of many lease times at once: each is renewed in its own time, none after its end.
+#[tokio::test(start_paused = true)]
+async fn every_lease_is_renewed_in_its_own_time() {
+    const SCOPES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+    let (store, idempotency, other) = two_replicas();
+    let runs = Runs::default();
+    let policies: Vec<Policy> = (1_u64..)
+        .zip(SCOPES)
+        .map(|(seconds, scope)| Policy::new(scope).lease(Duration::from_secs(seconds * seconds)).validate())
+        .collect();
+    let mut standing = Vec::new();
+    // The longest lease first, so that each next one is due before those that wait.
+    for policy in policies.iter().rev() {
+        standing.push(Standing::start(&idempotency, *policy, &runs, Ok("paid")).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for policy in &policies {
+            assert_refused(&pay(&other, *policy, &runs).await, in_flight);
+        }
+    }
+    for run in standing {
+        assert_fresh(&run.finish().await);
+    }
+    assert_eq!(runs.begun(), SCOPES.len());
+    let renewals = store.calls(Step::Renew);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(store.calls(Step::Renew), renewals);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_owner_changes_nothing() {
+    for (result, stale_answer) in [(Ok("stale"), Ok("stale")), (Err("declined"), Err("declined"))] {
+        let (store, idempotency, other) = two_replicas();
+        let runs = Runs::default();
+        let gate = stand_still(&store);
+        let first = Standing::start(&idempotency, RETRY, &runs, result).await;
+        tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
+
+        let second = Standing::start(&other, RETRY, &runs, Ok("paid")).await;
+        assert_eq!((first.attempt().number(), second.attempt().number()), (1, 2));
+        assert!(second.attempt().fence() > first.attempt().fence());
+        assert_fresh(&second.finish().await);
+
+        // The first one wakes.
+        gate.open();
+        store.heal();
+        let attempt = first.attempt();
+        assert!(!attempt.still_owner().await.unwrap());
+        match (first.finish().await, stale_answer) {
+            // Its own client is told what its own run did.
+            (Ok(executed), Ok(value)) => assert!(executed.value == value && !executed.replayed),
+            (Err(ExecuteError::Effect(error)), Err(expected)) => assert_eq!(error, expected),
+            (other, _) => panic!("{other:?}"),
+        }
+        settled(&idempotency).await;
+        for replica in [&idempotency, &other] {
+            assert_replay(&pay(replica, RETRY, &runs).await);
+        }
+        assert_eq!(runs.begun(), 2);
+        assert_eq!((idempotency.metrics().stale_owners, other.metrics().stale_owners), (1, 0), "{result:?}");
+    }
+}
+
+/// The second owner is still at it when the first one wakes: nothing of the first one's gets between.
+#[tokio::test(start_paused = true)]
+async fn a_stale_owner_does_not_disturb_one_that_runs() {
+    for result in [Ok("stale"), Err("declined")] {
+        let (store, idempotency, other) = two_replicas();
+        let runs = Runs::default();
+        let gate = stand_still(&store);
+        let first = Standing::start(&idempotency, RETRY, &runs, result).await;
+        tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
+        let second = Standing::start(&other, RETRY, &runs, Ok("paid")).await;
+        gate.open();
+        store.heal();
+        assert!(!first.attempt().still_owner().await.unwrap());
+        assert_eq!(first.finish().await.is_ok(), result.is_ok());
+        settled(&idempotency).await;
+        assert_refused(&pay(&idempotency, RETRY, &runs).await, in_flight);
+        assert!(second.attempt().still_owner().await.unwrap());
+        assert_fresh(&second.finish().await);
+        assert_replay(&pay(&idempotency, RETRY, &runs).await);
+        assert_eq!((runs.begun(), idempotency.metrics().stale_owners), (2, 1));
+    }
+}
+
+/// Under `refuse` nobody takes over, so the one that wakes settles what had become unknown.
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_wakes_settles_the_unknown() {
+    let (store, idempotency, other) = two_replicas();
+    let runs = Runs::default();
+    let gate = stand_still(&store);
+    let first = Standing::start(&idempotency, REFUSE, &runs, Ok("paid")).await;
+    assert_refused(&pay(&other, REFUSE, &runs).await, in_flight);
+    tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
+    assert_refused(&pay(&other, REFUSE, &runs).await, unknown);
+    gate.open();
+    store.heal();
+    assert_fresh(&first.finish().await);
+    assert_replay(&pay(&other, REFUSE, &runs).await);
+    assert_eq!((runs.begun(), idempotency.metrics().stale_owners), (1, 0));
+}
+
+/// A lease that ran out without anybody asking is still the owner's.
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_wakes_before_anybody_asked_keeps_its_claim() {
+    for policy in BOTH {
+        let (store, idempotency, other) = two_replicas();
+        let runs = Runs::default();
+        let gate = stand_still(&store);
+        let first = Standing::start(&idempotency, policy, &runs, Ok("paid")).await;
+        tokio::time::sleep(LEASE * 3).await;
+        gate.open();
+        store.heal();
+        assert!(first.attempt().still_owner().await.unwrap());
+        assert_refused(&pay(&other, policy, &runs).await, in_flight);
+        assert_fresh(&first.finish().await);
+        assert_replay(&pay(&other, policy, &runs).await);
+        assert_eq!((runs.begun(), idempotency.metrics().stale_owners), (1, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_and_fences_grow_and_downstream_keys_stay() {
+    let shared = memory();
+    let runs = Runs::default();
+    let mut seen: Vec<Attempt> = Vec::new();
+    for number in 1..=5 {
+        let store = FaultyStore::new(shared.clone());
+        store.fail(Step::Renew, Fault::HeldBefore(Gate::new()));
+        let standing = Standing::start(&runtime(store), RETRY, &runs, Ok("late")).await;
+        let attempt = standing.attempt();
+        assert_eq!(attempt.number(), number);
+        if let Some(last) = seen.last() {
+            assert!(attempt.fence() > last.fence());
+            assert_eq!(attempt.downstream_key("charge"), last.downstream_key("charge"));
+        }
+        assert_ne!(attempt.downstream_key("charge"), attempt.downstream_key("refund"));
+        seen.push(attempt);
+        tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
+    }
+    // A fence grows over a release, too.
+    let other = Policy::new("other");
+    let mut last = None;
+    for _ in 0..5 {
+        let fence = Arc::new(Mutex::new(None));
+        let given = fence.clone();
+        let effect = async move |attempt: Attempt| {
+            *given.lock().unwrap() = Some(attempt.fence());
+            Err("declined".to_owned())
+        };
+        assert!(pay_with(&runtime(shared.clone()), other, &runs, effect).await.is_err());
+        let fence = fence.lock().unwrap().take();
+        assert!(fence > last);
+        last = fence;
+    }
+    let key = seen.first().map(|attempt| attempt.downstream_key("charge"));
+    let elsewhere = Standing::start(&runtime(shared), other, &runs, Ok("paid")).await;
+    assert_ne!(key, Some(elsewhere.attempt().downstream_key("charge")));
+}

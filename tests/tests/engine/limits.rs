@@ -1,0 +1,115 @@
+//! How many operations may be in flight: counted from the claim on, never during an upload.
+
+use std::time::Duration;
+
+use axum::{Router, body::Body, routing::post as route};
+use futures_util::stream;
+use idem_runtime::{Idempotency, IdempotencyLayer, OnConflict, Refusal};
+use tests::{
+    exchange::{post, send},
+    gate::Gate,
+    probe::{Runs, cut_after},
+};
+
+use crate::support::*;
+
+const MOST: usize = 4;
+
+fn limited() -> Idempotency {
+    Idempotency::builder(memory()).shared().max_in_flight(MOST).build()
+}
+
+fn app(idempotency: &Idempotency, gate: &Gate, runs: &Runs) -> Router {
+    let (gate, runs) = (gate.clone(), runs.clone());
+    let handler = async move |body: String| {
+        runs.begin();
+        if body == "wait" {
+            gate.pass().await;
+        }
+        runs.end();
+        body
+    };
+    Router::new().route("/pay", route(handler)).layer(IdempotencyLayer::new(idempotency.clone(), RETRY))
+}
+
+#[tokio::test(start_paused = true)]
+async fn stalled_uploads_starve_nobody() {
+    let (idempotency, gate, runs) = (limited(), Gate::new(), Runs::default());
+    let app = app(&idempotency, &gate, &runs);
+    let uploads: Vec<_> = (0..64)
+        .map(|number| {
+            let (app, uploading) = (app.clone(), Gate::new());
+            let reached = uploading.clone();
+            let body = Body::from_stream(stream::once(async move {
+                uploading.pass().await;
+                Ok::<_, std::io::Error>("late")
+            }));
+            let request = post("/pay", &format!("upload-{number}"), body);
+            (reached, tokio::spawn(async move { send(&app, request).await }))
+        })
+        .collect();
+    for (uploading, _) in &uploads {
+        uploading.reached().await;
+    }
+    assert_eq!(idempotency.metrics().in_flight, 0);
+    for number in 0..20 {
+        let reply = send(&app, post("/pay", &format!("quick-{number}"), "now")).await;
+        assert_eq!(reply.summary(), "200 fresh");
+    }
+    // Those that stall for good are cut by the deadline of the body, and have run nothing.
+    for (_, upload) in uploads {
+        assert_eq!(upload.await.unwrap().summary(), "408 body-timeout");
+    }
+    assert_eq!((runs.begun(), runs.ended()), (20, 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_the_limit_are_refused_and_those_whose_caller_is_gone_count() {
+    let (idempotency, gate, runs) = (limited(), Gate::new(), Runs::default());
+    let app = app(&idempotency, &gate, &runs);
+    for number in 0..MOST {
+        // The client is gone; the operation is not.
+        let cut = cut_after(1, send(&app, post("/pay", &format!("slow-{number}"), "wait"))).await;
+        assert!(cut.is_none());
+    }
+    gate.reached_by(MOST).await;
+    assert_eq!(idempotency.metrics().in_flight, MOST as u64);
+    let refused = send(&app, post("/pay", "one-more", "now")).await;
+    assert_eq!(refused.summary(), "503 overloaded");
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert_eq!((runs.begun(), idempotency.metrics().overloaded), (MOST, 1));
+    gate.open();
+    settled(&idempotency).await;
+    assert_eq!(send(&app, post("/pay", "one-more", "now")).await.summary(), "200 fresh");
+    assert_eq!(send(&app, post("/pay", "slow-0", "wait")).await.summary(), "200 replay");
+    assert_eq!((runs.begun(), runs.ended()), (MOST + 1, MOST + 1));
+}
+
+/// Fifty who wait hold no place: one more operation gets through.
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_take_no_place() {
+    let policy = RETRY.on_conflict(OnConflict::Wait(Duration::from_secs(5)));
+    let (idempotency, gate, runs) = (limited(), Gate::new(), Runs::default());
+    let start = |idempotency: &Idempotency| {
+        let (idempotency, gate, runs) = (idempotency.clone(), gate.clone(), runs.clone());
+        let effect = async move |_| {
+            gate.pass().await;
+            Ok("paid".to_owned())
+        };
+        tokio::spawn(async move { pay_with(&idempotency, policy, &runs, effect).await })
+    };
+    let first = start(&idempotency);
+    gate.reached().await;
+    let waiting: Vec<_> = (0..50).map(|_| start(&idempotency)).collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(idempotency.metrics().in_flight, 1);
+    assert_fresh(&pay(&idempotency, REFUSE, &runs).await);
+    gate.open();
+    assert_fresh(&first.await.unwrap());
+    for waiter in waiting {
+        let result = waiter.await.unwrap();
+        assert!(!matches!(&result, Err(idem_runtime::ExecuteError::Refused(Refusal::Overloaded))), "{result:?}");
+        assert_replay(&result);
+    }
+    assert_eq!(runs.begun(), 2);
+}

@@ -1,0 +1,13 @@
+//! What the engine does when the store, the handler or the caller fails. Time is the runtime's own, and stands still.
+
+mod broken_records;
+mod claim;
+mod completion;
+mod cut;
+mod drain;
+mod lease;
+mod limits;
+mod panic;
+mod store_down_run;
+mod support;
+mod surroundings;

@@ -1,0 +1,31 @@
+//! What the attributes accept and refuse, as rustc shows it: `ui/pass` and `ui/fail`, one file for each form or mistake.
+//!
+//! Passing cases also send requests. `TRYBUILD=overwrite` stores the messages that were found.
+
+use std::{fs, path::Path};
+
+#[test]
+fn forms_and_mistakes() {
+    let cases = trybuild::TestCases::new();
+    cases.pass("ui/pass/*.rs");
+    cases.compile_fail("ui/fail/*.rs");
+}
+
+#[test]
+fn every_mistake_has_its_message() {
+    let mistakes = files("fail", "rs");
+    assert!(files("pass", "rs").len() >= 25 && mistakes.len() >= 40, "cases are missing");
+    assert_eq!(mistakes, files("fail", "stderr"));
+}
+
+fn files(folder: &str, extension: &str) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("ui").join(folder);
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .expect("the folder of cases")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    names
+}

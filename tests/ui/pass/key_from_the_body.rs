@@ -1,0 +1,16 @@
+#[path = "../support.rs"]
+mod support;
+
+use axum::{Router, routing::post};
+use idem_runtime::idempotent;
+
+#[idempotent(scope = "orders", key = from_body("/order/id"))]
+async fn create(body: String) -> String {
+    body
+}
+
+fn main() {
+    let app = Router::new().route("/", post(create)).with_state(support::runtime());
+    support::runs_once(&app, || support::post("/", &[], r#"{"order":{"id":"o-1"}}"#));
+    support::runs_once(&app, || support::post("/", &[], r#"{"order":{"id":7}}"#));
+}
