@@ -303,7 +303,15 @@ fn inside_state(argument: &Type) -> Option<&Type> {
 
 fn runtime_check(options: &Options, state: &Type, root: &Path) -> TokenStream {
     let runtime = runtime(options, root);
-    quote_spanned!(state.span()=> const _: fn() = #root::private::finds_runtime::<#runtime, #state>;)
+    let check = quote!(const _: fn() = #root::private::finds_runtime::<#runtime, #state>;);
+    // All of it where the state is named, or the complaint points at the attribute.
+    check
+        .into_iter()
+        .map(|mut token| {
+            token.set_span(state.span());
+            token
+        })
+        .collect()
 }
 
 fn runtime(options: &Options, root: &Path) -> TokenStream {
