@@ -10,7 +10,7 @@
 //!                └─ mismatch, unknown, unreadable, no answer ── refuse
 //! ```
 //!
-//! From the claim on everything is one future, [`Detached`](detach::Detached): polled in place, and handed to the
+//! From the claim on everything is one future, [`Detached`]: polled in place, and handed to the
 //! runtime when its caller drops it.
 
 mod aftermath;
