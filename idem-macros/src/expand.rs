@@ -3,7 +3,7 @@
 use proc_macro2::{Delimiter, Group, Literal, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
-    Attribute, Ident, Path, Signature, parse_quote,
+    Attribute, GenericArgument, Ident, Path, PathArguments, Signature, Type, parse_quote,
     spanned::Spanned,
     visit_mut::{self, VisitMut},
 };
@@ -100,7 +100,7 @@ fn guarded(options: &Options, handler: Handler) -> TokenStream {
     let endpoint = format_ident!("__idem_{}", name, span = name.span().resolved_at(Span::mixed_site()));
     let marker = marker(&handler, &endpoint);
     let implementation = implementation(options, &handler, &endpoint, &root);
-    let function = function(&handler, &endpoint, &root);
+    let function = function(options, &handler, &endpoint, &root);
     quote!(#marker #implementation #function)
 }
 
@@ -120,10 +120,7 @@ fn marker(handler: &Handler, endpoint: &Ident) -> TokenStream {
 fn implementation(options: &Options, handler: &Handler, endpoint: &Ident, root: &Path) -> TokenStream {
     let lints = handler.attributes.iter().filter_map(quiet);
     let types = types(handler);
-    let runtime = match &options.runtime {
-        Some(runtime) => runtime.value.emit(root),
-        None => quote!(#root::private::FromState),
-    };
+    let runtime = runtime(options, root);
     let scope = options.scope.as_ref().map(|scope| scope.value.emit(root));
     let policy = options.policy(root);
     let argument_key = argument_key(options, handler, root);
@@ -228,7 +225,7 @@ impl VisitMut for ByReference {
     }
 }
 
-fn function(handler: &Handler, endpoint: &Ident, root: &Path) -> TokenStream {
+fn function(options: &Options, handler: &Handler, endpoint: &Ident, root: &Path) -> TokenStream {
     let Handler { attributes, visibility, signature, body } = handler;
     let (outer, inner): (Vec<&Attribute>, Vec<&Attribute>) = attributes.iter().partition(|a| is_outer(a));
     let name = &signature.ident;
@@ -248,11 +245,55 @@ fn function(handler: &Handler, endpoint: &Ident, root: &Path) -> TokenStream {
         quote!(#(#places)* #guarded: #root::private::Guarded<#endpoint, #types>,),
         signature.paren_token.span.join(),
     );
-    let block = group(Delimiter::Brace, quote!(#(#inner)* #signature #body #run), body.span());
+    let check = state(handler).map(|state| runtime_check(options, &state, root));
+    let block = group(Delimiter::Brace, quote!(#(#inner)* #signature #body #check #run), body.span());
     let Signature { asyncness, fn_token, .. } = signature;
     quote! {
         #(#outer)*
         #visibility #asyncness #fn_token #name #arguments -> #root::private::Response #block
+    }
+}
+
+/// The state, if `#[debug_handler]` below is told of it or finds it in the only `State<..>`.
+fn state(handler: &Handler) -> Option<Type> {
+    let attribute = handler.attributes.iter().find(|attribute| is_called(attribute, "debug_handler"))?;
+    let mut state = None;
+    // Whatever else the attribute does not understand, it says itself.
+    let _ = attribute.parse_nested_meta(|meta| {
+        state = Some(meta.value()?.parse()?);
+        Ok(())
+    });
+    if state.is_some() {
+        return state;
+    }
+    let mut states: Vec<&Type> = handler.arguments().filter_map(|argument| inside_state(&argument.ty)).collect();
+    states.dedup_by_key(|state| state.to_token_stream().to_string());
+    match *states {
+        [only] => Some(only.clone()),
+        _ => None,
+    }
+}
+
+/// `App` for `State<App>`.
+fn inside_state(argument: &Type) -> Option<&Type> {
+    let Type::Path(path) = argument else { return None };
+    let last = path.path.segments.last().filter(|segment| segment.ident == "State")?;
+    let PathArguments::AngleBracketed(generics) = &last.arguments else { return None };
+    match generics.args.first() {
+        Some(GenericArgument::Type(state)) => Some(state),
+        _ => None,
+    }
+}
+
+fn runtime_check(options: &Options, state: &Type, root: &Path) -> TokenStream {
+    let runtime = runtime(options, root);
+    quote_spanned!(state.span()=> const _: fn() = #root::private::finds_runtime::<#runtime, #state>;)
+}
+
+fn runtime(options: &Options, root: &Path) -> TokenStream {
+    match &options.runtime {
+        Some(runtime) => runtime.value.emit(root),
+        None => quote!(#root::private::FromState),
     }
 }
 

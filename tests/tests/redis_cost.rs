@@ -31,7 +31,7 @@ async fn a_first_execution_is_two_commands_and_a_replay_one() {
 
 /// What the scripts call.
 fn is_inside(command: &str) -> bool {
-    matches!(command, "get" | "getrange" | "set" | "time")
+    matches!(command, "get" | "set" | "time")
 }
 
 #[tokio::test]

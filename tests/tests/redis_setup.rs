@@ -70,7 +70,7 @@ async fn who_may_not_do_what_the_scripts_do_is_told() {
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
 
     // What the documentation says is enough.
-    for rule in ["+evalsha +eval +time +get +getrange +strlen +set +setrange +del", "+script|load"] {
+    for rule in ["+evalsha +eval +time +get +set +setrange +del", "+script|load"] {
         let mut command = vec!["ACL", "SETUSER", "app"];
         command.extend(rule.split(' '));
         server.run::<()>(&command);

@@ -31,7 +31,7 @@
 //!
 //! # What the user of an access list needs
 //!
-//! `+evalsha +eval +script|load +time +get +getrange +strlen +set +setrange +del +info`, in a Cluster `+cluster|nodes`, behind Sentinels
+//! `+evalsha +eval +script|load +time +get +set +setrange +del +info`, in a Cluster `+cluster|nodes`, behind Sentinels
 //! `+role`, with `wait_replicas` `+wait`; and `~idem:*`, or the chosen prefix.
 
 mod builder;
