@@ -10,7 +10,9 @@ use tests::{
 
 use crate::support::*;
 
-const DAMAGE: [(&str, fn(&mut Vec<u8>)); 9] = [
+type Damage = fn(&mut Vec<u8>);
+
+const DAMAGE: [(&str, Damage); 9] = [
     ("nothing is left", |bytes| bytes.clear()),
     ("a byte is left", |bytes| bytes.truncate(1)),
     ("cut in the checksum", |bytes| bytes.truncate(7)),
