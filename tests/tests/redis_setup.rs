@@ -1,4 +1,5 @@
 //! How the store connects, and what it refuses to connect to.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
 
 mod claims;
 
