@@ -23,6 +23,13 @@ pub struct Client {
     address: SocketAddr,
 }
 
+/// One connection that stays open, for exchanges that cost the client next to nothing.
+#[derive(Debug)]
+pub struct Wire {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
 /// A request that is still being written.
 #[derive(Debug)]
 #[must_use = "a request does nothing until it is sent"]
@@ -96,6 +103,87 @@ impl Client {
         };
         tokio::time::timeout(PATIENCE, exchange).await.expect("the server closes the connection")
     }
+}
+
+impl Wire {
+    /// A connection to this address.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        stream.set_nodelay(true).expect("no delay");
+        Self { stream, read: Vec::new() }
+    }
+
+    /// Sends a request as it is and reads one response, which must say its length.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such response.
+    pub async fn exchange(&mut self, request: &[u8]) -> String {
+        self.stream.write_all(request).await.expect("a request");
+        let reply = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Some(length) = response_length(&self.read) {
+                    return self.read.drain(..length).collect();
+                }
+                assert!(self.stream.read_buf(&mut self.read).await.expect("bytes") > 0, "the connection is closed");
+            }
+        });
+        String::from_utf8(reply.await.expect("the server answers")).expect("text")
+    }
+}
+
+impl Wire {
+    /// Sends these bytes as they are.
+    ///
+    /// # Panics
+    ///
+    /// If the connection is closed.
+    pub async fn send(&mut self, request: &[u8]) {
+        self.stream.write_all(request).await.expect("a request");
+    }
+
+    /// Reads one head, its blank line included.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub async fn read_head(&mut self) -> String {
+        let head = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Some(end) = self.read.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                    return self.read.drain(..end + 4).collect();
+                }
+                assert!(self.stream.read_buf(&mut self.read).await.expect("bytes") > 0, "the connection is closed");
+            }
+        });
+        String::from_utf8(head.await.expect("the server answers")).expect("text")
+    }
+
+    /// Sends these bytes and then nothing more, and reads until the server closes the connection too.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub async fn send_and_close(mut self, request: &[u8]) -> Vec<u8> {
+        self.stream.write_all(request).await.expect("a request");
+        self.stream.shutdown().await.expect("an end");
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_to_end(&mut self.read)).await;
+        drop(read.expect("the server closes the connection"));
+        self.read
+    }
+}
+
+/// The length of the response at the start of these bytes, if it is whole.
+fn response_length(bytes: &[u8]) -> Option<usize> {
+    let head = bytes.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
+    let text = str::from_utf8(bytes.get(..head)?).expect("a head in ASCII");
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+    let whole = head + length.parse::<usize>().expect("a number");
+    (bytes.len() >= whole).then_some(whole)
 }
 
 const ACCOUNT: HeaderName = HeaderName::from_static("x-account");

@@ -82,8 +82,14 @@ impl FaultyStore {
     /// A store that works until it is told otherwise.
     #[must_use]
     pub fn new(inner: impl Store) -> Self {
+        Self::around(Arc::new(inner))
+    }
+
+    /// The same around one that is shared with others.
+    #[must_use]
+    pub fn around(inner: Arc<dyn Store>) -> Self {
         Self(Arc::new(Shared {
-            inner: Mutex::new(Arc::new(inner)),
+            inner: Mutex::new(inner),
             plans: Mutex::default(),
             calls: watch::Sender::default(),
             yields: Mutex::new(0),

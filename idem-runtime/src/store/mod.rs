@@ -37,7 +37,7 @@ use async_trait::async_trait;
 
 use crate::{fingerprint::Fingerprint, key::StorageKey, record::Answer};
 
-pub use self::memory::MemoryStore;
+pub use self::memory::{MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;
 

@@ -25,6 +25,10 @@ impl Fixture for Memory {
         Arc::new(self.store.clone())
     }
 
+    fn rounds(&self) -> usize {
+        1_000
+    }
+
     async fn records(&self) -> usize {
         self.store.len()
     }

@@ -22,6 +22,9 @@ pub trait Fixture: Send + Sync + 'static {
     /// Another connection to the same records: what another replica has, or this one after a restart.
     async fn connect(&self) -> Arc<dyn Store>;
 
+    /// How many rounds of a hundred requests it takes in some ten seconds.
+    fn rounds(&self) -> usize;
+
     /// How many records there are.
     async fn records(&self) -> usize;
 
@@ -45,6 +48,12 @@ impl Backend {
     /// Another connection to the same records.
     pub async fn connect(&self) -> Arc<dyn Store> {
         self.0.connect().await
+    }
+
+    /// How many rounds of a hundred requests it takes in some ten seconds.
+    #[must_use]
+    pub fn rounds(&self) -> usize {
+        self.0.rounds()
     }
 
     /// How many records there are.

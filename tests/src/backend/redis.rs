@@ -31,6 +31,10 @@ impl Fixture for Redis {
         Arc::new(store.expect("a connected store"))
     }
 
+    fn rounds(&self) -> usize {
+        300
+    }
+
     async fn records(&self) -> usize {
         self.run("DBSIZE").await
     }

@@ -27,7 +27,7 @@ struct Shared {
 type Answer = dyn Fn(usize, &Call) -> Response + Send + Sync;
 
 /// A request as it came to a handler.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 #[expect(missing_docs, reason = "named as the parts of a request")]
 pub struct Call {
     pub method: Method,

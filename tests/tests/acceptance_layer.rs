@@ -1,0 +1,300 @@
+//! The same guard as a layer, around handlers that know nothing of it.
+
+use axum::{
+    Extension, Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::{any, post},
+};
+use http::{Method, StatusCode};
+use idem_runtime::{
+    Attempt, Disposition, FingerprintRule, Idempotency, IdempotencyLayer, KeySource, KeySpace, OnConflict, Policy,
+    StoreRule, idempotent,
+};
+use tests::{
+    backend::Backend,
+    service::{App, Call, Service},
+};
+
+tests::on_every_store!(
+    a_key_is_optional_by_default,
+    a_key_may_be_required,
+    only_methods_that_change_something_are_guarded,
+    every_guarded_method_is_an_operation_of_its_own,
+    a_retry_gets_the_first_answer,
+    a_duplicate_in_flight_is_told_to_come_back,
+    a_duplicate_may_wait,
+    errors_and_mismatches_are_those_of_the_attribute,
+    a_handler_says_its_word,
+    a_handler_knows_its_attempt,
+    a_policy_chooses_the_key,
+    one_space_covers_a_whole_router,
+    a_refusal_by_a_layer_inside_does_not_burn_the_key,
+    who_is_refused_outside_gets_no_replay,
+    a_body_that_the_handler_does_not_read_is_compared,
+    a_panic_is_answered,
+    the_attribute_may_find_its_runtime_in_an_extension,
+    a_layer_and_an_attribute_do_not_meet,
+);
+
+const POLICY: Policy = Policy::new("api");
+
+async fn plain(State(app): State<App>, call: Call) -> Response {
+    app.run(call).await
+}
+
+async fn told(attempt: Attempt) -> String {
+    format!("{} {}", attempt.number(), attempt.downstream_key("step"))
+}
+
+/// Takes no body at all.
+async fn deaf(State(app): State<App>) -> Response {
+    app.run(Call::default()).await
+}
+
+#[idempotent(scope = "extension", key = from_header, runtime = extension)]
+async fn by_extension(Extension(app): Extension<App>, call: Call) -> Response {
+    app.run(call).await
+}
+
+#[idempotent(scope = "api", key = from_header)]
+async fn guarded_itself(State(app): State<App>, call: Call) -> Response {
+    app.run(call).await
+}
+
+fn routes() -> Router<App> {
+    Router::new()
+        .route("/things", any(plain))
+        .route("/others", any(plain))
+        .route("/told", post(told))
+        .route("/deaf", post(deaf))
+}
+
+async fn service(backend: &Backend, policy: Policy) -> Service {
+    Service::layered(backend, policy, routes()).start().await
+}
+
+async fn a_key_is_optional_by_default(backend: Backend) {
+    let service = service(&backend, POLICY).await;
+    service.post("/things").send().await.assert_fresh(201);
+    service.post("/things").send().await.assert_fresh(201);
+    assert_eq!(service.store().steps().claims, 0);
+    let first = service.post("/things").key("k").send().await;
+    first.assert_fresh(201);
+    service.post("/things").key("k").send().await.assert_replay_of(&first);
+    service.post("/things").key("a b").send().await.assert_problem(400, "key-invalid");
+    // Who asks for no guard need not say who it is.
+    service.post("/things").without("x-account").send().await.assert_fresh(201);
+    service.post("/things").without("x-account").key("k").send().await.assert_problem(400, "principal-missing");
+    assert_eq!(service.runs(), 4);
+}
+
+async fn a_key_may_be_required(backend: Backend) {
+    let service = Service::with(&backend, |idempotency| {
+        routes().layer(IdempotencyLayer::new(idempotency.clone(), POLICY).required())
+    });
+    let service = service.start().await;
+    service.post("/things").send().await.assert_problem(400, "key-missing");
+    service.post("/things").key("k").send().await.assert_fresh(201);
+    service.ask(Method::GET, "/things").send().await.assert_fresh(201);
+    assert_eq!(service.runs(), 2);
+}
+
+async fn only_methods_that_change_something_are_guarded(backend: Backend) {
+    let service = Service::with(&backend, |idempotency| {
+        routes().layer(IdempotencyLayer::new(idempotency.clone(), POLICY).required())
+    });
+    let service = service.start().await;
+    let mut runs = 0;
+    for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE] {
+        for _ in 0..2 {
+            // A key that is none is not even looked at.
+            service.ask(method.clone(), "/things").key("a, b").send().await.assert_fresh(201);
+            runs += 1;
+        }
+    }
+    assert_eq!(service.runs(), runs);
+    assert_eq!(service.store().steps().claims, 0);
+}
+
+async fn every_guarded_method_is_an_operation_of_its_own(backend: Backend) {
+    let service = service(&backend, POLICY).await;
+    for (number, method) in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].into_iter().enumerate() {
+        let first = service.ask(method.clone(), "/things").key("k").send().await;
+        first.assert_fresh(201);
+        service.ask(method, "/things").key("k").send().await.assert_replay_of(&first);
+        assert_eq!(service.runs(), number + 1);
+    }
+}
+
+async fn a_retry_gets_the_first_answer(backend: Backend) {
+    let service = Service::layered(&backend, POLICY, routes()).replicas(3).start().await;
+    let first = service.post("/things?a=1").key("k").json("{}").send().await;
+    first.assert_fresh(201);
+    for replica in [0, 1, 2] {
+        service.replica(replica).post("/things?a=1").key("\"k\"").json("{}").send().await.assert_replay_of(&first);
+    }
+    service.post("/others?a=1").key("k").json("{}").send().await.assert_fresh(201);
+    assert_eq!(service.runs(), 2);
+}
+
+async fn a_duplicate_in_flight_is_told_to_come_back(backend: Backend) {
+    let service = service(&backend, POLICY).await;
+    service.script().hold();
+    let first = tokio::spawn(service.post("/things").key("k").send());
+    service.script().begun(1).await;
+    service.post("/things").key("k").send().await.assert_problem(409, "in-flight");
+    service.post("/things").key("k").body("other").send().await.assert_problem(422, "key-reused");
+    service.script().release();
+    first.await.expect("a reply").assert_fresh(201);
+    assert_eq!(service.runs(), 1);
+}
+
+async fn a_duplicate_may_wait(backend: Backend) {
+    let wait = OnConflict::Wait(std::time::Duration::from_secs(50));
+    let service = service(&backend, POLICY.on_conflict(wait)).await;
+    service.script().hold();
+    let first = tokio::spawn(service.post("/things").key("k").send());
+    service.script().begun(1).await;
+    let waiters: Vec<_> = (0..5).map(|_| tokio::spawn(service.post("/things").key("k").send())).collect();
+    service.store().until("the waiters have asked", |steps| steps.claims >= 6).await;
+    service.script().release();
+    let first = first.await.expect("a reply");
+    first.assert_fresh(201);
+    for waiter in waiters {
+        waiter.await.expect("a reply").assert_replay_of(&first);
+    }
+    assert_eq!(service.runs(), 1);
+}
+
+async fn errors_and_mismatches_are_those_of_the_attribute(backend: Backend) {
+    let service = service(&backend, POLICY.store(StoreRule::Definitive).fingerprint(FingerprintRule::Json)).await;
+    service.script().statuses(&[503, 402, 200]);
+    let ask = |body: &'static str| service.post("/things").key("k").json(body);
+    ask(r#"{"a":1,"b":2}"#).send().await.assert_fresh(503);
+    let declined = ask(r#"{"a":1,"b":2}"#).send().await;
+    declined.assert_fresh(402);
+    ask(r#"{"b":2, "a":1}"#).send().await.assert_replay_of(&declined);
+    ask(r#"{"a":1,"b":3}"#).send().await.assert_problem(422, "key-reused");
+    ask(r#"{"a":1,"a":1}"#).send().await.assert_problem(400, "body-invalid");
+    ask("{").send().await.assert_problem(400, "body-invalid");
+    assert_eq!(service.runs(), 2);
+}
+
+async fn a_handler_says_its_word(backend: Backend) {
+    let service = service(&backend, POLICY).await;
+    service.script().answer(|run, _| match run {
+        1 => (StatusCode::OK, Disposition::Release).into_response(),
+        2 => (StatusCode::INTERNAL_SERVER_ERROR, Disposition::Store, "kept").into_response(),
+        _ => (StatusCode::OK, Disposition::Unknown).into_response(),
+    });
+    service.post("/things").key("k").send().await.assert_fresh(200);
+    let kept = service.post("/things").key("k").send().await;
+    kept.assert_fresh(500);
+    service.post("/things").key("k").send().await.assert_replay_of(&kept);
+    service.post("/things").key("k2").send().await.assert_fresh(200);
+    service.post("/things").key("k2").send().await.assert_problem(409, "outcome-unknown");
+}
+
+async fn a_handler_knows_its_attempt(backend: Backend) {
+    let service = service(&backend, POLICY).await;
+    let first = service.post("/told").key("k").send().await;
+    first.assert_fresh(200);
+    assert!(first.text().starts_with("1 "), "{first}");
+    service.post("/told").key("k").send().await.assert_replay_of(&first);
+    assert_ne!(service.post("/told").key("k2").send().await.text(), first.text());
+}
+
+async fn a_policy_chooses_the_key(backend: Backend) {
+    const BY_QUERY: Policy = POLICY.key(&[KeySource::Query("token"), KeySource::Header("x-token")]);
+    let service = service(&backend, BY_QUERY).await;
+    let first = service.post("/things?token=1").send().await;
+    first.assert_fresh(201);
+    service.post("/things?token=1").send().await.assert_replay_of(&first);
+    service.post("/things").header("x-token", "1").send().await.assert_problem(422, "key-reused");
+    service.post("/things").key("1").send().await.assert_problem(400, "key-missing");
+    assert_eq!(service.runs(), 1);
+}
+
+async fn one_space_covers_a_whole_router(backend: Backend) {
+    let service = service(&backend, POLICY.key_space(KeySpace::Scope)).await;
+    let first = service.post("/things").key("k").send().await;
+    first.assert_fresh(201);
+    service.post("/others").key("k").send().await.assert_problem(422, "key-reused");
+    service.ask(Method::PUT, "/things").key("k").send().await.assert_problem(422, "key-reused");
+    service.post("/things").key("k").send().await.assert_replay_of(&first);
+    assert_eq!(service.runs(), 1);
+}
+
+async fn a_refusal_by_a_layer_inside_does_not_burn_the_key(backend: Backend) {
+    let service = Service::layered(&backend, POLICY, routes().layer(axum::middleware::from_fn(login))).start().await;
+    assert_eq!(service.post("/things").key("k").send().await.status, 401);
+    let first = service.post("/things").key("k").header("authorization", "valid").send().await;
+    first.assert_fresh(201);
+    assert_eq!(service.runs(), 1);
+}
+
+async fn who_is_refused_outside_gets_no_replay(backend: Backend) {
+    let service = Service::with(&backend, |idempotency| {
+        let layer = IdempotencyLayer::new(idempotency.clone(), POLICY);
+        routes().layer(layer).layer(axum::middleware::from_fn(login))
+    });
+    let service = service.start().await;
+    let first = service.post("/things").key("k").header("authorization", "valid").send().await;
+    first.assert_fresh(201);
+    let refused = service.post("/things").key("k").send().await;
+    assert_eq!((refused.status.as_u16(), refused.is_replay(), refused.body.len()), (401, false, 0));
+    assert_eq!(service.runs(), 1);
+}
+
+async fn login(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    if request.headers().get("authorization").is_some_and(|token| token == "valid") {
+        next.run(request).await
+    } else {
+        StatusCode::UNAUTHORIZED.into_response()
+    }
+}
+
+async fn a_body_that_the_handler_does_not_read_is_compared(backend: Backend) {
+    let service = service(&backend, POLICY).await;
+    let first = service.post("/deaf").key("k").body("1").send().await;
+    first.assert_fresh(201);
+    service.post("/deaf").key("k").body("2").send().await.assert_problem(422, "key-reused");
+    service.post("/deaf").key("k").body("1").send().await.assert_replay_of(&first);
+}
+
+async fn a_panic_is_answered(backend: Backend) {
+    let service = service(&backend, POLICY).await;
+    service.script().answer(|run, _| {
+        assert!(run != 1, "the handler panics, as it is told to");
+        "done".into_response()
+    });
+    service.post("/things").key("k").send().await.assert_problem(500, "panicked");
+    service.post("/things").key("k").send().await.assert_fresh(200);
+    assert!(service.post("/things").key("k").send().await.is_replay());
+}
+
+async fn the_attribute_may_find_its_runtime_in_an_extension(backend: Backend) {
+    let script = tests::service::Script::new();
+    let service = Service::with(&backend, |idempotency: &Idempotency| {
+        let app = App { idempotency: idempotency.clone(), script: script.clone() };
+        Router::new().route("/things", post(by_extension)).layer(Extension(app)).layer(Extension(idempotency.clone()))
+    });
+    let service = service.script(&script).start().await;
+    let first = service.post("/things").key("k").send().await;
+    first.assert_fresh(201);
+    service.post("/things").key("k").send().await.assert_replay_of(&first);
+    assert_eq!(service.runs(), 1);
+}
+
+async fn a_layer_and_an_attribute_do_not_meet(backend: Backend) {
+    // Two scopes: a guard inside a guard.
+    let outer = Policy::new("outer");
+    let routes = Router::new().route("/things", post(guarded_itself));
+    let service = Service::layered(&backend, outer, routes).start().await;
+    let first = service.post("/things").key("k").send().await;
+    first.assert_fresh(201);
+    service.post("/things").key("k").send().await.assert_replay_of(&first);
+    assert_eq!(service.runs(), 1);
+    assert_eq!(backend.records().await, 2);
+}

@@ -1,0 +1,5 @@
+//! Real processes on a real Redis, killed and stopped in the middle.
+
+mod process;
+mod redis;
+mod support;
