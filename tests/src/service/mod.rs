@@ -40,12 +40,14 @@ pub struct Replica {
     server: JoinHandle<()>,
 }
 
+type Routes<'a> = dyn Fn(&Idempotency) -> Router<App> + 'a;
+
 /// A service that is not started yet.
 #[expect(missing_debug_implementations, reason = "holds functions")]
 #[must_use = "a service does nothing until it is started"]
 pub struct Setup<'a> {
     backend: &'a Backend,
-    routes: Box<dyn Fn(&Idempotency) -> Router<App> + 'a>,
+    routes: Box<Routes<'a>>,
     runtime: Box<dyn Fn(idem_runtime::IdempotencyBuilder) -> IdempotencySetup + 'a>,
     replicas: usize,
     script: Script,
