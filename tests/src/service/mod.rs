@@ -40,19 +40,13 @@ pub struct Replica {
     server: JoinHandle<()>,
 }
 
-type Routes<'a> = dyn Fn(&Idempotency) -> Router<App> + 'a;
-
 /// A service that is not started yet.
 #[expect(missing_debug_implementations, reason = "holds functions")]
 #[must_use = "a service does nothing until it is started"]
 pub struct Setup<'a> {
     backend: &'a Backend,
     routes: Box<Routes<'a>>,
-<<<<<<< HEAD
-    runtime: Box<dyn Fn(idem_runtime::IdempotencyBuilder) -> IdempotencySetup + 'a>,
-=======
     runtime: Box<Runtime<'a>>,
->>>>>>> acc
     replicas: usize,
     script: Script,
 }
