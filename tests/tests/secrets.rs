@@ -2,6 +2,7 @@
 //!
 //! Every secret of these tests holds the word SECRET, and everything that can be read is searched for it: as text, as the
 //! numbers of its bytes, in hex and in base64.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 use std::{
     error::Error,

@@ -1,4 +1,5 @@
 //! The client is gone while its request is under way, over real sockets: what began ends once, and is there for the retry.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 mod http1;
 mod http2;
