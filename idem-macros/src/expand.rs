@@ -3,13 +3,14 @@
 use proc_macro2::{Delimiter, Group, Literal, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
-    Attribute, GenericArgument, Ident, Path, PathArguments, Signature, Type, parse_quote,
+    Attribute, Expr, ExprReference, GenericArgument, Ident, Meta, Path, PathArguments, Signature, Token, Type,
+    parse_quote,
     spanned::Spanned,
     visit_mut::{self, VisitMut},
 };
 
 use crate::{
-    handler::{Handler, financial_takes_nothing, is_called, takes_nothing},
+    handler::{Handler, is_called},
     lint,
     options::{Errors, Options},
     value::{Computed, Value, error},
@@ -30,7 +31,9 @@ pub(crate) fn idempotent(options: TokenStream, item: TokenStream) -> TokenStream
         errors.push(error(second.path(), "`#[idempotent]` is written twice: keep one and put all options into it"));
     }
     for (at, financial) in handler.take("financial").iter().enumerate() {
-        takes_nothing(financial, &mut errors);
+        if !matches!(financial.meta, Meta::Path(_)) {
+            errors.push(takes_nothing(&financial.meta));
+        }
         if at > 0 {
             errors.push(error(financial.path(), "`#[financial]` is written twice: keep one"));
         }
@@ -50,7 +53,7 @@ pub(crate) fn idempotent(options: TokenStream, item: TokenStream) -> TokenStream
 pub(crate) fn financial(options: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     if !options.is_empty() {
-        errors.push(financial_takes_nothing(options));
+        errors.push(takes_nothing(options));
     }
     let mut handler: Handler = match syn::parse2(item.clone()) {
         Ok(handler) => handler,
@@ -71,6 +74,10 @@ pub(crate) fn financial(options: TokenStream, item: TokenStream) -> TokenStream 
         )),
     }
     kept(handler.to_token_stream(), errors)
+}
+
+fn takes_nothing(options: impl ToTokens) -> syn::Error {
+    error(options, "`#[financial]` takes nothing: write the options in `#[idempotent(..)]`")
 }
 
 fn kept(item: TokenStream, errors: Errors) -> TokenStream {
@@ -169,28 +176,37 @@ fn computed_arm(at: usize, computed: &Computed, root: &Path) -> TokenStream {
     let at = Literal::usize_unsuffixed(at);
     match computed {
         Computed::Expression(expression) => {
-            let call = quote_spanned!(expression.span()=> argument_key);
-            quote!(#at => #root::private::#call(&(#expression)),)
+            let key = borrowed(expression);
+            quote!(#at => #root::private::argument_key(#key),)
         }
         Computed::Derived(parts) => {
-            let [entity, action, params] = &**parts;
-            quote!(#at => #root::private::derived_key(&(#entity), &(#action), &(#params)),)
+            let [entity, action, params] = parts.each_ref().map(borrowed);
+            quote!(#at => #root::private::derived_key(#entity, #action, #params),)
         }
+    }
+}
+
+/// A reference to an expression, with the user's span, so that a complaint about its type points at it.
+fn borrowed(expression: &Expr) -> ExprReference {
+    let span = expression.span();
+    ExprReference {
+        attrs: Vec::new(),
+        and_token: Token![&](span),
+        mutability: None,
+        expr: Box::new(expression.clone()),
     }
 }
 
 /// `principal`, if it is an expression.
 fn principal(options: &Options, handler: &Handler, root: &Path) -> Option<TokenStream> {
-    let principal = options.principal.as_ref()?;
-    let expression = principal.value.emit(root);
+    let name = borrowed(&options.principal.as_ref()?.value.0);
     let arguments = Ident::new("arguments", Span::mixed_site());
     let (types, bindings) = (types(handler), bindings(handler, &arguments));
-    let call = quote_spanned!(expression.span()=> principal);
     Some(quote! {
         const PRINCIPAL: bool = true;
         fn principal(#arguments: &#types) -> ::core::option::Option<#root::private::PrincipalText> {
             #bindings
-            #root::private::#call(&(#expression))
+            #root::private::principal(#name)
         }
     })
 }
@@ -287,7 +303,15 @@ fn inside_state(argument: &Type) -> Option<&Type> {
 
 fn runtime_check(options: &Options, state: &Type, root: &Path) -> TokenStream {
     let runtime = runtime(options, root);
-    quote_spanned!(state.span()=> const _: fn() = #root::private::finds_runtime::<#runtime, #state>;)
+    let check = quote!(const _: fn() = #root::private::finds_runtime::<#runtime, #state>;);
+    // All of it where the state is named, or the complaint points at the attribute.
+    check
+        .into_iter()
+        .map(|mut token| {
+            token.set_span(state.span());
+            token
+        })
+        .collect()
 }
 
 fn runtime(options: &Options, root: &Path) -> TokenStream {

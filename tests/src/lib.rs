@@ -7,6 +7,7 @@ pub mod client;
 pub mod exchange;
 pub mod faulty_store;
 pub mod gate;
+pub mod hosts;
 pub mod probe;
 pub mod servers;
 pub mod service;

@@ -1,16 +1,31 @@
 //! Requests with one key at once: one runs, the others are told to come back, or wait.
+#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
 
-use axum::{Router, extract::State, response::Response, routing::post};
-use futures_util::future::join_all;
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use bytes::Bytes;
+use futures_util::{StreamExt, future::join_all, stream};
 use http::StatusCode;
-use idem_runtime::idempotent;
+use idem_runtime::{Disposition, idempotent};
 use tests::{
     backend::Backend,
     client::Wire,
     service::{App, Call, Service},
 };
+use tokio::sync::Semaphore;
 
 tests::on_every_store!(
     a_hundred_at_once_run_once,
@@ -25,6 +40,10 @@ tests::on_every_store!(
     fifty_waiters_hold_up_nobody,
     other_keys_run_beside_a_held_one,
     more_than_may_be_in_flight_are_refused,
+    uploads_that_stall_take_nobodys_place,
+    two_requests_of_one_key_at_once_are_not_mixed_up,
+    attempts_that_fail_never_run_beside_each_other,
+    waiters_of_an_answer_that_is_not_kept_are_told_so,
 );
 
 #[idempotent(scope = "payments", key = from_header)]
@@ -53,6 +72,21 @@ async fn pay_slowly(State(app): State<App>, call: Call) -> Response {
 
 #[idempotent(scope = "payments", key = from_header, on_conflict = wait("200ms"))]
 async fn pay_hastily(State(app): State<App>, call: Call) -> Response {
+    app.run(call).await
+}
+
+/// How many runs of this handler go on at once, and the most there ever were.
+#[derive(Debug, Clone, Default)]
+struct Beside(Arc<(AtomicUsize, AtomicUsize)>);
+
+#[idempotent(scope = "payments", key = from_header)]
+async fn pay_alone(State(app): State<App>, Extension(Beside(beside)): Extension<Beside>, call: Call) -> Response {
+    let now = beside.0.fetch_add(1, SeqCst) + 1;
+    beside.1.fetch_max(now, SeqCst);
+    for _ in 0..5 {
+        tokio::task::yield_now().await;
+    }
+    beside.0.fetch_sub(1, SeqCst);
     app.run(call).await
 }
 
@@ -286,4 +320,102 @@ async fn more_than_may_be_in_flight_are_refused(backend: Backend) {
     service.post("/pay").key("3").send().await.assert_fresh(201);
     assert_eq!(service.idempotency().metrics().overloaded, 3);
     assert_eq!(service.runs(), 3);
+}
+
+async fn uploads_that_stall_take_nobodys_place(backend: Backend) {
+    let service = Service::of(&backend, routes())
+        .runtime(|builder| builder.principal_from_header("x-account").max_in_flight(4))
+        .start()
+        .await;
+    let begun = Arc::new(Semaphore::new(0));
+    let uploads: Vec<_> = (0..64)
+        .map(|number| {
+            let begun = begun.clone();
+            let first = stream::once(async move {
+                begun.add_permits(1);
+                Ok::<_, std::io::Error>(Bytes::from("{"))
+            });
+            let body = Body::from_stream(first.chain(stream::pending()));
+            tokio::spawn(service.post("/pay").key(&format!("stalled-{number}")).body(body).try_send())
+        })
+        .collect();
+    drop(begun.acquire_many(64).await.expect("uploads that have begun"));
+    for key in 0..10 {
+        service.post("/pay").key(&key.to_string()).body("{}").send().await.assert_fresh(201);
+    }
+    assert_eq!(service.runs(), 10);
+    assert_eq!(service.idempotency().metrics().in_flight, 0);
+    for upload in uploads {
+        upload.abort();
+    }
+}
+
+async fn two_requests_of_one_key_at_once_are_not_mixed_up(backend: Backend) {
+    let service = Service::of(&backend, routes()).replicas(2).start().await;
+    service.script().answer(|_, call| (StatusCode::CREATED, call.body.clone()).into_response());
+    for round in 1..=20 {
+        let key = round.to_string();
+        let all = (0..40).map(|number| {
+            let body = if number % 3 == 0 { "a" } else { "b" };
+            let ask = service.replica(number % 2).post("/in-steps").key(&key).body(body);
+            async move { (body, ask.send().await) }
+        });
+        let replies = join_all(all).await;
+        assert_eq!(service.runs(), round);
+        let ran = service.script().calls()[round - 1].body.clone();
+        for (body, reply) in replies {
+            if body.as_bytes() != ran {
+                reply.assert_problem(422, "key-reused");
+            } else if reply.status == 409 {
+                reply.assert_problem(409, "in-flight");
+            } else {
+                assert_eq!((reply.status.as_u16(), &reply.body), (201, &ran), "{reply}");
+            }
+        }
+    }
+}
+
+async fn attempts_that_fail_never_run_beside_each_other(backend: Backend) {
+    let beside = Beside::default();
+    let routes = Router::new().route("/alone", post(pay_alone)).layer(Extension(beside.clone()));
+    let service = Service::of(&backend, routes).replicas(3).start().await;
+    // Every fifth run succeeds, the others fail in one way or another.
+    service.script().answer(|run, _| match run % 5 {
+        0 => StatusCode::CREATED.into_response(),
+        1 => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        2 => panic!("the handler panics, as it is told to"),
+        3 => (StatusCode::OK, Disposition::Release).into_response(),
+        _ => StatusCode::PAYMENT_REQUIRED.into_response(),
+    });
+    for round in 1..=10 {
+        let key = round.to_string();
+        // Until it has succeeded, and once more.
+        while service.runs() < round * 5 {
+            join_all((0..30).map(|number| service.replica(number % 3).post("/alone").key(&key).send())).await;
+        }
+        let late = service.post("/alone").key(&key).send().await;
+        assert_eq!((late.status.as_u16(), late.is_replay()), (201, true), "{late}");
+        assert_eq!(service.runs(), round * 5, "nothing runs after a success");
+    }
+    assert_eq!(beside.0.1.load(SeqCst), 1, "never two at once");
+}
+
+async fn waiters_of_an_answer_that_is_not_kept_are_told_so(backend: Backend) {
+    let service = Service::of(&backend, routes())
+        .runtime(|builder| builder.principal_from_header("x-account").max_answer_bytes(5))
+        .replicas(2)
+        .start()
+        .await;
+    service.script().hold();
+    let first = tokio::spawn(service.post("/patiently").key("k").send());
+    service.script().begun(1).await;
+    let waiters: Vec<_> =
+        (0..6).map(|number| tokio::spawn(service.replica(number % 2).post("/patiently").key("k").send())).collect();
+    service.store().until("the waiters of this replica have asked", |steps| steps.claims >= 4).await;
+    service.script().release();
+    first.await.expect("a reply").assert_fresh(201);
+    for waiter in waiters {
+        waiter.await.expect("a reply").assert_problem(409, "response-not-kept");
+    }
+    assert_eq!(service.runs(), 1);
 }

@@ -1,4 +1,5 @@
 //! Operations without HTTP, what a run knows of itself, and outcomes that somebody settles.
+#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use std::{
     sync::{

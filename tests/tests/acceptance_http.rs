@@ -1,10 +1,11 @@
 //! What HTTP, routers and neighbouring layers may do to a guarded request.
+#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use std::time::Duration;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, Request, State},
     response::{AppendHeaders, IntoResponse, Response},
     routing::{any, get, post},
 };
@@ -39,11 +40,22 @@ tests::on_every_store!(
     many_cookies_reach_the_first_client_only,
     many_headers_survive,
     requests_on_one_connection_are_apart,
+    older_and_longer_ways_to_ask_meet_in_one_key,
+    a_handler_may_take_the_whole_request,
 );
 
 #[idempotent(scope = "things", key = from_header)]
 async fn things(State(app): State<App>, call: Call) -> Response {
     app.run(call).await
+}
+
+#[idempotent(scope = "things", key = from_header)]
+async fn whole(State(app): State<App>, request: Request) -> Result<Response, StatusCode> {
+    let (parts, body) = request.into_parts();
+    let length = http_body::Body::size_hint(&body).exact();
+    let body = axum::body::to_bytes(body, usize::MAX).await.map_err(|_| StatusCode::BAD_REQUEST)?;
+    assert_eq!(length, Some(body.len() as u64), "the body that was read says how long it is");
+    Ok(app.run(Call { method: parts.method, uri: parts.uri, headers: parts.headers, body }).await)
 }
 
 fn routes() -> Router<App> {
@@ -363,5 +375,34 @@ async fn requests_on_one_connection_are_apart(backend: Backend) {
         let reply = wire.exchange(b"").await;
         assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{key} {body}: {reply}");
     }
+    assert_eq!(service.runs(), 2);
+}
+
+async fn older_and_longer_ways_to_ask_meet_in_one_key(backend: Backend) {
+    let service = service(&backend).await;
+    let headers =
+        "Host: a\r\nX-Account: acct_1\r\nIdempotency-Key: k\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
+    for line in [
+        "POST /things HTTP/1.1",
+        "POST /things HTTP/1.0",
+        "POST http://a/things HTTP/1.1",
+        "POST http://b:80/things HTTP/1.1",
+    ] {
+        let reply = service.client().raw(format!("{line}\r\n{headers}").as_bytes()).await;
+        assert!(reply.windows(9).any(|bytes| bytes == b"{\"run\":1}"), "`{line}`: {}", reply.escape_ascii());
+    }
+    assert_eq!(service.runs(), 1);
+}
+
+async fn a_handler_may_take_the_whole_request(backend: Backend) {
+    let service = Service::start(&backend, Router::new().route("/whole", post(whole))).await;
+    let chunks = vec![Bytes::from("one, "), Bytes::from("two")];
+    let first = service.post("/whole?a=1").key("k").header("x-more", "1").chunked(chunks).send().await;
+    first.assert_fresh(201);
+    let call = &service.script().calls()[0];
+    assert_eq!((&call.body[..], call.uri.query()), (&b"one, two"[..], Some("a=1")));
+    assert_eq!(call.headers["x-more"], "1");
+    service.post("/whole?a=1").key("k").body("one, two").send().await.assert_replay_of(&first);
+    service.post("/whole?a=1").key("empty").send().await.assert_fresh(201);
     assert_eq!(service.runs(), 2);
 }

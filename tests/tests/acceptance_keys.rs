@@ -1,4 +1,5 @@
 //! Keys from elsewhere than the usual header.
+#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use axum::{
     Json, Router,

@@ -1,4 +1,5 @@
 //! Answers that are too large, too slow or broken to be kept: the effect is a fact all the same.
+#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ tests::on_every_store!(
     an_answer_slower_than_its_deadline_reaches_the_first_client_and_is_not_kept,
     an_error_over_the_cap_frees_the_key_all_the_same,
     an_answer_that_is_not_kept_is_still_compared,
+    a_mebibyte_is_kept_unless_told_otherwise,
 );
 
 #[idempotent(scope = "reports", key = from_header)]
@@ -156,6 +158,22 @@ async fn an_answer_that_is_not_kept_is_still_compared(backend: Backend) {
     service.post("/reports").key("k").body("2").send().await.assert_problem(422, "key-reused");
     service.post("/reports").key("k").body("1").send().await.assert_problem(409, "response-not-kept");
     assert_eq!(service.runs(), 1);
+}
+
+async fn a_mebibyte_is_kept_unless_told_otherwise(backend: Backend) {
+    let service = Service::start(&backend, Router::new().route("/reports", post(report))).await;
+    let body: Vec<u8> = (0..=250).cycle().take((1 << 20) + 1).collect();
+    let answer = body.clone();
+    service.script().answer(move |run, _| answer[..(1 << 20) + run - 1].to_vec().into_response());
+    let first = service.post("/reports").key("k").send().await;
+    first.assert_fresh(200);
+    assert_eq!(first.body, body[..1 << 20]);
+    service.post("/reports").key("k").send().await.assert_replay_of(&first);
+    let over = service.post("/reports").key("k2").send().await;
+    over.assert_fresh(200);
+    assert_eq!(over.body, body);
+    service.post("/reports").key("k2").send().await.assert_problem(409, "response-not-kept");
+    assert_eq!(service.runs(), 2);
 }
 
 /// Every run answers 200 with these pieces.

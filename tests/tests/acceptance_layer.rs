@@ -1,4 +1,5 @@
 //! The same guard as a layer, around handlers that know nothing of it.
+#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use axum::{
     Extension, Router,
@@ -8,13 +9,14 @@ use axum::{
 };
 use http::{Method, StatusCode};
 use idem_runtime::{
-    Attempt, Disposition, FingerprintRule, Idempotency, IdempotencyLayer, KeySource, KeySpace, OnConflict, Policy,
-    StoreRule, idempotent,
+    Attempt, Disposition, FinancialRouter, FingerprintRule, Idempotency, IdempotencyLayer, KeySource, KeySpace,
+    OnConflict, Policy, StoreRule, financial, idempotent,
 };
 use tests::{
     backend::Backend,
-    service::{App, Call, Service},
+    service::{App, Call, Script, Service},
 };
+use tower::Layer;
 
 tests::on_every_store!(
     a_key_is_optional_by_default,
@@ -35,6 +37,9 @@ tests::on_every_store!(
     a_panic_is_answered,
     the_attribute_may_find_its_runtime_in_an_extension,
     a_layer_and_an_attribute_do_not_meet,
+    layers_in_nested_routers_do_not_answer_each_others_keys,
+    a_layer_around_the_whole_service_guards_it,
+    a_financial_router_guards_what_it_mounts,
 );
 
 const POLICY: Policy = Policy::new("api");
@@ -275,7 +280,7 @@ async fn a_panic_is_answered(backend: Backend) {
 }
 
 async fn the_attribute_may_find_its_runtime_in_an_extension(backend: Backend) {
-    let script = tests::service::Script::new();
+    let script = Script::new();
     let service = Service::with(&backend, |idempotency: &Idempotency| {
         let app = App { idempotency: idempotency.clone(), script: script.clone() };
         Router::new().route("/things", post(by_extension)).layer(Extension(app)).layer(Extension(idempotency.clone()))
@@ -297,4 +302,68 @@ async fn a_layer_and_an_attribute_do_not_meet(backend: Backend) {
     service.post("/things").key("k").send().await.assert_replay_of(&first);
     assert_eq!(service.runs(), 1);
     assert_eq!(backend.records().await, 2);
+}
+
+async fn layers_in_nested_routers_do_not_answer_each_others_keys(backend: Backend) {
+    let service = Service::with(&backend, |idempotency| {
+        let inner = routes().layer(IdempotencyLayer::new(idempotency.clone(), POLICY));
+        Router::new().nest("/a", inner.clone()).nest("/b", inner.clone()).nest("/of/{tenant}", inner)
+    });
+    let service = service.start().await;
+    let paths = ["/a/things", "/b/things", "/of/1/things", "/of/2/things"];
+    for (number, path) in paths.iter().enumerate() {
+        let first = service.post(path).key("k").send().await;
+        first.assert_fresh(201);
+        service.post(path).key("k").send().await.assert_replay_of(&first);
+        assert_eq!(service.runs(), number + 1);
+    }
+}
+
+async fn a_layer_around_the_whole_service_guards_it(backend: Backend) {
+    let script = Script::new();
+    let service = Service::with(&backend, |idempotency: &Idempotency| {
+        let app = App { idempotency: idempotency.clone(), script: script.clone() };
+        let whole = IdempotencyLayer::new(idempotency.clone(), POLICY).layer(routes().with_state(app));
+        Router::new().fallback_service(whole)
+    });
+    let service = service.script(&script).start().await;
+    let first = service.post("/things?a=1").key("k").json("{}").send().await;
+    first.assert_fresh(201);
+    service.post("/things?a=1").key("k").json("{}").send().await.assert_replay_of(&first);
+    service.post("/others?a=1").key("k").json("{}").send().await.assert_fresh(201);
+    // What no route answers is an error, and frees the key.
+    assert_eq!(service.post("/nowhere").key("k").send().await.status, 404);
+    assert_eq!(service.post("/nowhere").key("k").send().await.status, 404);
+    assert_eq!(backend.records().await, 2);
+}
+
+#[financial]
+#[idempotent(scope = "money", key = from_header)]
+async fn pay(State(app): State<App>, call: Call) -> Response {
+    app.run(call).await
+}
+
+async fn a_financial_router_guards_what_it_mounts(backend: Backend) {
+    let routes = FinancialRouter::new()
+        .get("/payments", plain)
+        .post("/payments", pay)
+        .put("/payments/{id}", pay)
+        .patch("/payments/{id}", pay)
+        .delete("/payments/{id}", pay);
+    let service = Service::start(&backend, Router::new().nest("/v1", routes.into_router())).await;
+    let asks = [
+        (Method::POST, "/v1/payments"),
+        (Method::PUT, "/v1/payments/1"),
+        (Method::PATCH, "/v1/payments/1"),
+        (Method::DELETE, "/v1/payments/1"),
+    ];
+    for (number, (method, path)) in asks.into_iter().enumerate() {
+        service.ask(method.clone(), path).send().await.assert_problem(400, "key-missing");
+        let first = service.ask(method.clone(), path).key("k").send().await;
+        first.assert_fresh(201);
+        service.ask(method, path).key("k").send().await.assert_replay_of(&first);
+        assert_eq!(service.runs(), number + 1);
+    }
+    service.ask(Method::GET, "/v1/payments").send().await.assert_fresh(201);
+    service.ask(Method::GET, "/v1/payments").key("k").send().await.assert_fresh(201);
 }

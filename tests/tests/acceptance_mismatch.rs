@@ -1,4 +1,5 @@
 //! One key, two requests: what makes them two, and what does not.
+#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use axum::{Router, extract::State, response::Response, routing::post};
 use http::Method;
@@ -22,6 +23,7 @@ tests::on_every_store!(
     numbers_are_compared_exactly,
     a_duplicate_member_is_refused,
     what_is_not_json_is_refused_where_json_is_compared,
+    json_that_is_deep_or_vast_is_compared_or_refused,
     only_the_chosen_fields_are_compared,
     a_field_that_is_missing_is_not_one_that_is_null,
     where_nothing_is_compared_any_request_gets_the_first_answer,
@@ -305,6 +307,33 @@ async fn what_is_not_json_is_refused_where_json_is_compared(backend: Backend) {
     }
     assert_eq!(service.runs(), 0);
     assert_eq!(backend.records().await, 0);
+}
+
+async fn json_that_is_deep_or_vast_is_compared_or_refused(backend: Backend) {
+    let service = service(&backend).await;
+    let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let first = service.post("/json").key("deep").json(deep(100)).send().await;
+    first.assert_fresh(201);
+    service.post("/json").key("deep").json(deep(100)).send().await.assert_replay_of(&first);
+    service.post("/json").key("deep").json(deep(101)).send().await.assert_problem(422, "key-reused");
+    for depth in [1_000, 500_000] {
+        service.post("/json").key("deeper").json(deep(depth)).send().await.assert_problem(400, "body-invalid");
+        service.post("/json").key("deeper").json("[".repeat(depth)).send().await.assert_problem(400, "body-invalid");
+    }
+    // Compared without ever being written out.
+    compare(
+        &service,
+        "/json",
+        "vast",
+        "[1e999999999]",
+        &[("[10e999999998]", true), ("[1e999999998]", false), ("[1e-999999999]", false)],
+    )
+    .await;
+    let many = |last: usize| format!("[{}{last}]", "0,".repeat(100_000));
+    let first = service.post("/json").key("many").json(many(1)).send().await;
+    first.assert_fresh(201);
+    service.post("/json").key("many").json(format!(" {}", many(1))).send().await.assert_replay_of(&first);
+    service.post("/json").key("many").json(many(2)).send().await.assert_problem(422, "key-reused");
 }
 
 async fn only_the_chosen_fields_are_compared(backend: Backend) {

@@ -1,4 +1,5 @@
 //! A retry gets the first answer: which parts of it, from whom, and when not.
+#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use axum::{
     Router,
@@ -35,6 +36,8 @@ tests::on_every_store!(
     a_caller_nobody_can_name_is_refused,
     no_store_changes_nothing,
     whoever_may_no_longer_call_gets_no_replay,
+    whoever_may_not_call_learns_nothing_of_keys,
+    replicas_with_one_pepper_meet,
     what_is_counted,
 );
 
@@ -401,6 +404,33 @@ async fn whoever_may_no_longer_call_gets_no_replay(backend: Backend) {
     assert_eq!(service.store().steps().claims, claims, "the store was not asked");
     ask("Bearer valid").send().await.assert_replay_of(&first);
     assert_eq!(service.runs(), 1);
+}
+
+async fn whoever_may_not_call_learns_nothing_of_keys(backend: Backend) {
+    let service = service(&backend).await;
+    for ask in [
+        service.post("/with-login"),
+        service.post("/with-login").key("a, b"),
+        service.post("/with-login").key("k").without("x-account"),
+    ] {
+        assert_eq!(ask.send().await.status, 401);
+    }
+    assert_eq!(service.store().steps().claims, 0);
+}
+
+async fn replicas_with_one_pepper_meet(backend: Backend) {
+    let with = async |pepper: &'static [u8]| {
+        let service = Service::of(&backend, routes())
+            .runtime(move |builder| builder.principal_from_header("x-account").pepper(pepper));
+        service.start().await
+    };
+    let (one, two, other) = (with(b"secret").await, with(b"secret").await, with(b"another").await);
+    let first = one.post("/payments").key("k").send().await;
+    first.assert_fresh(201);
+    two.post("/payments").key("k").send().await.assert_replay_of(&first);
+    other.post("/payments").key("k").send().await.assert_fresh(201);
+    service(&backend).await.post("/payments").key("k").send().await.assert_fresh(201);
+    assert_eq!(backend.records().await, 3);
 }
 
 async fn what_is_counted(backend: Backend) {

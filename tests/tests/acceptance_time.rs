@@ -2,11 +2,18 @@
 //!
 //! The memory store's clock stands at the beginning of 2026 in every test, however late it is on this host: nothing but the
 //! store's clock may decide.
+#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use std::time::Duration;
 
-use axum::{Router, extract::State, response::Response, routing::post};
-use idem_runtime::idempotent;
+use axum::{
+    Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use http::StatusCode;
+use idem_runtime::{Disposition, idempotent};
 use tests::{
     backend::Backend,
     client::Reply,
@@ -22,6 +29,8 @@ tests::on_every_store!(
     a_handler_that_outlives_its_ttl_and_its_lease_is_not_doubled,
     a_short_run_renews_nothing,
     a_released_key_is_free_at_once,
+    an_unknown_outcome_stays_unknown,
+    an_answer_that_is_not_kept_is_remembered_as_long_as_one_that_is,
 );
 
 const TTL: Duration = Duration::from_secs(2);
@@ -195,4 +204,39 @@ async fn a_released_key_is_free_at_once(backend: Backend) {
     }
     service.post("/leased").key("k").send().await.assert_fresh(201);
     assert_eq!(backend.records().await, 1);
+}
+
+async fn an_unknown_outcome_stays_unknown(backend: Backend) {
+    let service = service(&backend).await;
+    service.script().answer(|_, _| (StatusCode::OK, Disposition::Unknown).into_response());
+    for path in ["/short", "/remembered"] {
+        service.post(path).key("k").send().await.assert_fresh(200);
+    }
+    backend.pass(REMEMBER + Duration::from_millis(1)).await;
+    for path in ["/short", "/remembered"] {
+        service.post(path).key("k").send().await.assert_problem(409, "outcome-unknown");
+    }
+    assert_eq!(service.runs(), 2);
+}
+
+async fn an_answer_that_is_not_kept_is_remembered_as_long_as_one_that_is(backend: Backend) {
+    let service = service(&backend).await;
+    service.script().answer(|_, _| vec![7; (1 << 20) + 1].into_response());
+    let mut told = None;
+    for round in 0..10 {
+        let key = round.to_string();
+        let begun = backend.now().await;
+        service.post("/short").key(&key).send().await.assert_fresh(200);
+        let retry = service.post("/short").key(&key).send().await;
+        if backend.now().await < begun + TTL {
+            retry.assert_problem(409, "response-not-kept");
+            told = Some(key);
+            break;
+        }
+    }
+    let Some(key) = told else { panic!("this machine is too slow to ask within {TTL:?}") };
+    let runs = service.runs();
+    backend.pass(TTL + Duration::from_millis(1)).await;
+    service.post("/short").key(&key).send().await.assert_fresh(200);
+    assert_eq!(service.runs(), runs + 1);
 }

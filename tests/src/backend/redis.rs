@@ -57,6 +57,12 @@ impl Fixture for Redis {
 }
 
 impl Redis {
+    /// How its server is reached.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
     async fn run<T: FromRedisValue>(&self, command: &str) -> T {
         let reply = redis::cmd(command).query_async(&mut self.connection.clone()).await;
         reply.unwrap_or_else(|error| panic!("{command}: {error}"))

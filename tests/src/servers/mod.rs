@@ -1,8 +1,6 @@
 //! Real servers for tests: every one on a port and in a directory of its own, gone when it is dropped.
 //!
 //! A server that cannot be started fails the test: a test that is skipped in silence proves nothing.
-// A server that cannot be started or asked fails its test by a panic.
-#![allow(clippy::expect_used)]
 
 mod cluster;
 mod process;

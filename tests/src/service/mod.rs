@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, extract::FromRef, response::Response};
 use http::Method;
-use idem_runtime::{Drained, Idempotency, IdempotencyLayer, IdempotencySetup, Policy};
+use idem_runtime::{Drained, Idempotency, IdempotencyBuilder, IdempotencyLayer, IdempotencySetup, Policy};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 pub use self::script::{Call, Script};
@@ -40,18 +40,19 @@ pub struct Replica {
     server: JoinHandle<()>,
 }
 
-type Routes<'a> = dyn Fn(&Idempotency) -> Router<App> + 'a;
-
 /// A service that is not started yet.
 #[expect(missing_debug_implementations, reason = "holds functions")]
 #[must_use = "a service does nothing until it is started"]
 pub struct Setup<'a> {
     backend: &'a Backend,
     routes: Box<Routes<'a>>,
-    runtime: Box<dyn Fn(idem_runtime::IdempotencyBuilder) -> IdempotencySetup + 'a>,
+    runtime: Box<Runtime<'a>>,
     replicas: usize,
     script: Script,
 }
+
+type Routes<'a> = dyn Fn(&Idempotency) -> Router<App> + 'a;
+type Runtime<'a> = dyn Fn(IdempotencyBuilder) -> IdempotencySetup + 'a;
 
 impl Service {
     /// One replica of these routes, whose callers are told by the header `x-account`.
@@ -175,7 +176,7 @@ impl<'a> Setup<'a> {
     }
 
     /// Runtimes that are built like this.
-    pub fn runtime(mut self, build: impl Fn(idem_runtime::IdempotencyBuilder) -> IdempotencySetup + 'a) -> Self {
+    pub fn runtime(mut self, build: impl Fn(IdempotencyBuilder) -> IdempotencySetup + 'a) -> Self {
         self.runtime = Box::new(build);
         self
     }

@@ -3,3 +3,4 @@
 mod process;
 mod redis;
 mod support;
+mod torture;

@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 use tests::{
-    client::{Client, Reply},
+    client::{Ask, Client, Reply},
     servers::{RedisServer, eventually_async},
 };
 use tokio::task::JoinHandle;
@@ -95,8 +95,9 @@ impl Line {
 }
 
 impl App {
+    /// A request with the key `k`.
     pub(crate) async fn post(&self, path: &str, body: &'static str) -> Reply {
-        self.client.post(path).key("k").body(body).send().await
+        self.ask(path, "k", body).send().await
     }
 
     pub(crate) async fn get(&self, path: &str) -> String {
@@ -104,19 +105,33 @@ impl App {
     }
 
     /// Sends it from a task of its own. `None`: the process died on it.
-    pub(crate) fn send(&self, path: &'static str, body: &'static str) -> JoinHandle<Option<Reply>> {
-        let ask = self.client.post(path).key("k").body(body);
+    pub(crate) fn send(&self, path: &str, body: &'static str) -> JoinHandle<Option<Reply>> {
+        self.send_as("k", path, body)
+    }
+
+    /// The same with another key.
+    pub(crate) fn send_as(&self, key: &str, path: &str, body: &'static str) -> JoinHandle<Option<Reply>> {
+        let ask = self.ask(path, key, body);
         tokio::spawn(async move { ask.try_send().await.ok() })
     }
 
     /// Sends it again while the first is in flight, and gives back the first other answer.
     pub(crate) async fn retry(&self, path: &str, body: &'static str) -> Reply {
+        self.retry_as("k", path, body).await
+    }
+
+    /// The same with another key.
+    pub(crate) async fn retry_as(&self, key: &str, path: &str, body: &'static str) -> Reply {
         eventually_async("the lease is out", PATIENCE, async || {
-            let reply = self.post(path, body).await;
+            let reply = self.ask(path, key, body).send().await;
             let in_flight = reply.status == 409 && reply.text().contains("in-flight");
             (!in_flight).then_some(reply)
         })
         .await
+    }
+
+    fn ask(&self, path: &str, key: &str, body: &'static str) -> Ask {
+        self.client.post(path).key(key).body(body)
     }
 
     /// SIGKILL, and the end of it.

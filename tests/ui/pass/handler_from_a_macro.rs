@@ -19,10 +19,7 @@ handlers! {
 }
 
 fn main() {
-    let app = Router::new()
-        .route("/first", post(first))
-        .route("/second", post(second))
-        .with_state(support::runtime());
+    let app = Router::new().route("/first", post(first)).route("/second", post(second)).with_state(support::runtime());
     let answer = support::runs_once(&app, || support::post("/first", &[("idempotency-key", "k")], "a"));
     assert_eq!(answer.2, "first 1");
     let answer = support::runs_once(&app, || support::post("/second?key=k", &[], "ab"));

@@ -1,0 +1,146 @@
+//! The clock of one host an hour off, either way: nothing changes.
+#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
+#![cfg(target_os = "linux")]
+
+use std::time::{Duration, SystemTime};
+
+use tests::{backend::Fixture, backend::Redis, hosts::Host};
+
+const HOUR: i64 = 3600;
+const PROGRAM: &str = env!("CARGO_BIN_EXE_replica");
+
+/// Three hosts on one Redis: one in time, one an hour ahead, one an hour behind.
+async fn hosts(redis: &Redis) -> [Host; 3] {
+    let mut hosts = Vec::new();
+    for off_by in [0, HOUR, -HOUR] {
+        let host = Host::start(PROGRAM, &redis.url(), off_by).await;
+        assert_clock(&host, off_by).await;
+        hosts.push(host);
+    }
+    hosts.try_into().expect("three hosts")
+}
+
+/// Without this the tests would prove nothing.
+async fn assert_clock(host: &Host, off_by: i64) {
+    let here = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time").as_secs().cast_signed();
+    let there: i64 = host.get("/now").await.parse().expect("a number");
+    assert!((there - here - off_by).abs() < 600, "the clock is off by {}", there - here);
+}
+
+async fn runs(hosts: &[Host]) -> usize {
+    let mut runs = 0;
+    for host in hosts {
+        runs += host.get("/runs").await.parse::<usize>().expect("a number");
+    }
+    runs
+}
+
+#[tokio::test]
+async fn hosts_an_hour_apart_replay_each_others_answers() {
+    let redis = Redis::start().await;
+    let hosts = hosts(&redis).await;
+    for (number, host) in hosts.iter().enumerate() {
+        // A half hour's answer is over by the one clock, and not begun by the other.
+        let key = number.to_string();
+        let first = host.post("/half-an-hour").key(&key).body("{}").send().await;
+        first.assert_fresh(201);
+        for other in &hosts {
+            other.post("/half-an-hour").key(&key).body("{}").send().await.assert_replay_of(&first);
+            other.post("/half-an-hour").key(&key).body("[]").send().await.assert_problem(422, "key-reused");
+        }
+    }
+    assert_eq!(runs(&hosts).await, 3);
+}
+
+#[tokio::test]
+async fn hosts_an_hour_apart_respect_each_others_claims() {
+    let redis = Redis::start().await;
+    let hosts = hosts(&redis).await;
+    for (number, host) in hosts.iter().enumerate() {
+        let key = number.to_string();
+        host.get("/hold").await;
+        let first = tokio::spawn(host.post("/half-an-hour").key(&key).send());
+        host.get("/begun/1").await;
+        for other in &hosts {
+            other.post("/half-an-hour").key(&key).send().await.assert_problem(409, "in-flight");
+        }
+        host.get("/release").await;
+        first.await.expect("a reply").assert_fresh(201);
+    }
+    assert_eq!(runs(&hosts).await, 3);
+}
+
+#[tokio::test]
+async fn an_answer_of_a_host_an_hour_off_lasts_as_long_as_it_should() {
+    const TTL: Duration = Duration::from_secs(2);
+    let redis = Redis::start().await;
+    let hosts = hosts(&redis).await;
+    for (number, host) in hosts.iter().enumerate() {
+        let other = &hosts[(number + 1) % 3];
+        let mut told = false;
+        for round in 0..10 {
+            let key = format!("{number}-{round}");
+            let begun = redis.now().await;
+            let first = host.post("/short").key(&key).send().await;
+            first.assert_fresh(201);
+            redis.pass(TTL / 2).await;
+            let retry = other.post("/short").key(&key).send().await;
+            if redis.now().await < begun + TTL {
+                retry.assert_replay_of(&first);
+                redis.pass(TTL / 2 + Duration::from_millis(1)).await;
+                other.post("/short").key(&key).send().await.assert_fresh(201);
+                told = true;
+                break;
+            }
+        }
+        assert!(told, "this machine is too slow to ask within {TTL:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_an_hour_off_that_dies_is_replaced_after_its_lease_and_not_before() {
+    const LEASE: Duration = Duration::from_secs(2);
+    let redis = Redis::start().await;
+    for (off_by, others) in [(HOUR, -HOUR), (-HOUR, HOUR)] {
+        let mut dies = Host::start(PROGRAM, &redis.url(), off_by).await;
+        let lives = Host::start(PROGRAM, &redis.url(), others).await;
+        let key = off_by.to_string();
+        dies.get("/hold").await;
+        let cut = tokio::spawn(dies.post("/leased").key(&key).try_send());
+        dies.get("/begun/1").await;
+        let held = redis.now().await;
+        dies.kill();
+        assert!(cut.await.expect("a task").is_err());
+        let at_once = lives.post("/leased").key(&key).send().await;
+        if redis.now().await < held + LEASE * 9 / 10 {
+            at_once.assert_problem(409, "in-flight");
+        }
+        redis.pass(LEASE + Duration::from_millis(1)).await;
+        let second = lives.post("/leased").key(&key).send().await;
+        let text = if at_once.status == 200 { at_once.text() } else { second.text() };
+        assert!(text.starts_with("2 "), "it is the second attempt: {text}");
+        // The fence is of the store's clock: it is neither an hour ahead nor behind.
+        let fence: u64 = text[2..].parse().expect("a number");
+        let now = redis.now().await;
+        assert!(now.abs_diff(Duration::from_micros(fence)) < Duration::from_secs(600), "{fence} at {now:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_changes_nothing_in_memory() {
+    let host = Host::start(PROGRAM, "memory:", 0).await;
+    let first = host.post("/half-an-hour").key("k").send().await;
+    first.assert_fresh(201);
+    host.get("/hold").await;
+    let held = tokio::spawn(host.post("/half-an-hour").key("held").send());
+    for off_by in [HOUR, -HOUR, 24 * HOUR, 0] {
+        host.set_clock(off_by);
+        assert_clock(&host, off_by).await;
+        host.post("/half-an-hour").key("k").send().await.assert_replay_of(&first);
+        host.get("/begun/2").await;
+        host.post("/half-an-hour").key("held").send().await.assert_problem(409, "in-flight");
+    }
+    host.get("/release").await;
+    held.await.expect("a reply").assert_fresh(201);
+    assert_eq!(host.get("/runs").await, "2");
+}

@@ -1,0 +1,6 @@
+use idem_runtime::financial;
+
+#[financial]
+struct Payment;
+
+fn main() {}
