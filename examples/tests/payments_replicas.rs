@@ -79,6 +79,29 @@ async fn an_answer_survives_the_replica_that_gave_it() {
     assert_eq!(ledger.lines().len(), 1);
 }
 
+#[tokio::test]
+async fn an_answer_survives_a_redis_that_writes_everything_down() {
+    let mut redis = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let ledger = Ledger::new();
+    let service = Service::start(&redis.url(), &ledger).await;
+    let first = service.post("/payments", Some("k"), &card("tok_visa")).await;
+    assert_eq!(first.status, StatusCode::CREATED);
+
+    redis.kill();
+    let refused = service.post("/payments", Some("k"), &card("tok_visa")).await;
+    assert_eq!((refused.status, refused.code().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable"));
+
+    redis.restart();
+    let retried = async || {
+        let retry = service.post("/payments", Some("k"), &card("tok_visa")).await;
+        (retry.status != StatusCode::SERVICE_UNAVAILABLE).then_some(retry)
+    };
+    let retry = eventually_async("an answer other than 503", PATIENCE, retried).await;
+    assert!(retry.replayed());
+    assert_eq!((retry.status, retry.bytes), (first.status, first.bytes));
+    assert_eq!(ledger.lines().len(), 1);
+}
+
 /// Nobody knows whether the card was charged, so nobody charges it: first the lease must run out, then it is unknown.
 #[tokio::test]
 async fn a_payment_whose_replica_was_killed_is_never_made_again() {
