@@ -43,6 +43,7 @@ async fn create(
     async fn create(
         Json(req): Json<HashMap<String, Vec<(u64, &'static str)>>>,
     ) -> Result<(), Box<dyn Error>> {
+        let _ = (&req,);
         Ok(())
     }
     __guarded.run(|(a0,)| create(a0)).await

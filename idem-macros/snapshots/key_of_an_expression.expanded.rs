@@ -37,6 +37,7 @@ async fn create(
     __guarded: ::idem_runtime::private::Guarded<__idem_create, (User, Json<NewOrder>)>,
 ) -> ::idem_runtime::private::Response {
     async fn create(user: User, Json(req): Json<NewOrder>) -> StatusCode {
+        let _ = (&user, &req);
         StatusCode::CREATED
     }
     __guarded.run(|(a0, a1)| create(a0, a1)).await

@@ -100,7 +100,9 @@ async fn create(
         mut last,
         ]: [Item; 4],
         Json(body): Json<Body>,
-    ) {}
+    ) {
+        let _ = (&id,);
+    }
     __guarded
         .run(|(a0, a1, a2, a3, a4, a5, a6, a7, a8)| create(
             a0,

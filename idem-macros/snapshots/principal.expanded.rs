@@ -26,6 +26,8 @@ async fn create(
     _: (),
     __guarded: ::idem_runtime::private::Guarded<__idem_create, (User, Bytes)>,
 ) -> ::idem_runtime::private::Response {
-    async fn create(user: User, body: Bytes) {}
+    async fn create(user: User, body: Bytes) {
+        let _ = (&user,);
+    }
     __guarded.run(|(a0, a1)| create(a0, a1)).await
 }

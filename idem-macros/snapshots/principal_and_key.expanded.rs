@@ -45,6 +45,8 @@ async fn create(
     _: (),
     __guarded: ::idem_runtime::private::Guarded<__idem_create, (User, Json<NewOrder>)>,
 ) -> ::idem_runtime::private::Response {
-    async fn create(user: User, Json(req): Json<NewOrder>) {}
+    async fn create(user: User, Json(req): Json<NewOrder>) {
+        let _ = (&user, &req);
+    }
     __guarded.run(|(a0, a1)| create(a0, a1)).await
 }

@@ -29,6 +29,8 @@ impl ::idem_runtime::private::KeyChosen for __idem_move {}
 async fn r#move(
     __guarded: ::idem_runtime::private::Guarded<__idem_move, (Path<String>,)>,
 ) -> ::idem_runtime::private::Response {
-    async fn r#move(Path(r#type): Path<String>) {}
+    async fn r#move(Path(r#type): Path<String>) {
+        let _ = (&r#type,);
+    }
     __guarded.run(|(a0,)| r#move(a0)).await
 }

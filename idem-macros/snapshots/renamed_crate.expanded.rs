@@ -38,6 +38,8 @@ impl crate::deps::idem::private::KeyChosen for __idem_create {}
 async fn create(
     __guarded: crate::deps::idem::private::Guarded<__idem_create, (Path<u64>,)>,
 ) -> crate::deps::idem::private::Response {
-    async fn create(Path(id): Path<u64>) {}
+    async fn create(Path(id): Path<u64>) {
+        let _ = (&id,);
+    }
     __guarded.run(|(a0,)| create(a0)).await
 }

@@ -1,11 +1,12 @@
 //! The rewritten function.
 
-use proc_macro2::{Delimiter, Group, Literal, Span, TokenStream};
+use proc_macro2::{Delimiter, Group, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
     Attribute, Expr, ExprReference, GenericArgument, Ident, Meta, Path, PathArguments, Signature, Token, Type,
     parse_quote,
     spanned::Spanned,
+    visit::{self, Visit},
     visit_mut::{self, VisitMut},
 };
 
@@ -262,12 +263,69 @@ fn function(options: &Options, handler: &Handler, endpoint: &Ident, root: &Path)
         signature.paren_token.span.join(),
     );
     let check = state(handler).map(|state| runtime_check(options, &state, root));
+    let body = reading(body, &read_by_options(options, handler));
     let block = group(Delimiter::Brace, quote!(#(#inner)* #signature #body #check #run), body.span());
     let Signature { asyncness, fn_token, .. } = signature;
     quote! {
         #(#outer)*
         #visibility #asyncness #fn_token #name #arguments -> #root::private::Response #block
     }
+}
+
+/// What the handler's patterns bind and the attribute's expressions read: used, even if the body does not use it.
+fn read_by_options<'a>(options: &Options, handler: &'a Handler) -> Vec<&'a Ident> {
+    let mut read = TokenStream::new();
+    for (_, computed) in options.key.iter().flat_map(|key| key.value.computed()) {
+        match computed {
+            Computed::Expression(expression) => expression.to_tokens(&mut read),
+            Computed::Derived(parts) => parts.iter().for_each(|part| part.to_tokens(&mut read)),
+        }
+    }
+    if let Some(principal) = &options.principal {
+        principal.value.0.to_tokens(&mut read);
+    }
+    let mut bound = Bound(Vec::new());
+    handler.arguments().for_each(|argument| bound.visit_pat(&argument.pat));
+    bound.0.retain(|name| names(read.clone(), name));
+    bound.0
+}
+
+/// The names that a pattern binds. One in capitals is a constant.
+struct Bound<'a>(Vec<&'a Ident>);
+
+impl<'a> Visit<'a> for Bound<'a> {
+    fn visit_pat_ident(&mut self, binding: &'a syn::PatIdent) {
+        if !binding.ident.to_string().starts_with(char::is_uppercase) {
+            self.0.push(&binding.ident);
+        }
+        visit::visit_pat_ident(self, binding);
+    }
+}
+
+fn names(tokens: TokenStream, name: &Ident) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == *name,
+        TokenTree::Group(group) => names(group.stream(), name),
+        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+    })
+}
+
+/// The body, which first reads these names.
+fn reading(body: &TokenTree, names: &[&Ident]) -> TokenTree {
+    match body {
+        TokenTree::Group(block) if !names.is_empty() && !has_inner_attributes(block) => {
+            let statements = block.stream();
+            let reads = quote!(let _ = (#(&#names,)*););
+            group(Delimiter::Brace, quote!(#reads #statements), block.span()).into()
+        }
+        body => body.clone(),
+    }
+}
+
+fn has_inner_attributes(block: &Group) -> bool {
+    let mut tokens = block.stream().into_iter();
+    matches!((tokens.next(), tokens.next()), (Some(TokenTree::Punct(first)), Some(TokenTree::Punct(second)))
+        if first.as_char() == '#' && second.as_char() == '!')
 }
 
 /// The state, if `#[debug_handler]` below is told of it or finds it in the only `State<..>`.
