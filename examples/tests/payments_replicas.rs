@@ -1,6 +1,5 @@
 //! Several replicas of the built service on one Redis and one ledger: together, killed, restarted, stopped.
-
-#![allow(clippy::expect_used, reason = "how a test fails")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 mod support;
 

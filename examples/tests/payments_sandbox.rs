@@ -1,6 +1,5 @@
 //! Every route and every card of the example, over real HTTP against the built service, on each store it takes.
-
-#![allow(clippy::expect_used, reason = "how a test fails")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 mod support;
 

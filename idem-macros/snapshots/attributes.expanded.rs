@@ -25,7 +25,7 @@ impl ::idem_runtime::private::Endpoint<(Json<NewOrder>,)> for __idem_create {
         #[allow(unused_variables)]
         let (Json(req),) = arguments;
         match source {
-            0 => ::idem_runtime::private::argument_key(&(req.legacy_id)),
+            0 => ::idem_runtime::private::argument_key(&req.legacy_id),
             _ => ::idem_runtime::private::ArgumentKey::Absent,
         }
     }

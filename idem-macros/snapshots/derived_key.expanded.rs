@@ -22,11 +22,7 @@ impl ::idem_runtime::private::Endpoint<(Path<u64>, Json<Checkout>)> for __idem_c
         let (Path(cart), Json(req)) = arguments;
         match source {
             0 => {
-                ::idem_runtime::private::derived_key(
-                    &("cart"),
-                    &("checkout"),
-                    &((cart, &req)),
-                )
+                ::idem_runtime::private::derived_key(&"cart", &"checkout", &(cart, &req))
             }
             _ => ::idem_runtime::private::ArgumentKey::Absent,
         }

@@ -34,12 +34,12 @@ impl ::idem_runtime::private::Endpoint<(User, Json<NewOrder>)> for __idem_create
         #[allow(unused_variables)]
         let (user, Json(req)) = arguments;
         match source {
-            6 => ::idem_runtime::private::argument_key(&(req.id)),
+            6 => ::idem_runtime::private::argument_key(&req.id),
             7 => {
                 ::idem_runtime::private::derived_key(
-                    &("order"),
-                    &("create"),
-                    &((user.id, &req.items)),
+                    &"order",
+                    &"create",
+                    &(user.id, &req.items),
                 )
             }
             _ => ::idem_runtime::private::ArgumentKey::Absent,

@@ -25,7 +25,7 @@ impl ::idem_runtime::private::Endpoint<
         match source {
             0 => {
                 ::idem_runtime::private::argument_key(
-                    &(pick::<u64, String>(&req, |a, b| a == b)),
+                    &pick::<u64, String>(&req, |a, b| a == b),
                 )
             }
             _ => ::idem_runtime::private::ArgumentKey::Absent,

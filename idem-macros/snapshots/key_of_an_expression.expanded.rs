@@ -23,7 +23,7 @@ impl ::idem_runtime::private::Endpoint<(User, Json<NewOrder>)> for __idem_create
         match source {
             0 => {
                 ::idem_runtime::private::argument_key(
-                    &(format!("{}-{}", user.id, req.number)),
+                    &format!("{}-{}", user.id, req.number),
                 )
             }
             _ => ::idem_runtime::private::ArgumentKey::Absent,

@@ -56,7 +56,7 @@ impl ::idem_runtime::private::Endpoint<
             Json(body),
         ) = arguments;
         match source {
-            0 => ::idem_runtime::private::argument_key(&(id)),
+            0 => ::idem_runtime::private::argument_key(&id),
             _ => ::idem_runtime::private::ArgumentKey::Absent,
         }
     }

@@ -19,7 +19,7 @@ impl ::idem_runtime::private::Endpoint<(User, Bytes)> for __idem_create {
     ) -> ::core::option::Option<::idem_runtime::private::PrincipalText> {
         #[allow(unused_variables)]
         let (user, body) = arguments;
-        ::idem_runtime::private::principal(&(user.account))
+        ::idem_runtime::private::principal(&user.account)
     }
 }
 async fn create(

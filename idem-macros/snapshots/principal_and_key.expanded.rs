@@ -26,7 +26,7 @@ impl ::idem_runtime::private::Endpoint<(User, Json<NewOrder>)> for __idem_create
         #[allow(unused_variables)]
         let (user, Json(req)) = arguments;
         match source {
-            1 => ::idem_runtime::private::argument_key(&(req.id)),
+            1 => ::idem_runtime::private::argument_key(&req.id),
             _ => ::idem_runtime::private::ArgumentKey::Absent,
         }
     }
@@ -36,7 +36,7 @@ impl ::idem_runtime::private::Endpoint<(User, Json<NewOrder>)> for __idem_create
     ) -> ::core::option::Option<::idem_runtime::private::PrincipalText> {
         #[allow(unused_variables)]
         let (user, Json(req)) = arguments;
-        ::idem_runtime::private::principal(&(user.account))
+        ::idem_runtime::private::principal(&user.account)
     }
 }
 #[automatically_derived]

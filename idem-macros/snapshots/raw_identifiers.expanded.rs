@@ -19,7 +19,7 @@ impl ::idem_runtime::private::Endpoint<(Path<String>,)> for __idem_move {
         #[allow(unused_variables)]
         let (Path(r#type),) = arguments;
         match source {
-            0 => ::idem_runtime::private::argument_key(&(r#type)),
+            0 => ::idem_runtime::private::argument_key(&r#type),
             _ => ::idem_runtime::private::ArgumentKey::Absent,
         }
     }

@@ -28,7 +28,7 @@ impl crate::deps::idem::private::Endpoint<(Path<u64>,)> for __idem_create {
         #[allow(unused_variables)]
         let (Path(id),) = arguments;
         match source {
-            1 => crate::deps::idem::private::argument_key(&(id)),
+            1 => crate::deps::idem::private::argument_key(&id),
             _ => crate::deps::idem::private::ArgumentKey::Absent,
         }
     }

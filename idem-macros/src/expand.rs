@@ -3,13 +3,14 @@
 use proc_macro2::{Delimiter, Group, Literal, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
-    Attribute, Ident, Path, Signature, parse_quote,
+    Attribute, Expr, ExprReference, GenericArgument, Ident, Meta, Path, PathArguments, Signature, Token, Type,
+    parse_quote,
     spanned::Spanned,
     visit_mut::{self, VisitMut},
 };
 
 use crate::{
-    handler::{Handler, financial_takes_nothing, is_called, takes_nothing},
+    handler::{Handler, is_called},
     lint,
     options::{Errors, Options},
     value::{Computed, Value, error},
@@ -30,7 +31,9 @@ pub(crate) fn idempotent(options: TokenStream, item: TokenStream) -> TokenStream
         errors.push(error(second.path(), "`#[idempotent]` is written twice: keep one and put all options into it"));
     }
     for (at, financial) in handler.take("financial").iter().enumerate() {
-        takes_nothing(financial, &mut errors);
+        if !matches!(financial.meta, Meta::Path(_)) {
+            errors.push(takes_nothing(&financial.meta));
+        }
         if at > 0 {
             errors.push(error(financial.path(), "`#[financial]` is written twice: keep one"));
         }
@@ -50,7 +53,7 @@ pub(crate) fn idempotent(options: TokenStream, item: TokenStream) -> TokenStream
 pub(crate) fn financial(options: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     if !options.is_empty() {
-        errors.push(financial_takes_nothing(options));
+        errors.push(takes_nothing(options));
     }
     let mut handler: Handler = match syn::parse2(item.clone()) {
         Ok(handler) => handler,
@@ -71,6 +74,10 @@ pub(crate) fn financial(options: TokenStream, item: TokenStream) -> TokenStream 
         )),
     }
     kept(handler.to_token_stream(), errors)
+}
+
+fn takes_nothing(options: impl ToTokens) -> syn::Error {
+    error(options, "`#[financial]` takes nothing: write the options in `#[idempotent(..)]`")
 }
 
 fn kept(item: TokenStream, errors: Errors) -> TokenStream {
@@ -100,7 +107,7 @@ fn guarded(options: &Options, handler: Handler) -> TokenStream {
     let endpoint = format_ident!("__idem_{}", name, span = name.span().resolved_at(Span::mixed_site()));
     let marker = marker(&handler, &endpoint);
     let implementation = implementation(options, &handler, &endpoint, &root);
-    let function = function(&handler, &endpoint, &root);
+    let function = function(options, &handler, &endpoint, &root);
     quote!(#marker #implementation #function)
 }
 
@@ -120,10 +127,7 @@ fn marker(handler: &Handler, endpoint: &Ident) -> TokenStream {
 fn implementation(options: &Options, handler: &Handler, endpoint: &Ident, root: &Path) -> TokenStream {
     let lints = handler.attributes.iter().filter_map(quiet);
     let types = types(handler);
-    let runtime = match &options.runtime {
-        Some(runtime) => runtime.value.emit(root),
-        None => quote!(#root::private::FromState),
-    };
+    let runtime = runtime(options, root);
     let scope = options.scope.as_ref().map(|scope| scope.value.emit(root));
     let policy = options.policy(root);
     let argument_key = argument_key(options, handler, root);
@@ -172,28 +176,37 @@ fn computed_arm(at: usize, computed: &Computed, root: &Path) -> TokenStream {
     let at = Literal::usize_unsuffixed(at);
     match computed {
         Computed::Expression(expression) => {
-            let call = quote_spanned!(expression.span()=> argument_key);
-            quote!(#at => #root::private::#call(&(#expression)),)
+            let key = borrowed(expression);
+            quote!(#at => #root::private::argument_key(#key),)
         }
         Computed::Derived(parts) => {
-            let [entity, action, params] = &**parts;
-            quote!(#at => #root::private::derived_key(&(#entity), &(#action), &(#params)),)
+            let [entity, action, params] = parts.each_ref().map(borrowed);
+            quote!(#at => #root::private::derived_key(#entity, #action, #params),)
         }
+    }
+}
+
+/// A reference to an expression, with the user's span, so that a complaint about its type points at it.
+fn borrowed(expression: &Expr) -> ExprReference {
+    let span = expression.span();
+    ExprReference {
+        attrs: Vec::new(),
+        and_token: Token![&](span),
+        mutability: None,
+        expr: Box::new(expression.clone()),
     }
 }
 
 /// `principal`, if it is an expression.
 fn principal(options: &Options, handler: &Handler, root: &Path) -> Option<TokenStream> {
-    let principal = options.principal.as_ref()?;
-    let expression = principal.value.emit(root);
+    let name = borrowed(&options.principal.as_ref()?.value.0);
     let arguments = Ident::new("arguments", Span::mixed_site());
     let (types, bindings) = (types(handler), bindings(handler, &arguments));
-    let call = quote_spanned!(expression.span()=> principal);
     Some(quote! {
         const PRINCIPAL: bool = true;
         fn principal(#arguments: &#types) -> ::core::option::Option<#root::private::PrincipalText> {
             #bindings
-            #root::private::#call(&(#expression))
+            #root::private::principal(#name)
         }
     })
 }
@@ -228,7 +241,7 @@ impl VisitMut for ByReference {
     }
 }
 
-fn function(handler: &Handler, endpoint: &Ident, root: &Path) -> TokenStream {
+fn function(options: &Options, handler: &Handler, endpoint: &Ident, root: &Path) -> TokenStream {
     let Handler { attributes, visibility, signature, body } = handler;
     let (outer, inner): (Vec<&Attribute>, Vec<&Attribute>) = attributes.iter().partition(|a| is_outer(a));
     let name = &signature.ident;
@@ -248,11 +261,55 @@ fn function(handler: &Handler, endpoint: &Ident, root: &Path) -> TokenStream {
         quote!(#(#places)* #guarded: #root::private::Guarded<#endpoint, #types>,),
         signature.paren_token.span.join(),
     );
-    let block = group(Delimiter::Brace, quote!(#(#inner)* #signature #body #run), body.span());
+    let check = state(handler).map(|state| runtime_check(options, &state, root));
+    let block = group(Delimiter::Brace, quote!(#(#inner)* #signature #body #check #run), body.span());
     let Signature { asyncness, fn_token, .. } = signature;
     quote! {
         #(#outer)*
         #visibility #asyncness #fn_token #name #arguments -> #root::private::Response #block
+    }
+}
+
+/// The state, if `#[debug_handler]` below is told of it or finds it in the only `State<..>`.
+fn state(handler: &Handler) -> Option<Type> {
+    let attribute = handler.attributes.iter().find(|attribute| is_called(attribute, "debug_handler"))?;
+    let mut state = None;
+    // Whatever else the attribute does not understand, it says itself.
+    let _ = attribute.parse_nested_meta(|meta| {
+        state = Some(meta.value()?.parse()?);
+        Ok(())
+    });
+    if state.is_some() {
+        return state;
+    }
+    let mut states: Vec<&Type> = handler.arguments().filter_map(|argument| inside_state(&argument.ty)).collect();
+    states.dedup_by_key(|state| state.to_token_stream().to_string());
+    match *states {
+        [only] => Some(only.clone()),
+        _ => None,
+    }
+}
+
+/// `App` for `State<App>`.
+fn inside_state(argument: &Type) -> Option<&Type> {
+    let Type::Path(path) = argument else { return None };
+    let last = path.path.segments.last().filter(|segment| segment.ident == "State")?;
+    let PathArguments::AngleBracketed(generics) = &last.arguments else { return None };
+    match generics.args.first() {
+        Some(GenericArgument::Type(state)) => Some(state),
+        _ => None,
+    }
+}
+
+fn runtime_check(options: &Options, state: &Type, root: &Path) -> TokenStream {
+    let runtime = runtime(options, root);
+    quote_spanned!(state.span()=> const _: fn() = #root::private::finds_runtime::<#runtime, #state>;)
+}
+
+fn runtime(options: &Options, root: &Path) -> TokenStream {
+    match &options.runtime {
+        Some(runtime) => runtime.value.emit(root),
+        None => quote!(#root::private::FromState),
     }
 }
 

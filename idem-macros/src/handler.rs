@@ -3,7 +3,7 @@
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::{
-    Attribute, FnArg, Ident, Meta, PatType, Result, Safety, Signature, Visibility,
+    Attribute, FnArg, Ident, PatType, Result, Safety, Signature, Visibility,
     ext::IdentExt,
     parse::{Parse, ParseStream},
     spanned::Spanned,
@@ -125,18 +125,6 @@ impl ToTokens for Handler {
 /// Whether this is `#[name]` or `#[some::path::name]`.
 pub(crate) fn is_called(attribute: &Attribute, name: &str) -> bool {
     attribute.path().segments.last().is_some_and(|segment| segment.ident == name)
-}
-
-/// Reports what follows an attribute's name, if anything does.
-pub(crate) fn takes_nothing(attribute: &Attribute, errors: &mut Errors) {
-    if !matches!(attribute.meta, Meta::Path(_)) {
-        errors.push(financial_takes_nothing(&attribute.meta));
-    }
-}
-
-/// `#[financial]` has no options of its own.
-pub(crate) fn financial_takes_nothing(tokens: impl ToTokens) -> syn::Error {
-    error(tokens, "`#[financial]` takes nothing: write the options in `#[idempotent(..)]`")
 }
 
 /// Names the item that stands where a function should.

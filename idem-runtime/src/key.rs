@@ -46,7 +46,7 @@ pub struct KeyRequest<'a> {
 ///
 /// `None` is no key at all. Floats, booleans and dates are left out on purpose: write the text you mean.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be an idempotency key",
+    message = "`{Self}` can be neither an idempotency key nor a principal",
     label = "neither text nor a whole number",
     note = "write `.to_string()` if its text is the same on every retry"
 )]
@@ -107,6 +107,7 @@ impl<'a> KeyRequest<'a> {
 
 macro_rules! text_keys {
     ($($text:ty),*) => {$(
+        #[diagnostic::do_not_recommend]
         impl ToKey for $text {
             fn to_key(&self) -> Option<Cow<'_, str>> {
                 Some(Cow::Borrowed(self))
@@ -117,6 +118,7 @@ macro_rules! text_keys {
 
 macro_rules! number_keys {
     ($($number:ty),*) => {$(
+        #[diagnostic::do_not_recommend]
         impl ToKey for $number {
             fn to_key(&self) -> Option<Cow<'_, str>> {
                 Some(Cow::Owned(self.to_string()))

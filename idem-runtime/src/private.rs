@@ -4,5 +4,5 @@ pub use axum::response::Response;
 
 pub use crate::http::guarded::{
     ArgumentKey, Endpoint, FromExtension, FromState, Guarded, KeyChosen, PrincipalText, argument_key, derived_key,
-    function_key, principal,
+    finds_runtime, function_key, principal,
 };

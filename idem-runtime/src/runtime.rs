@@ -52,6 +52,17 @@ pub struct IdempotencyBuilder {
     store: Arc<dyn Store>,
 }
 
+/// A runtime that knows whose keys they are. Only said aloud when [`IdempotencyBuilder`] is built too early.
+#[diagnostic::on_unimplemented(
+    message = "whose keys are they? the runtime cannot be built before that is chosen",
+    label = "choose the principal first",
+    note = "write `.principal_from_header(\"x-account\")`, `.principal_from_fn(..)` or `.shared()` before `.build()`"
+)]
+pub trait PrincipalChosen {
+    /// The second step.
+    fn setup(self) -> IdempotencySetup;
+}
+
 /// The second step of a runtime: everything has a default now.
 #[derive(Debug)]
 #[must_use = "nothing is set up before `build`"]
@@ -260,6 +271,16 @@ impl IdempotencyBuilder {
         self.principal(PrincipalSource::Shared)
     }
 
+    /// Never to be called: it is here to say what is missing. The binder keeps rustc from refusing the bound right here.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn build(self) -> Idempotency
+    where
+        for<'missing> Self: PrincipalChosen,
+    {
+        self.setup().build()
+    }
+
     fn principal(self, principal: PrincipalSource) -> IdempotencySetup {
         IdempotencySetup {
             store: self.store,
@@ -318,6 +339,12 @@ impl IdempotencySetup {
             pepper: self.pepper,
             limits: self.limits,
         }))
+    }
+}
+
+impl PrincipalChosen for IdempotencySetup {
+    fn setup(self) -> Self {
+        self
     }
 }
 

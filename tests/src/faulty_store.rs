@@ -82,8 +82,14 @@ impl FaultyStore {
     /// A store that works until it is told otherwise.
     #[must_use]
     pub fn new(inner: impl Store) -> Self {
+        Self::around(Arc::new(inner))
+    }
+
+    /// The same around one that is shared with others.
+    #[must_use]
+    pub fn around(inner: Arc<dyn Store>) -> Self {
         Self(Arc::new(Shared {
-            inner: Mutex::new(Arc::new(inner)),
+            inner: Mutex::new(inner),
             plans: Mutex::default(),
             calls: watch::Sender::default(),
             yields: Mutex::new(0),
@@ -139,10 +145,15 @@ impl FaultyStore {
     }
 
     /// Until this step was called so often.
+    ///
+    /// # Panics
+    ///
+    /// If it is not: it takes a minute to be sure.
     pub async fn called(&self, step: Step, times: usize) {
         let mut calls = self.0.calls.subscribe();
-        let enough = calls.wait_for(|calls| calls.get(&step).copied().unwrap_or(0) >= times).await;
-        assert!(enough.is_ok(), "the store lives as long as who waits for it");
+        let enough = calls.wait_for(|calls| calls.get(&step).copied().unwrap_or(0) >= times);
+        let enough = tokio::time::timeout(Duration::from_secs(60), enough).await;
+        assert!(matches!(enough, Ok(Ok(_))), "{step:?} was called {} times, not {times}", self.calls(step));
     }
 
     fn plans(&self) -> MutexGuard<'_, HashMap<Step, Plan>> {

@@ -1,6 +1,6 @@
 //! A place where something stands still until a test lets it go on.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -26,9 +26,14 @@ impl Gate {
         self.0.send_modify(|state| state.open = true);
     }
 
+    /// Comes by, and does not wait.
+    pub fn mark(&self) {
+        self.0.send_modify(|state| state.reached += 1);
+    }
+
     /// Goes through, once it is open.
     pub async fn pass(&self) {
-        self.0.send_modify(|state| state.reached += 1);
+        self.mark();
         self.until(|state| state.open).await;
     }
 
@@ -38,8 +43,14 @@ impl Gate {
     }
 
     /// Until so many came.
+    ///
+    /// # Panics
+    ///
+    /// If they do not: it takes a minute to be sure.
     pub async fn reached_by(&self, many: usize) {
-        self.until(|state| state.reached >= many).await;
+        let come = self.until(|state| state.reached >= many);
+        let come = tokio::time::timeout(Duration::from_secs(60), come).await;
+        assert!(come.is_ok(), "{:?}, and {many} should have come", *self.0.borrow());
     }
 
     async fn until(&self, is: impl Fn(&State) -> bool) {

@@ -1,7 +1,6 @@
 //! The declared minimum Rust version is true as far as metadata can tell: nothing a user compiles asks for a later one.
 //! CI compiles with that version as well.
-
-#![allow(clippy::expect_used, reason = "how a test fails")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 use std::{
     collections::{BTreeSet, HashMap},

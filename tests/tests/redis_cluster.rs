@@ -1,4 +1,5 @@
 //! Six processes that are a Cluster, one of which stands still until it is replaced.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 mod claims;
 

@@ -1,4 +1,5 @@
 //! The records as they lie in Redis: their bytes, their expiry, and what becomes of bytes that are no record.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 mod claims;
 

@@ -1,8 +1,12 @@
 //! How the store connects, and what it refuses to connect to.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 mod claims;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use claims::{claim, complete, win};
 use idem_runtime::{
@@ -69,7 +73,7 @@ async fn who_may_not_do_what_the_scripts_do_is_told() {
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
 
     // What the documentation says is enough.
-    for rule in ["+evalsha +eval +time +get +getrange +strlen +set +setrange +del", "+script|load"] {
+    for rule in ["+evalsha +eval +time +get +set +setrange +del", "+script|load"] {
         let mut command = vec!["ACL", "SETUSER", "app"];
         command.extend(rule.split(' '));
         server.run::<()>(&command);
@@ -129,6 +133,36 @@ async fn a_server_that_is_down_at_the_start_is_told_at_once() {
     let error = RedisStore::builder().connect_timeout(limit).connect(&server.url()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     assert!(begun.elapsed() < limit + Duration::from_millis(300), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_server_that_forgets_is_told_of() {
+    let told = async |server: &RedisServer| {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        RedisStore::connect(&server.url()).await.unwrap();
+        let told = log.0.lock().unwrap().clone();
+        String::from_utf8(told).unwrap()
+    };
+    let forgets = RedisServer::start();
+    assert!(told(&forgets).await.contains("a restart forgets"));
+    let remembers = RedisServer::with(&["--appendonly", "yes"]);
+    assert_eq!(told(&remembers).await, "");
+}
+
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[derive(Debug)]

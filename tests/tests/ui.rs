@@ -1,6 +1,7 @@
 //! What the attributes accept and refuse, as rustc shows it: `ui/pass` and `ui/fail`, one file for each form or mistake.
 //!
 //! Passing cases also send requests. `TRYBUILD=overwrite` stores the messages that were found.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,5 @@
 //! The speed command: subjects, load, report.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the report of a command")]
 
 mod load;
 mod report;

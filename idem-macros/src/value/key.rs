@@ -1,8 +1,8 @@
 //! `key`: where the idempotency key comes from.
 
-use proc_macro2::TokenStream;
-use quote::quote;
-use syn::{Expr, ExprCall, ExprPath, Ident, LitStr, Path, Result};
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::{Expr, ExprCall, ExprPath, Ident, LitStr, Path, Result, spanned::Spanned};
 
 use super::{Value, Written, all, error, name, slip, text, ungroup, word};
 
@@ -78,8 +78,10 @@ impl Source {
             Self::Query(name) => quote!(#root::KeySource::Query(#name)),
             Self::Body(pointer) => quote!(#root::KeySource::Body(#pointer)),
             Self::Function(path) => {
-                let request = Ident::new("request", proc_macro2::Span::mixed_site());
-                quote!(#root::KeySource::Function(|#request| #root::private::function_key(&#path(#request))))
+                let request = Ident::new("request", Span::mixed_site());
+                // With the user's span, a complaint about what the function returns points at its name.
+                let key = quote_spanned!(path.span()=> &#path(#request));
+                quote!(#root::KeySource::Function(|#request| #root::private::function_key(#key)))
             }
             Self::Arguments(_) => quote!(#root::KeySource::Arguments),
         }

@@ -1,5 +1,8 @@
 //! Outcomes the store has not taken yet: kept, offered again until it does, and known to this process meanwhile.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
@@ -25,6 +28,7 @@ pub(crate) struct Aftermath(Arc<Shared>);
 struct Shared {
     store: Arc<dyn Store>,
     counters: Counters,
+    bounds: Bounds,
     backlog: Mutex<Backlog>,
     /// How many wait, so that nobody takes the lock while none does.
     waiting: AtomicUsize,
@@ -54,18 +58,34 @@ enum Step {
     Withdraw(Release),
 }
 
-/// Beyond this many outcomes, or bytes of answers, an outcome is dropped and counted.
-const MOST_STEPS: usize = 100_000;
-const MOST_BYTES: usize = 256 << 20;
+/// How much may wait for the store.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// Beyond this many outcomes one is dropped, and counted.
+    steps: usize,
+    /// Beyond this many bytes of answers it is only remembered that an operation ran.
+    bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { steps: 100_000, bytes: 256 << 20 }
+    }
+}
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 impl Aftermath {
     pub(crate) fn new(store: Arc<dyn Store>, counters: Counters) -> Self {
+        Self::with_bounds(store, counters, Bounds::default())
+    }
+
+    fn with_bounds(store: Arc<dyn Store>, counters: Counters, bounds: Bounds) -> Self {
         Self(Arc::new(Shared {
             store,
             counters,
+            bounds,
             backlog: Mutex::default(),
             waiting: AtomicUsize::new(0),
             empty: Notify::new(),
@@ -94,10 +114,9 @@ impl Aftermath {
     }
 
     /// Offers a completion until the store takes it, and holds its lease meanwhile.
-    pub(crate) fn complete(&self, claim: Claim, complete: Complete, lease: Option<HeldLease>) {
+    pub(crate) fn complete(&self, claim: Claim, mut complete: Complete, lease: Option<HeldLease>) {
         let mut backlog = self.backlog();
-        let bytes = answer_bytes(&complete);
-        if backlog.order.len() >= MOST_STEPS || backlog.bytes + bytes > MOST_BYTES {
+        if backlog.order.len() >= self.0.bounds.steps {
             drop(backlog);
             return self.give_up(&claim.key);
         }
@@ -105,7 +124,10 @@ impl Aftermath {
         if backlog.completions.contains_key(&claim.key) {
             return;
         }
-        backlog.bytes += bytes;
+        if backlog.bytes + answer_bytes(&complete) > self.0.bounds.bytes {
+            complete.outcome = Outcome::Tombstone;
+        }
+        backlog.bytes += answer_bytes(&complete);
         backlog.completions.insert(claim.key, Unrecorded { claim, complete, _lease: lease });
         self.push(backlog, Step::Complete(claim.key));
     }
@@ -113,7 +135,7 @@ impl Aftermath {
     /// Offers a release until the store takes it.
     pub(crate) fn withdraw(&self, release: Release) {
         let backlog = self.backlog();
-        if backlog.order.len() >= MOST_STEPS {
+        if backlog.order.len() >= self.0.bounds.steps {
             drop(backlog);
             return self.give_up(&release.key);
         }

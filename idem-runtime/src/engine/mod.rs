@@ -10,7 +10,7 @@
 //!                └─ mismatch, unknown, unreadable, no answer ── refuse
 //! ```
 //!
-//! From the claim on everything is one future, [`Detached`](detach::Detached): polled in place, and handed to the
+//! From the claim on everything is one future, `Detached`: polled in place, and handed to the
 //! runtime when its caller drops it.
 
 mod aftermath;
@@ -403,8 +403,16 @@ impl Engine {
         let Some(outcome) = outcome(&recording, &operation.terms) else {
             return self.release(Release::new(claim.key, claim.token)).await;
         };
-        let complete = operation.complete(claim.token, outcome);
-        match ask_again(|| self.0.store.complete(complete.clone()), &mut false).await {
+        let mut complete = operation.complete(claim.token, outcome);
+        let mut completed = ask_again(|| self.0.store.complete(complete.clone()), &mut false).await;
+        if matches!(&completed, Err(error) if error.kind() == StoreErrorKind::Full)
+            && matches!(complete.outcome, Outcome::Answer(_))
+        {
+            // There is no room for the answer; that it ran is recorded without.
+            complete.outcome = Outcome::Tombstone;
+            completed = self.0.store.complete(complete.clone()).await;
+        }
+        match completed {
             Ok(Ownership::Held) => {}
             Ok(Ownership::Lost) => match aftermath::insist(self.store(), claim, complete.clone()).await {
                 // The store had lost the record.
@@ -412,10 +420,6 @@ impl Engine {
                 Ok(Ownership::Lost) => self.was_stale(&operation.key),
                 Err(error) => self.keep_offering(claim, complete, lease, &error),
             },
-            Err(error) if error.kind() == StoreErrorKind::Full => {
-                let complete = Complete { outcome: Outcome::Tombstone, ..complete };
-                self.keep_offering(claim, complete, lease, &error);
-            }
             Err(error) => self.keep_offering(claim, complete, lease, &error),
         }
     }

@@ -82,6 +82,7 @@ pub trait RuntimeSource<S> {
     fn find(parts: &Parts, state: &S) -> Result<Idempotency, Response>;
 }
 
+#[diagnostic::do_not_recommend]
 impl<S> RuntimeSource<S> for FromState
 where
     Idempotency: FromRef<S>,
@@ -99,6 +100,10 @@ impl<S> RuntimeSource<S> for FromExtension {
         })
     }
 }
+
+/// Compiles if a guarded handler finds its runtime beside a state `S`. axum says only that such a function is no
+/// handler, so generated code asks here, where `#[debug_handler]` tells it the state.
+pub fn finds_runtime<R: RuntimeSource<S>, S>() {}
 
 /// Our marker around that of the last argument, so that the two ways to extract one never meet.
 #[derive(Debug)]

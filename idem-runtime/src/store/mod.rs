@@ -37,7 +37,7 @@ use async_trait::async_trait;
 
 use crate::{fingerprint::Fingerprint, key::StorageKey, record::Answer};
 
-pub use self::memory::MemoryStore;
+pub use self::memory::{MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;
 
@@ -46,6 +46,8 @@ pub use self::redis::RedisStore;
 /// Every method is one atomic step: two callers see it before or after, never halfway. A method that answers
 /// `Err` of kind [`Unavailable`](StoreErrorKind::Unavailable) may or may not have been applied; the engine
 /// then asks again with the same token, so every method must be safe to repeat.
+///
+/// Every method must come to an end by itself, within a time-out of the store's own: the engine waits for it.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Tries to become the one that runs. In this order:

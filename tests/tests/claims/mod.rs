@@ -1,5 +1,5 @@
-//! Claims by number, for tests of a store. A test binary uses some of them.
-#![allow(dead_code)]
+//! Claims by number, for tests of a store.
+#![allow(dead_code, reason = "each test binary uses some of them")]
 
 use std::time::Duration;
 

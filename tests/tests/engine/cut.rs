@@ -8,7 +8,7 @@ use axum::{
     routing::post as route,
 };
 use futures_util::{StreamExt, stream};
-use idem_runtime::{Idempotency, IdempotencyLayer, OnConflict, Policy, idempotent};
+use idem_runtime::{Idempotency, IdempotencyLayer, OnConflict, Operation, Policy, Principal, idempotent};
 use std::time::Duration;
 use tests::{
     exchange::{post, read, send},
@@ -211,4 +211,46 @@ async fn runs_that_outlive_their_caller_are_counted() {
     assert_eq!((idempotency.metrics().detached, idempotency.metrics().in_flight), (1, 1));
     settled(&idempotency).await;
     assert_eq!((idempotency.metrics().executed, idempotency.metrics().in_flight), (2, 0));
+}
+
+/// On many threads, and cut from outside at any time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn callers_that_are_aborted_at_random_cut_nothing() {
+    const CALLERS: u32 = 2_000;
+    let store = FaultyStore::new(idem_runtime::MemoryStore::new());
+    store.yielding(2);
+    let idempotency = runtime(store);
+    let every: Vec<Runs> = (0..CALLERS).map(|_| Runs::default()).collect();
+    let call = |number: u32| {
+        let (idempotency, runs) = (idempotency.clone(), every[number as usize].clone());
+        async move {
+            let operation = Operation::new(REFUSE, Principal::SHARED, number.to_string());
+            let effect = async move |_: idem_runtime::Attempt| {
+                runs.begin();
+                for _ in 0..5 {
+                    tokio::task::yield_now().await;
+                }
+                runs.end();
+                Ok::<_, String>("paid".to_owned())
+            };
+            idempotency.execute(operation, effect).await
+        }
+    };
+    for number in 0..CALLERS {
+        let caller = tokio::spawn(call(number));
+        for _ in 0..number % 40 {
+            tokio::task::yield_now().await;
+        }
+        caller.abort();
+        drop(caller.await);
+    }
+    settled(&idempotency).await;
+    let cut = every.iter().filter(|runs| runs.begun() == 0).count();
+    assert!(idempotency.metrics().detached > 0);
+    for number in 0..CALLERS {
+        let retry = call(number).await;
+        assert!(matches!(&retry, Ok(executed) if executed.value == "paid"), "{retry:?}");
+        let runs = &every[number as usize];
+        assert_eq!((runs.begun(), runs.ended()), (1, 1), "caller {number}; {cut} had not begun");
+    }
 }

@@ -28,6 +28,6 @@ async fn create(body: String) -> String {
 fn main() {
     let app = Router::new().route("/", post(create)).with_state(support::runtime());
     support::runs_once(&app, || support::post("/", &[("x-event", "k")], "a"));
-    support::runs_once(&app, || support::post("/?k", &[], "a"));
-    support::runs_once(&app, || support::post("/", &[], "a"));
+    support::runs_once(&app, || support::post("/?query", &[], "a"));
+    support::runs_once(&app, || support::post("/", &[], "abc"));
 }

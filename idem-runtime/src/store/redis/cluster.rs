@@ -18,6 +18,7 @@ use super::{
     fault::{Cause, Fault},
     link::{Link, Target},
     node::{Node, Reply},
+    record,
     replicas::{Quorum, Replicas},
     script::Step,
     sentinel,
@@ -42,10 +43,18 @@ struct Shared {
     /// Masters and replicas by address. A replica is only asked for its view of the Cluster.
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
     masters: RwLock<Arc<[Range]>>,
-    refresh: Mutex<Option<watch::Receiver<()>>>,
+    refresh: Mutex<Option<Refresh>>,
 }
 
 type Address = Arc<str>;
+
+/// One look at the Cluster, for whoever waits for it.
+#[derive(Clone)]
+struct Refresh {
+    begun: Instant,
+    /// Closed when it is over.
+    over: watch::Receiver<()>,
+}
 
 /// Slots of one master, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,15 +107,16 @@ impl Cluster {
     }
 
     pub(super) async fn ask(&self, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
-        let mut address = match self.0.master(step.slot) {
+        let slot = record::slot(&step.key);
+        let mut address = match self.0.master(slot) {
             Some(address) => address,
             None => {
                 self.refresh(None, deadline).await;
-                self.0.master(step.slot).ok_or_else(|| unserved(step.slot))?
+                self.0.master(slot).ok_or_else(|| unserved(slot))?
             }
         };
-        let mut confirmed = false;
         let mut repeated = false;
+        let mut is_second = false;
         let mut moving = false;
         for _ in 0..=HOPS {
             let node = self.0.node(&address);
@@ -116,11 +126,16 @@ impl Cluster {
             };
             moving = false;
             let fault = match asked {
-                // The others know whether this one stood still for so long that it was replaced.
-                Ok(reply) if reply.late && !confirmed && step.is_repeatable() => {
-                    (confirmed, repeated) = (true, true);
+                // The others know whether this one stood still for so long that it was replaced. It is asked again, and
+                // if it is slow once more, the others are.
+                Ok(reply) if reply.late && step.is_repeatable() => {
                     self.refresh(Some(&address), deadline).await;
-                    address = self.0.master(step.slot).ok_or_else(|| unserved(step.slot))?;
+                    let master = self.0.master(slot).ok_or_else(|| unserved(slot))?;
+                    if is_second && master == address {
+                        return Ok(Reply { repeated, ..reply });
+                    }
+                    (is_second, repeated) = (master == address, true);
+                    address = master;
                     continue;
                 }
                 Ok(reply) => return Ok(Reply { repeated: reply.repeated || repeated, ..reply }),
@@ -140,7 +155,7 @@ impl Cluster {
                     }
                     repeated |= matches!(fault, Fault::Broken(_));
                     self.refresh(Some(&address), deadline).await;
-                    match self.0.master(step.slot) {
+                    match self.0.master(slot) {
                         Some(other) if other != address => address = other,
                         // Nobody has taken its place yet.
                         _ => return Err(fault),
@@ -149,7 +164,7 @@ impl Cluster {
                 None => {
                     // No time is left; the next request shall know better.
                     if matches!(fault, Fault::Silent | Fault::NotReplicated) {
-                        self.begin_refresh(Some(&address));
+                        drop(self.begin_refresh(Some(&address)));
                     }
                     return Err(fault);
                 }
@@ -166,23 +181,31 @@ impl Cluster {
         masters.into_iter().map(|address| (address.clone(), self.0.node(&address))).collect()
     }
 
+    /// Learns the Cluster anew, from now on: what was asked before may have changed since.
     async fn refresh(&self, avoid: Option<&Address>, deadline: Instant) {
-        let mut over = self.begin_refresh(avoid);
-        // An error: it is over. Nothing is ever sent.
-        let _: Result<_, _> = timeout_at(deadline, over.changed()).await;
+        let now = Instant::now();
+        loop {
+            let mut refresh = self.begin_refresh(avoid);
+            // An error: it is over. Nothing is ever sent.
+            let in_time = timeout_at(deadline, refresh.over.changed()).await.is_ok();
+            if refresh.begun >= now || !in_time {
+                return;
+            }
+        }
     }
 
     /// Joins the refresh under way, or begins one, which no request's time-out cuts short.
-    fn begin_refresh(&self, avoid: Option<&Address>) -> watch::Receiver<()> {
+    fn begin_refresh(&self, avoid: Option<&Address>) -> Refresh {
         let mut refresh = lock(&self.0.refresh);
         if let Some(under_way) = &*refresh {
             // Closed: it is over.
-            if under_way.has_changed().is_ok() {
+            if under_way.over.has_changed().is_ok() {
                 return under_way.clone();
             }
         }
         let (done, over) = watch::channel(());
-        *refresh = Some(over.clone());
+        let begun = Refresh { begun: Instant::now(), over };
+        *refresh = Some(begun.clone());
         drop(refresh);
         let (shared, avoid) = (self.0.clone(), avoid.cloned());
         tokio::spawn(async move {
@@ -192,7 +215,7 @@ impl Cluster {
             }
             drop(done);
         });
-        over
+        begun
     }
 }
 

@@ -110,9 +110,9 @@ impl Link {
         *write(&self.0.current) = None;
     }
 
-    /// Asks the Sentinels where the master is, and lets go of a connection to any other server.
-    pub(super) async fn verify(&self, deadline: Instant) {
-        let Target::Master(sentinels) = &self.0.target else { return };
+    /// Asks the Sentinels where the master is, and lets go of a connection to any other server. Whether it stays.
+    pub(super) async fn verify(&self, deadline: Instant) -> bool {
+        let Target::Master(sentinels) = &self.0.target else { return true };
         let found = timeout_at(deadline, sentinels.master()).await;
         let mut current = write(&self.0.current);
         let stays = match (&*current, found) {
@@ -122,6 +122,7 @@ impl Link {
         if !stays {
             *current = None;
         }
+        stays
     }
 
     fn heard<T>(&self, live: &Live, reply: RedisResult<T>) -> Result<T, Fault> {

@@ -17,7 +17,8 @@
 //! # What it holds to
 //!
 //! - Time is the server's. A lease is a value in the record, never the expiry of its key.
-//! - A record in flight or completed expires by itself; an unknown one never does.
+//! - A completed record expires by itself, and one in flight where an abandoned one may be forgotten. An unknown one, or
+//!   one that may become unknown, never does.
 //! - An answer that is kept for a shorter time than it is remembered stays in memory until the record goes.
 //! - At the memory limit claims are refused with [`Full`](crate::store::StoreErrorKind::Full). Replays, completions and
 //!   releases go on.
@@ -25,13 +26,19 @@
 //!
 //! # What it cannot hold to
 //!
-//! Redis replicates after it answered, and by default writes to disk up to a second later. A master that dies takes its last
-//! answers along; [`wait_replicas`](RedisStoreBuilder::wait_replicas) makes a claim or a completion wait until replicas
-//! have it. Without persistence a restart forgets every record.
+//! Redis replicates after it answered, so a master that dies takes its last answers along:
+//! [`wait_replicas`](RedisStoreBuilder::wait_replicas) makes claims and completions wait until replicas have them.
+//!
+//! Without an append-only file a restart forgets records; with one that is written every second, the default, those of
+//! the last second. `appendfsync always` keeps all.
+//!
+//! Where replicas take over, a reply older than 250 ms is believed only after the other nodes, or the Sentinels, were asked
+//! who the master is now. A former master that answers within the moment it goes on, before it hears that it was
+//! replaced, is believed unless replicas are waited for.
 //!
 //! # What the user of an access list needs
 //!
-//! `+evalsha +eval +script|load +time +get +getrange +strlen +set +setrange +del +info`, in a Cluster `+cluster|nodes`, behind Sentinels
+//! `+evalsha +eval +script|load +time +get +set +setrange +del +info`, in a Cluster `+cluster|nodes`, behind Sentinels
 //! `+role`, with `wait_replicas` `+wait`; and `~idem:*`, or the chosen prefix.
 
 mod builder;

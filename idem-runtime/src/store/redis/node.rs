@@ -40,16 +40,18 @@ impl Node {
 
     /// The next step looks for the master anew.
     pub(super) fn replace(&self) {
-        for link in self.links() {
-            link.replace();
+        if let Some(replicas) = &self.replicas {
+            replicas.link().replace();
         }
+        self.link.replace();
     }
 
-    /// Lets go of a server that is no longer the master, by the word of the Sentinels.
-    pub(super) async fn verify(&self, deadline: Instant) {
-        for link in self.links() {
-            link.verify(deadline).await;
+    /// Lets go of a server that is no longer the master, by the word of the Sentinels. Whether it still is.
+    pub(super) async fn verify(&self, deadline: Instant) -> bool {
+        if let Some(replicas) = &self.replicas {
+            replicas.link().verify(deadline).await;
         }
+        self.link.verify(deadline).await
     }
 
     /// Takes the step, over a new connection if the first one breaks.
@@ -87,10 +89,6 @@ impl Node {
         let replies = self.link.send_all(&commands, deadline).await?;
         let value = replies.into_iter().nth(1).unwrap_or(Value::Nil).extract_error()?;
         Ok(Reply { value, repeated: false, late: sent.elapsed() > LATE })
-    }
-
-    fn links(&self) -> impl Iterator<Item = &Link> {
-        std::iter::once(&self.link).chain(self.replicas.as_ref().map(Replicas::link))
     }
 
     async fn send(&self, step: &Step, deadline: Instant) -> Result<Value, Fault> {

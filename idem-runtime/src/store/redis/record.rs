@@ -22,7 +22,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use redis::Value;
 
 use crate::{
@@ -37,12 +37,6 @@ pub(super) enum State {
     Answer = 2,
     Tombstone = 3,
     Unknown = 4,
-}
-
-/// The key of a record.
-pub(super) struct Key {
-    bytes: Vec<u8>,
-    tag: usize,
 }
 
 const VERSION: u8 = 1;
@@ -89,32 +83,35 @@ pub(super) fn claimed(reply: Value) -> Option<Claimed> {
     }
 }
 
-impl Key {
-    pub(super) fn new(prefix: &str, key: &StorageKey) -> Self {
-        let tag = prefix.len() + 2;
-        let mut bytes = Vec::with_capacity(tag + HEX + 1);
-        bytes.extend_from_slice(prefix.as_bytes());
-        bytes.extend_from_slice(b":{");
-        for byte in key.as_bytes() {
-            bytes.push(DIGITS[usize::from(byte >> 4)]);
-            bytes.push(DIGITS[usize::from(byte & 15)]);
-        }
-        bytes.push(b'}');
-        Self { bytes, tag }
-    }
+/// Writes the key of a record.
+pub(super) fn put_key(to: &mut impl BufMut, prefix: &str, key: &StorageKey) {
+    to.put_slice(prefix.as_bytes());
+    to.put_slice(b":{");
+    to.put_slice(&digits(key));
+    to.put_u8(b'}');
+}
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.bytes
-    }
+/// How many bytes [`put_key`] writes.
+pub(super) const fn key_length(prefix: &str) -> usize {
+    prefix.len() + HEX + 3
+}
 
-    /// The slot of a Cluster: CRC16 (XMODEM) of what is between the braces.
-    pub(super) fn slot(&self) -> u16 {
-        let mut crc = 0_u16;
-        for byte in &self.bytes[self.tag..self.tag + HEX] {
-            crc = (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)];
-        }
-        crc % SLOTS
+/// The slot of a Cluster that a key lies in: CRC16 (XMODEM) of what is between the braces.
+pub(super) fn slot(key: &StorageKey) -> u16 {
+    let mut crc = 0_u16;
+    for digit in digits(key) {
+        crc = (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ digit)];
     }
+    crc % SLOTS
+}
+
+fn digits(key: &StorageKey) -> [u8; HEX] {
+    let mut digits = [0; HEX];
+    for (byte, pair) in key.as_bytes().iter().zip(digits.chunks_exact_mut(2)) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    digits
 }
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -143,15 +140,17 @@ mod tests {
     fn the_key_is_frozen() {
         let key = StorageKey::from_bytes(std::array::from_fn(|index| index as u8));
         let digits = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
-        assert_eq!(Key::new("idem", &key).as_bytes(), format!("idem:{{{digits}}}").as_bytes());
-        assert_eq!(Key::new("a", &key).slot(), Key::new("another", &key).slot());
+        let mut written = Vec::new();
+        put_key(&mut written, "idem", &key);
+        assert_eq!(written, format!("idem:{{{digits}}}").as_bytes());
+        assert_eq!(written.len(), key_length("idem"));
     }
 
     #[test]
     fn the_slot_is_that_of_redis() {
         // `CLUSTER KEYSLOT 'idem:{0000..}'` and so on, asked of a Redis 7.0.15.
-        for (byte, slot) in [(0x00, 16_090), (0x11, 11_666), (0xff, 13_894)] {
-            assert_eq!(Key::new("idem", &StorageKey::from_bytes([byte; 32])).slot(), slot);
+        for (byte, in_slot) in [(0x00, 16_090), (0x11, 11_666), (0xff, 13_894)] {
+            assert_eq!(slot(&StorageKey::from_bytes([byte; 32])), in_slot);
         }
     }
 

@@ -5,8 +5,8 @@
 -- 1  held, the key is absent now
 -- 0  lost
 -- 2  absent already
-local record = redis.call('GETRANGE', KEYS[1], 0, 74)
-if record == '' then
+local record = redis.call('GET', KEYS[1])
+if not record then
   return 2
 end
 local version, state = string.byte(record, 1, 2)

@@ -6,8 +6,8 @@
 --
 -- 1  held
 -- 0  lost
-local record = redis.call('GETRANGE', KEYS[1], 0, 74)
-if #record ~= 74 or string.sub(record, 1, 2) ~= '\1\1' or string.sub(record, 35, 50) ~= ARGV[1] then
+local record = redis.call('GET', KEYS[1])
+if not record or #record ~= 74 or string.sub(record, 1, 2) ~= '\1\1' or string.sub(record, 35, 50) ~= ARGV[1] then
   return 0
 end
 local high, next = string.byte(record, 51, 52)

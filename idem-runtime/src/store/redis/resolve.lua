@@ -4,12 +4,12 @@
 -- ARGV[2]  version and state of the new record (2 bytes), or empty: the key becomes absent
 -- ARGV[3]  what is added to the clock for the record's time, microseconds; empty: its time is 0
 -- ARGV[4]  how long the record is kept, milliseconds
--- ARGV[5]  the answer's bytes, or none
+-- ARGV[5]  length (4 bytes) and bytes of the answer
 --
 -- 1  applied
 -- 0  not unknown, or another fence
-local record = redis.call('GETRANGE', KEYS[1], 0, 74)
-if #record ~= 74 or string.sub(record, 1, 2) ~= '\1\4' then
+local record = redis.call('GET', KEYS[1])
+if not record or #record ~= 74 or string.sub(record, 1, 2) ~= '\1\4' then
   return 0
 end
 local high, next = string.byte(record, 51, 52)
@@ -25,16 +25,15 @@ if ARGV[2] == '' then
   return 1
 end
 
-local at = 0
+local at = '\0\0\0\0\0\0\0\0'
 if ARGV[3] ~= '' then
   local time = redis.call('TIME')
-  at = time[1] * 1000000 + time[2] + ARGV[3]
+  at = struct.pack('>I8', time[1] * 1000000 + time[2] + ARGV[3])
 end
 -- The token goes: a verdict is nobody's completion, so the last owner's own comes too late.
 redis.call(
   'SET', KEYS[1],
-  ARGV[2] .. string.sub(record, 3, 34) .. string.rep('\0', 16) .. string.sub(record, 51, 62)
-    .. struct.pack('>I8I4', at, #ARGV[5]) .. ARGV[5],
+  ARGV[2] .. string.sub(record, 3, 34) .. string.rep('\0', 16) .. string.sub(record, 51, 62) .. at .. ARGV[5],
   'PX', ARGV[4]
 )
 return 1

@@ -53,10 +53,15 @@ impl fmt::Debug for Route {
 
 async fn ask_master(node: &Arc<Node>, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
     match node.ask(step, deadline).await {
-        // The Sentinels know whether it stood still for so long that it was replaced.
+        // The Sentinels know whether it stood still for so long that it was replaced. It is asked again, and if it is
+        // slow once more, they are.
         Ok(reply) if reply.late && step.is_repeatable() => {
             node.verify(deadline).await;
-            node.ask(step, deadline).await.map(|reply| Reply { repeated: true, ..reply })
+            let again = node.ask(step, deadline).await?;
+            if again.late && !node.verify(deadline).await {
+                return Err(Fault::Silent);
+            }
+            Ok(Reply { repeated: true, ..again })
         }
         Err(fault) if fault.is("READONLY") || fault.is("MASTERDOWN") => {
             // Demoted, and it refused: nothing was done there.

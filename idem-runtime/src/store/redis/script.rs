@@ -2,7 +2,8 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use redis::{Arg, Cmd};
+use bytes::BufMut;
+use redis::{Arg, Cmd, RedisWrite};
 
 use super::record;
 use crate::{
@@ -21,8 +22,7 @@ pub(super) struct Script {
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) kind: Kind,
-    /// The slot of the record in a Cluster.
-    pub(super) slot: u16,
+    pub(super) key: StorageKey,
     /// The script by its digest.
     pub(super) command: Cmd,
 }
@@ -81,7 +81,7 @@ impl Step {
             record::State::Unknown => step.command.arg(0).arg(0),
             _ => step.end(complete.ttl, complete.remember),
         };
-        step.command.arg(answer);
+        step.answer(answer);
         step
     }
 
@@ -111,7 +111,7 @@ impl Step {
                 step.command.arg("").arg("").arg(0);
             }
         }
-        step.command.arg(answer);
+        step.answer(answer);
         step
     }
 
@@ -133,10 +133,18 @@ impl Step {
     }
 
     fn new(kind: Kind, prefix: &str, key: &StorageKey, args: usize, extra: usize) -> Self {
-        let key = record::Key::new(prefix, key);
         let mut command = Cmd::with_capacity(4 + args, 192 + extra);
-        command.arg("EVALSHA").arg(&*kind.script().digest).arg(1).arg(key.as_bytes());
-        Self { kind, slot: key.slot(), command }
+        command.arg("EVALSHA").arg(&*kind.script().digest).arg(1);
+        record::put_key(&mut command.bufmut_for_next_arg(record::key_length(prefix)), prefix, key);
+        Self { kind, key: *key, command }
+    }
+
+    /// The answer as it ends a record: its length, its bytes.
+    fn answer(&mut self, answer: &[u8]) {
+        let mut end = self.command.bufmut_for_next_arg(4 + answer.len());
+        // The driver would have to send four gigabytes; the server refuses half of one.
+        end.put_u32(u32::try_from(answer.len()).unwrap_or(u32::MAX));
+        end.put_slice(answer);
     }
 
     /// How long the answer and the record of a completed operation are kept.

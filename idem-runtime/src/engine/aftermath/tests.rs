@@ -1,0 +1,100 @@
+use async_trait::async_trait;
+use bytes::BufMut;
+
+use super::*;
+use crate::{
+    Policy,
+    engine::Terms,
+    fingerprint::Fingerprint,
+    record::{Answer, Kind},
+    store::{Renew, Resolve, Resolved, Token},
+};
+
+/// A store that is not there.
+#[derive(Debug)]
+struct Gone;
+
+#[async_trait]
+impl Store for Gone {
+    async fn claim(&self, _: Claim) -> Result<Claimed, StoreError> {
+        Err(gone())
+    }
+
+    async fn renew(&self, _: Renew) -> Result<Ownership, StoreError> {
+        Err(gone())
+    }
+
+    async fn complete(&self, _: Complete) -> Result<Ownership, StoreError> {
+        Err(gone())
+    }
+
+    async fn release(&self, _: Release) -> Result<Ownership, StoreError> {
+        Err(gone())
+    }
+
+    async fn resolve(&self, _: Resolve) -> Result<Resolved, StoreError> {
+        Err(gone())
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::new(StoreErrorKind::Unreachable, "gone")
+}
+
+fn aftermath(bounds: Bounds) -> (Aftermath, Counters) {
+    let counters = Counters::default();
+    (Aftermath::with_bounds(Arc::new(Gone), counters.clone(), bounds), counters)
+}
+
+fn operation(number: u8) -> Operation {
+    Operation {
+        key: StorageKey::from_bytes([number; 32]),
+        fingerprint: Fingerprint::from_bytes([number; 32]),
+        terms: Terms::of(&Policy::new("test")),
+    }
+}
+
+/// It ran, and its answer has so many bytes.
+fn ran(aftermath: &Aftermath, operation: &Operation, bytes: usize) {
+    let answer = Answer::seal(Kind::Value, bytes, |buffer| buffer.put_bytes(b'x', bytes));
+    let claim = operation.claim();
+    aftermath.complete(claim, operation.complete(Token::from_bytes([0; 16]), Outcome::Answer(answer)), None);
+}
+
+#[tokio::test]
+async fn an_answer_beyond_the_bytes_that_may_wait_is_remembered_without() {
+    let (aftermath, counters) = aftermath(Bounds { steps: 10, bytes: 300 });
+    for number in 0..4 {
+        ran(&aftermath, &operation(number), 100);
+    }
+    let found = |number| aftermath.find::<()>(&operation(number));
+    assert!(matches!(found(0), Some(Ok(Ran::Replay(_)))));
+    assert!(matches!(found(1), Some(Ok(Ran::Replay(_)))));
+    assert!(matches!(found(2), Some(Err(Refusal::NotKept))));
+    assert!(matches!(found(3), Some(Err(Refusal::NotKept))));
+    assert!(found(4).is_none());
+    assert_eq!(aftermath.waiting(), 4);
+    assert_eq!(counters.snapshot(0, 0).dropped_outcomes, 0);
+}
+
+#[tokio::test]
+async fn an_outcome_too_many_is_dropped_and_counted() {
+    let (aftermath, counters) = aftermath(Bounds { steps: 2, bytes: 1000 });
+    for number in 0..2 {
+        ran(&aftermath, &operation(number), 1);
+    }
+    ran(&aftermath, &operation(2), 1);
+    aftermath.withdraw(Release::new(operation(3).key, Token::from_bytes([0; 16])));
+    assert_eq!(aftermath.waiting(), 2);
+    assert!(aftermath.find::<()>(&operation(2)).is_none());
+    assert_eq!(counters.snapshot(0, 0).dropped_outcomes, 2);
+}
+
+/// The same key with another request is no replay.
+#[tokio::test]
+async fn what_is_remembered_has_its_fingerprint() {
+    let (aftermath, _) = aftermath(Bounds::default());
+    ran(&aftermath, &operation(1), 1);
+    let other = Operation { fingerprint: Fingerprint::from_bytes([9; 32]), ..operation(1) };
+    assert!(matches!(aftermath.find::<()>(&other), Some(Err(Refusal::Mismatch))));
+}

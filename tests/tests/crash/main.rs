@@ -1,0 +1,6 @@
+//! Real processes on a real Redis, killed and stopped in the middle.
+
+mod process;
+mod redis;
+mod support;
+mod torture;
