@@ -257,7 +257,7 @@ impl IdempotencyBuilder {
         self.principal(PrincipalSource::header(name))
     }
 
-    /// The caller is what `find` makes of the request; `None` is refused with 400 `principal-missing`.
+    /// The caller is what `find` makes of the request; `None`, or an empty name, is refused with 400 `principal-missing`.
     pub fn principal_from_fn(
         self,
         find: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static,

@@ -178,6 +178,8 @@ async fn a_new_token_of_the_same_account_does_not_count(backend: Backend) {
     ask("ada-2").send().await.assert_replay_of(&first);
     ask("bob-1").send().await.assert_fresh(201);
     ask("nobody").send().await.assert_problem(400, "principal-missing");
+    // An empty name is nobody's.
+    ask("-1").send().await.assert_problem(400, "principal-missing");
     assert_eq!(service.runs(), 2);
 }
 

@@ -184,7 +184,7 @@ pub fn function_key<K: ToKey + ?Sized>(key: &K) -> Option<String> {
 
 /// `principal = ..`, for generated code.
 pub fn principal<K: ToKey + ?Sized>(name: &K) -> Option<PrincipalText> {
-    name.to_key().map(|name| PrincipalText(name.into_owned()))
+    name.to_key().filter(|name| !name.is_empty()).map(|name| PrincipalText(name.into_owned()))
 }
 
 /// The slot of an `Attempt` argument on its way through the request's extensions.

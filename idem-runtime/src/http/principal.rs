@@ -35,7 +35,7 @@ impl PrincipalSource {
                 let name = values.next()?.to_str().ok().filter(|name| !name.is_empty())?;
                 values.next().is_none().then(|| Principal::new(name))
             }
-            Self::Function(find) => find(parts).map(Principal::new),
+            Self::Function(find) => find(parts).filter(|name| !name.is_empty()).map(Principal::new),
         }
     }
 }
