@@ -160,7 +160,8 @@ fn recipe(entity: impl ToKey, action: impl ToKey, params: &[u8]) -> Result<Strin
     Ok(key)
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Two digits for each byte, in lower case.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use fmt::Write;
 
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {

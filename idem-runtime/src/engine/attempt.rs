@@ -1,7 +1,7 @@
 //! What a running operation knows of its claim.
 
 use std::{
-    fmt::{self, Write as _},
+    fmt,
     sync::{Arc, OnceLock},
 };
 
@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::Engine;
 use crate::{
+    derive::hex,
     key::StorageKey,
     store::{Claim, Fence, Ownership, Renew, StoreError},
 };
@@ -123,9 +124,5 @@ fn downstream_key(key: &StorageKey, step: &str) -> String {
         .chain_update((step.len() as u64).to_be_bytes())
         .chain_update(step)
         .finalize();
-    let mut text = String::with_capacity(64);
-    for byte in digest {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex(&digest)
 }
