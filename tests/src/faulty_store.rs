@@ -13,7 +13,8 @@ use bytes::Bytes;
 use idem_runtime::{
     Answer, Store,
     store::{
-        Claim, Claimed, Complete, Outcome, Ownership, Release, Renew, Resolve, Resolved, StoreError, StoreErrorKind,
+        Claim, Claimed, Complete, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved,
+        StoreError, StoreErrorKind,
     },
 };
 use tokio::sync::watch;
@@ -44,10 +45,13 @@ pub enum Step {
     Release,
     /// [`Store::resolve`].
     Resolve,
+    /// [`Store::parked`].
+    Parked,
 }
 
 /// Every step.
-pub const EVERY_STEP: [Step; 5] = [Step::Claim, Step::Renew, Step::Complete, Step::Release, Step::Resolve];
+pub const EVERY_STEP: [Step; 6] =
+    [Step::Claim, Step::Renew, Step::Complete, Step::Release, Step::Resolve, Step::Parked];
 
 /// What goes wrong.
 #[derive(Debug, Clone)]
@@ -226,12 +230,21 @@ impl Store for FaultyStore {
         })
     }
 
+    /// A fault of [`Step::Claim`] is met by each claim of its own.
+    async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
+        let mut claimed = Vec::new();
+        for claim in claims {
+            claimed.push(self.claim(*claim).await);
+        }
+        claimed
+    }
+
     async fn renew(&self, renew: Renew) -> Result<Ownership, StoreError> {
         self.step(Step::Renew, false, |store| async move { store.renew(renew).await }).await
     }
 
     async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
-        let keeps_answer = matches!(complete.outcome, Outcome::Answer(_));
+        let keeps_answer = matches!(complete.outcome, Outcome::Answer(_) | Outcome::Parked(_));
         self.step(Step::Complete, keeps_answer, |store| async move { store.complete(complete).await }).await
     }
 
@@ -241,6 +254,10 @@ impl Store for FaultyStore {
 
     async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
         self.step(Step::Resolve, true, |store| async move { store.resolve(resolve).await }).await
+    }
+
+    async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
+        self.step(Step::Parked, false, |store| async move { store.parked(parked).await }).await
     }
 }
 

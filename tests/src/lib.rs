@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod broken;
+pub mod claims;
 pub mod client;
 pub mod exchange;
 pub mod faulty_store;

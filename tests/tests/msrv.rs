@@ -77,7 +77,7 @@ fn normal_dependencies(metadata: &Value, root: &str) -> BTreeSet<String> {
     seen
 }
 
-/// `1.88` and `1.88.0` are one version.
+/// `1.94` and `1.94.0` are one version.
 fn version(text: &str) -> (u64, u64, u64) {
     let mut parts = text.split('.').map(|part| part.parse().expect("a version of numbers"));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0))

@@ -20,7 +20,8 @@ use idem_runtime::{
     KeyRequest, KeySource, MemoryStore, OnConflict, Operation, Policy, Principal, RedisStore, Settlement, Store,
     derive_key, idempotent,
     store::{
-        Claim, Claimed, Complete, Ownership, Release, Renew, Resolve, Resolved, StoreError, StoreErrorKind, Verdict,
+        Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, StoreError,
+        StoreErrorKind, Verdict,
     },
 };
 use tests::{
@@ -116,6 +117,11 @@ impl<S: Store> Store for Printing<S> {
         print(self.0.claim(claim).await)
     }
 
+    async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
+        LOG.add("claims", &claims);
+        self.0.claim_many(claims).await.into_iter().map(print).collect()
+    }
+
     async fn renew(&self, renew: Renew) -> Result<Ownership, StoreError> {
         LOG.add("renew", &renew);
         print(self.0.renew(renew).await)
@@ -134,6 +140,11 @@ impl<S: Store> Store for Printing<S> {
     async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
         LOG.add("resolve", &resolve);
         print(self.0.resolve(resolve).await)
+    }
+
+    async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
+        LOG.add("parked", &parked);
+        print(self.0.parked(parked).await)
     }
 }
 

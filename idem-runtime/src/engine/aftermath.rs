@@ -109,7 +109,7 @@ impl Aftermath {
         Some(match &complete.outcome {
             Outcome::Answer(answer) => Ok(Ran::Replay(answer.clone())),
             Outcome::Tombstone => Err(Refusal::NotKept),
-            Outcome::Unknown => Err(Refusal::Unknown),
+            Outcome::Unknown | Outcome::Parked(_) => Err(Refusal::Unknown),
         })
     }
 
@@ -259,7 +259,7 @@ pub(crate) async fn insist(store: &dyn Store, claim: Claim, complete: Complete) 
 
 fn answer_bytes(complete: &Complete) -> usize {
     match &complete.outcome {
-        Outcome::Answer(answer) => answer.len(),
+        Outcome::Answer(answer) | Outcome::Parked(answer) => answer.len(),
         Outcome::Tombstone | Outcome::Unknown => 0,
     }
 }

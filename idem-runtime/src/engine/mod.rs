@@ -312,7 +312,7 @@ impl Engine {
             Claimed::Completed { answer: Some(answer) } => Ok(Ran::Replay(answer)),
             Claimed::Completed { answer: None } => Err(Refusal::NotKept),
             Claimed::Mismatch => Err(Refusal::Mismatch),
-            Claimed::Unknown { .. } => Err(Refusal::Unknown),
+            Claimed::Unknown { .. } | Claimed::Parked { .. } => Err(Refusal::Unknown),
             Claimed::Unreadable => {
                 tracing::error!(key = %operation.key, "the record cannot be read by this version");
                 Err(Refusal::Unreadable)
@@ -478,7 +478,7 @@ where
     loop {
         match error.kind() {
             StoreErrorKind::Unavailable => *taken_perhaps = true,
-            StoreErrorKind::Unreachable => {}
+            StoreErrorKind::Unreachable | StoreErrorKind::Conflict => {}
             StoreErrorKind::Full | StoreErrorKind::Misconfigured => return Err(error),
         }
         if tokio::time::timeout_at(deadline, tokio::time::sleep(pause)).await.is_err() {

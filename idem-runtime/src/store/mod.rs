@@ -1,6 +1,6 @@
 //! Where claims and answers live.
 //!
-//! A store keeps at most one record for a [`StorageKey`] and changes it only in the five atomic steps of [`Store`].
+//! A store keeps at most one record for a [`StorageKey`] and changes it only in the atomic steps of [`Store`].
 //! It judges time by its own clock, never by the caller's, and knows nothing of HTTP.
 //!
 //! # States
@@ -11,17 +11,20 @@
 //! | in flight | token, fence, fingerprint, lease, attempt |
 //! | completed | fingerprint, and the answer or a tombstone |
 //! | unknown | token, fence, fingerprint, attempt |
+//! | parked | token, fence, fingerprint, attempt, and a note of why |
 //!
-//! A record in flight past its lease is *abandoned*. Nothing sweeps it: the next claim sees it.
+//! A record in flight past its lease is *abandoned*. Nothing sweeps it: the next claim sees it. One whose owner released it
+//! and [remembers its attempt](Release::remember) is in flight without an owner: the next claim wins the next attempt.
 //!
 //! # Writing a store
 //!
-//! Implement the five methods, each as one atomic step on the server, then run the public suite of
+//! Implement the methods of [`Store`], each as one atomic step on the server, then run the public suite of
 //! `idem_runtime::conformance` (feature `conformance`) against it.
 
 mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod transaction;
 
 use std::{
     fmt,
@@ -40,6 +43,7 @@ use crate::{fingerprint::Fingerprint, key::StorageKey, record::Answer};
 pub use self::memory::{MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;
+pub use self::transaction::Transactions;
 
 /// The atomic steps a record can take.
 ///
@@ -58,10 +62,18 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// 3. any record with another fingerprint: [`Claimed::Mismatch`];
     /// 4. in flight with the same token: won with the same fence and attempt, the lease starts again;
     /// 5. in flight, lease alive: [`Claimed::Busy`];
-    /// 6. in flight, lease out: by [`Claim::abandoned`] won with the next attempt, or the record becomes unknown;
-    /// 7. completed: [`Claimed::Completed`], without the answer once it is past [`Complete::ttl`];
-    /// 8. unknown: [`Claimed::Unknown`].
+    /// 6. in flight, released with its attempt remembered: won with the next attempt, whatever [`Claim::abandoned`] says;
+    /// 7. in flight, lease out: by [`Claim::abandoned`] won with the next attempt, or the record becomes unknown;
+    /// 8. completed: [`Claimed::Completed`], without the answer once it is past [`Complete::ttl`];
+    /// 9. unknown: [`Claimed::Unknown`];
+    /// 10. parked: [`Claimed::Parked`].
     async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError>;
+
+    /// Many claims in one round trip: one result for each, in their order.
+    ///
+    /// Each is as atomic as [`claim`](Self::claim), all together are not: some may be won and others fail. The keys
+    /// differ from each other; of two claims of one key the second sees what the first one did.
+    async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>>;
 
     /// Starts the lease again, if the token still owns the record in flight, even past its lease.
     async fn renew(&self, renew: Renew) -> Result<Ownership, StoreError>;
@@ -71,13 +83,19 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Repeated with the same token after it was applied: [`Ownership::Held`], nothing changes.
     async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError>;
 
-    /// Makes the key absent, if the token owns the record in flight or unknown.
+    /// Gives the key back, if the token owns the record in flight or unknown: makes it absent, or leaves a record
+    /// without an owner that [remembers the attempt](Release::remember).
     ///
-    /// A record that is absent already answers [`Ownership::Lost`].
+    /// A record that is absent or without an owner already answers [`Ownership::Lost`].
     async fn release(&self, release: Release) -> Result<Ownership, StoreError>;
 
-    /// Settles an unknown record, on the word of a recovery function or an operator.
+    /// Settles an unknown or a parked record, on the word of a recovery function or an operator.
     async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError>;
+
+    /// Lists parked records in the order of their keys, at most [`Parked::limit`] of them.
+    ///
+    /// Every record that was parked before the call and is not resolved is in one of the pages.
+    async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError>;
 }
 
 /// Who claims: unguessable, one per run, the same when a claim is asked again.
@@ -149,6 +167,15 @@ pub enum Claimed {
         /// The attempt of the last owner.
         attempt: u32,
     },
+    /// It is not run before somebody resolves it.
+    Parked {
+        /// Why, as [`Outcome::Parked`] said.
+        note: Answer,
+        /// The fence of the last owner, for [`Resolve::fence`].
+        fence: Fence,
+        /// The attempt of the last owner.
+        attempt: u32,
+    },
     /// The record is damaged or of a format this version does not know.
     Unreadable,
 }
@@ -193,6 +220,8 @@ pub enum Outcome {
     Tombstone,
     /// Nobody can tell. Kept until resolved: `ttl` and `remember` do not apply.
     Unknown,
+    /// It is not to be run again before somebody resolves it, and this says why. Kept until resolved, as `Unknown`.
+    Parked(Answer),
 }
 
 /// What [`Store::release`] takes.
@@ -203,6 +232,8 @@ pub struct Release {
     pub key: StorageKey,
     /// Who owns it.
     pub token: Token,
+    /// How long from now the attempt is remembered, so that the next claim wins the next one; `None`: the key becomes absent.
+    pub remember: Option<Duration>,
 }
 
 /// Whether the record still belonged to the token.
@@ -221,7 +252,7 @@ pub enum Ownership {
 pub struct Resolve {
     /// Which record.
     pub key: StorageKey,
-    /// Only if the unknown record has this fence; `None`: whichever it has.
+    /// Only if the record has this fence; `None`: whichever it has.
     pub fence: Option<Fence>,
     /// What is known now.
     pub verdict: Verdict,
@@ -240,8 +271,10 @@ pub enum Verdict {
         /// How long it is remembered from now; at least `ttl`.
         remember: Duration,
     },
-    /// It did not run: the key becomes absent.
+    /// It did not run, or may run again: the key becomes absent.
     NotExecuted,
+    /// Nobody can tell yet: the record becomes parked with this note. On a parked record it replaces the note.
+    Parked(Answer),
 }
 
 /// What [`Store::resolve`] did.
@@ -250,8 +283,32 @@ pub enum Verdict {
 pub enum Resolved {
     /// The verdict stands.
     Applied,
-    /// The record is not unknown, or has another fence; nothing changed.
+    /// The record is neither unknown nor parked, or has another fence; nothing changed.
     NotUnknown,
+}
+
+/// What [`Store::parked`] takes.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Parked {
+    /// Only records whose key is greater: the last one of the page before. `None`: from the start.
+    pub after: Option<StorageKey>,
+    /// How many at most. A page that is not full is the last one.
+    pub limit: usize,
+}
+
+/// One record of [`Store::parked`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParkedRecord {
+    /// Which record.
+    pub key: StorageKey,
+    /// Why it is parked.
+    pub note: Answer,
+    /// The fence of the last owner, for [`Resolve::fence`].
+    pub fence: Fence,
+    /// The attempt of the last owner.
+    pub attempt: u32,
 }
 
 /// Why a store could not answer. Names no key, no value and no address with a password.
@@ -272,6 +329,8 @@ pub enum StoreErrorKind {
     Unreachable,
     /// The store refuses to grow; the step was not taken.
     Full,
+    /// The transaction met another one and was undone, as the database does to keep them apart: it may run again.
+    Conflict,
     /// Wrong address, wrong settings, wrong schema: asking again will not help.
     Misconfigured,
 }
@@ -388,14 +447,42 @@ impl Complete {
 }
 
 impl Release {
-    /// A release by the owner `token`.
+    /// A release by the owner `token` that makes the key absent.
     pub const fn new(key: StorageKey, token: Token) -> Self {
-        Self { key, token }
+        Self { key, token, remember: None }
+    }
+
+    /// The same release, with the attempt remembered this long.
+    #[must_use]
+    pub const fn remember(mut self, remember: Duration) -> Self {
+        self.remember = Some(remember);
+        self
+    }
+}
+
+impl Parked {
+    /// The first page of at most `limit` records.
+    pub const fn first(limit: usize) -> Self {
+        Self { after: None, limit }
+    }
+
+    /// The page behind the record of `key`.
+    #[must_use]
+    pub const fn after(mut self, key: StorageKey) -> Self {
+        self.after = Some(key);
+        self
+    }
+}
+
+impl ParkedRecord {
+    /// A parked record as a store lists it.
+    pub const fn new(key: StorageKey, note: Answer, fence: Fence, attempt: u32) -> Self {
+        Self { key, note, fence, attempt }
     }
 }
 
 impl Resolve {
-    /// A verdict on whichever unknown record the key has.
+    /// A verdict on whichever unknown or parked record the key has.
     pub const fn new(key: StorageKey, verdict: Verdict) -> Self {
         Self { key, fence: None, verdict }
     }
@@ -433,6 +520,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Unavailable => "the store did not answer",
             StoreErrorKind::Unreachable => "the store cannot be reached",
             StoreErrorKind::Full => "the store is full",
+            StoreErrorKind::Conflict => "the transaction met another one",
             StoreErrorKind::Misconfigured => "the store is set up wrong",
         };
         write!(f, "{kind}: {}", self.context)

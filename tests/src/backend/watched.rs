@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use idem_runtime::{
     Store,
-    store::{Claim, Claimed, Complete, Ownership, Release, Renew, Resolve, Resolved, StoreError},
+    store::{Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, StoreError},
 };
 use tokio::sync::watch;
 
@@ -68,6 +68,12 @@ impl Store for Watched {
         claimed
     }
 
+    async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
+        let claimed = self.store.claim_many(claims).await;
+        self.count(|steps| steps.claims += claims.len());
+        claimed
+    }
+
     async fn renew(&self, renew: Renew) -> Result<Ownership, StoreError> {
         let renewed = self.store.renew(renew).await;
         self.count(|steps| steps.renewals += 1);
@@ -90,6 +96,10 @@ impl Store for Watched {
         let resolved = self.store.resolve(resolve).await;
         self.count(|steps| steps.resolutions += 1);
         resolved
+    }
+
+    async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
+        self.store.parked(parked).await
     }
 }
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use idem_runtime::{
     Answer, Clock, Fingerprint, StorageKey, Store,
     store::{
-        Abandoned, Claim, Claimed, Complete, Fence, Outcome, Ownership, Release, Renew, Resolve, Resolved, StoreError,
-        Verdict,
+        Abandoned, Claim, Claimed, Complete, Fence, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve,
+        Resolved, StoreError, Verdict,
     },
 };
 
@@ -34,6 +34,14 @@ impl Store for Broken {
         let claimed = self.inner.claim(claim).await?;
         self.book.write(key, |page| page.claimed(&claim, &claimed, self.clock.now()));
         Ok(self.tell_wrongly(&page, &claim, claimed))
+    }
+
+    async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
+        let mut claimed = Vec::new();
+        for claim in claims {
+            claimed.push(self.claim(*claim).await);
+        }
+        claimed
     }
 
     async fn renew(&self, mut renew: Renew) -> Result<Ownership, StoreError> {
@@ -149,6 +157,10 @@ impl Store for Broken {
             self.book.write(key, |page| page.resolved(&resolve, self.clock.now()));
         }
         Ok(resolved)
+    }
+
+    async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
+        self.inner.parked(parked).await
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     engine::Terms,
     fingerprint::Fingerprint,
     record::{Answer, Kind},
-    store::{Renew, Resolve, Resolved, Token},
+    store::{Parked, ParkedRecord, Renew, Resolve, Resolved, Token},
 };
 
 /// A store that is not there.
@@ -18,6 +18,10 @@ struct Gone;
 impl Store for Gone {
     async fn claim(&self, _: Claim) -> Result<Claimed, StoreError> {
         Err(gone())
+    }
+
+    async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
+        claims.iter().map(|_| Err(gone())).collect()
     }
 
     async fn renew(&self, _: Renew) -> Result<Ownership, StoreError> {
@@ -33,6 +37,10 @@ impl Store for Gone {
     }
 
     async fn resolve(&self, _: Resolve) -> Result<Resolved, StoreError> {
+        Err(gone())
+    }
+
+    async fn parked(&self, _: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
         Err(gone())
     }
 }

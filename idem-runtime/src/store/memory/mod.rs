@@ -17,8 +17,8 @@ use async_trait::async_trait;
 
 use self::shard::{Full, KeyHash, RECORD_BYTES, Shard};
 use super::{
-    Claim, Claimed, Complete, Outcome, Ownership, Release, Renew, Resolve, Resolved, Store, StoreError, StoreErrorKind,
-    Verdict,
+    Claim, Claimed, Complete, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store,
+    StoreError, StoreErrorKind, Verdict,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -148,6 +148,12 @@ impl Store for MemoryStore {
         self.0.step(claim.key, RECORD_BYTES, |shard, now, room| shard.claim(&claim, now, room))
     }
 
+    async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
+        let claim =
+            |claim: &Claim| self.0.step(claim.key, RECORD_BYTES, |shard, now, room| shard.claim(claim, now, room));
+        claims.iter().map(claim).collect()
+    }
+
     async fn renew(&self, renew: Renew) -> Result<Ownership, StoreError> {
         self.0.step(renew.key, 0, |shard, now, room| Ok(shard.renew(&renew, now, room)))
     }
@@ -162,6 +168,16 @@ impl Store for MemoryStore {
 
     async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
         self.0.step(resolve.key, verdict_bytes(&resolve), |shard, now, room| shard.resolve(&resolve, now, room))
+    }
+
+    async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
+        let mut records: Vec<_> = (0..SHARDS)
+            .flat_map(|at| self.0.lock(at).parked().collect::<Vec<_>>())
+            .filter(|record| parked.after.is_none_or(|after| record.key > after))
+            .collect();
+        records.sort_unstable_by_key(|record| record.key);
+        records.truncate(parked.limit);
+        Ok(records)
     }
 }
 
@@ -280,11 +296,17 @@ fn take(used: &AtomicUsize, more: usize, max: usize) -> bool {
 }
 
 fn answer_bytes(complete: &Complete) -> usize {
-    if let Outcome::Answer(answer) = &complete.outcome { answer.len() } else { 0 }
+    match &complete.outcome {
+        Outcome::Answer(answer) | Outcome::Parked(answer) => answer.len(),
+        Outcome::Tombstone | Outcome::Unknown => 0,
+    }
 }
 
 fn verdict_bytes(resolve: &Resolve) -> usize {
-    if let Verdict::Completed { answer: Some(answer), .. } = &resolve.verdict { answer.len() } else { 0 }
+    match &resolve.verdict {
+        Verdict::Completed { answer: Some(answer), .. } | Verdict::Parked(answer) => answer.len(),
+        Verdict::Completed { answer: None, .. } | Verdict::NotExecuted => 0,
+    }
 }
 
 fn warn_that_it_forgets() {

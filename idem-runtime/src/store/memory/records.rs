@@ -27,6 +27,7 @@ pub(super) enum State {
     InFlight { lease_end: u64, forget: u64 },
     Completed { answer: Option<Answer>, answer_end: u64, forget: u64 },
     Unknown,
+    Parked { note: Answer },
 }
 
 /// Every slot holds a record; that of a free slot is dead and holds no answer.
@@ -60,14 +61,14 @@ impl Record {
     pub(super) fn is_past_its_time(&self, now: u64) -> bool {
         match self.state {
             State::InFlight { forget, .. } | State::Completed { forget, .. } => forget <= now,
-            State::Unknown => false,
+            State::Unknown | State::Parked { .. } => false,
         }
     }
 
     /// The bytes of its answer.
     pub(super) fn answer_bytes(&self) -> usize {
         match &self.state {
-            State::Completed { answer: Some(answer), .. } => answer.len(),
+            State::Completed { answer: Some(answer), .. } | State::Parked { note: answer } => answer.len(),
             _ => 0,
         }
     }
@@ -78,7 +79,7 @@ impl Record {
             State::InFlight { forget, .. } => forget,
             State::Completed { answer: Some(_), answer_end, forget } => answer_end.min(forget),
             State::Completed { answer: None, forget, .. } => forget,
-            State::Unknown => NEVER,
+            State::Unknown | State::Parked { .. } => NEVER,
         }
     }
 }
@@ -101,6 +102,11 @@ impl Records {
 
     pub(super) fn at(&mut self, slot: u32) -> &mut Record {
         &mut self.slots[slot as usize]
+    }
+
+    /// The records in these slots.
+    pub(super) fn alive<'a>(&'a self, slots: impl Iterator<Item = &'a u32>) -> impl Iterator<Item = &'a Record> {
+        slots.map(|slot| &self.slots[*slot as usize])
     }
 
     /// Frees the slot and what its record holds.

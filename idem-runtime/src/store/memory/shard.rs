@@ -15,7 +15,8 @@ use crate::{
     key::StorageKey,
     record::Answer,
     store::{
-        Abandoned, Claim, Claimed, Complete, Fence, Outcome, Ownership, Release, Renew, Resolve, Resolved, Verdict,
+        Abandoned, Claim, Claimed, Complete, Fence, Outcome, Ownership, ParkedRecord, Release, Renew, Resolve,
+        Resolved, Verdict,
     },
 };
 
@@ -65,10 +66,11 @@ impl Shard {
         }
         match &record.state {
             State::InFlight { .. } if record.token == Some(claim.token) => {}
-            State::InFlight { lease_end, .. } if now < *lease_end => {
+            State::InFlight { lease_end, .. } if now < *lease_end && record.token.is_some() => {
                 return Ok(Claimed::Busy { retry_after: Duration::from_micros(lease_end - now) });
             }
-            State::InFlight { .. } if claim.abandoned == Abandoned::TakeOver => {
+            // Nobody's: released by an owner that remembers its attempt.
+            State::InFlight { .. } if claim.abandoned == Abandoned::TakeOver || record.token.is_none() => {
                 record.fence = next_fence(&mut self.last_fence, Some(record.fence), now);
                 record.attempt = record.attempt.saturating_add(1);
                 record.token = Some(claim.token);
@@ -83,6 +85,9 @@ impl Shard {
                 return Ok(Claimed::Completed { answer: answer.as_ref().filter(|_| now < *answer_end).cloned() });
             }
             State::Unknown => return Ok(Claimed::Unknown { fence: record.fence, attempt: record.attempt }),
+            State::Parked { note } => {
+                return Ok(Claimed::Parked { note: note.clone(), fence: record.fence, attempt: record.attempt });
+            }
         }
         record.state = in_flight(now, claim.lease, claim.retention);
         let won = Claimed::Won { fence: record.fence, attempt: record.attempt };
@@ -107,7 +112,7 @@ impl Shard {
         if record.token != Some(complete.token) {
             return Ok(Ownership::Lost);
         }
-        if let State::Completed { .. } = record.state {
+        if let State::Completed { .. } | State::Parked { .. } = record.state {
             return Ok(Ownership::Held);
         }
         let answer = match &complete.outcome {
@@ -115,6 +120,11 @@ impl Shard {
             Outcome::Tombstone => None,
             Outcome::Unknown => {
                 record.state = State::Unknown;
+                self.records.requeue(slot);
+                return Ok(Ownership::Held);
+            }
+            Outcome::Parked(note) => {
+                record.state = parked(note, room)?;
                 self.records.requeue(slot);
                 return Ok(Ownership::Held);
             }
@@ -127,10 +137,18 @@ impl Shard {
     pub(super) fn release(&mut self, release: &Release, now: u64, room: &Room) -> Ownership {
         let Some(slot) = self.find(&release.key, now, room) else { return Ownership::Lost };
         let record = self.records.at(slot);
-        if record.token != Some(release.token) || matches!(record.state, State::Completed { .. }) {
+        if record.token != Some(release.token) || matches!(record.state, State::Completed { .. } | State::Parked { .. })
+        {
             return Ownership::Lost;
         }
-        self.remove(slot, room);
+        match release.remember {
+            None => self.remove(slot, room),
+            Some(remember) => {
+                record.token = None;
+                record.state = in_flight(now, Duration::ZERO, Some(remember));
+                self.records.requeue(slot);
+            }
+        }
         Ownership::Held
     }
 
@@ -138,18 +156,30 @@ impl Shard {
         let Some(slot) = self.find(&resolve.key, now, room) else { return Ok(Resolved::NotUnknown) };
         let record = self.records.at(slot);
         let meant = resolve.fence.is_none_or(|fence| fence == record.fence);
-        if !meant || !matches!(record.state, State::Unknown) {
+        if !meant || !matches!(record.state, State::Unknown | State::Parked { .. }) {
             return Ok(Resolved::NotUnknown);
         }
-        match &resolve.verdict {
-            Verdict::NotExecuted => self.remove(slot, room),
-            Verdict::Completed { answer, ttl, remember } => {
-                record.state = completed(answer.as_ref(), now, *ttl, *remember, room)?;
-                record.token = None;
-                self.records.requeue(slot);
+        let next = match &resolve.verdict {
+            Verdict::NotExecuted => {
+                self.remove(slot, room);
+                return Ok(Resolved::Applied);
             }
-        }
+            Verdict::Completed { answer, ttl, remember } => completed(answer.as_ref(), now, *ttl, *remember, room)?,
+            Verdict::Parked(note) => parked(note, room)?,
+        };
+        room.give_bytes(record.answer_bytes());
+        record.state = next;
+        record.token = None;
+        self.records.requeue(slot);
         Ok(Resolved::Applied)
+    }
+
+    /// Every parked record of this shard.
+    pub(super) fn parked(&self) -> impl Iterator<Item = ParkedRecord> {
+        self.records.alive(self.index.values()).filter_map(|record| match &record.state {
+            State::Parked { note } => Some(ParkedRecord::new(record.key, note.clone(), record.fence, record.attempt)),
+            _ => None,
+        })
     }
 
     /// Drops one answer or one record past its time; `false`: there is none.
@@ -216,6 +246,10 @@ fn completed(answer: Option<&Answer>, now: u64, ttl: Duration, remember: Duratio
     }
     let (answer_end, forget) = (now.saturating_add(micros(ttl)), now.saturating_add(micros(remember)));
     Ok(State::Completed { answer: answer.cloned(), answer_end, forget: forget.max(answer_end) })
+}
+
+fn parked(note: &Answer, room: &Room) -> Result<State, Full> {
+    if room.take_bytes(note.len()) { Ok(State::Parked { note: note.clone() }) } else { Err(Full) }
 }
 
 /// Hashes storage keys, which are evenly spread already, with a secret: a client that searches for keys which

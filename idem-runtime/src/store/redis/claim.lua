@@ -7,7 +7,8 @@
 -- fence            won, first attempt      {1, fence, attempt}  won
 -- -1               unreadable              {2, microseconds}    busy
 -- -2               mismatch                {3, fence, attempt}  unknown
--- -3               completed, no answer    a string             completed, the whole record
+-- -3               completed, no answer    {4, fence, attempt, note}  parked
+--                                          a string             completed, the whole record
 --
 -- No shebang: with one, the whole script is refused at the memory limit. This one still replays there.
 local record = redis.call('GET', KEYS[1])
@@ -25,7 +26,7 @@ if not record then
 end
 
 local version, state = string.byte(record, 1, 2)
-if #record < 74 or version ~= 1 or state < 1 or state > 4 then
+if #record < 74 or not (version == 1 or version == 2) or state < 1 or state > 3 + version then
   return -1
 end
 -- A fence beyond 2^53 would lose its last digit in a Lua number.
@@ -46,6 +47,9 @@ end
 if state == 4 then
   return {3, fence, attempt}
 end
+if state == 5 then
+  return {4, fence, attempt, string.sub(record, 75)}
+end
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -57,11 +61,14 @@ if state == 2 then
   return -3
 end
 
-if string.sub(record, 35, 50) ~= string.sub(ARGV[1], 33, 48) then
-  if now < time then
+local token = string.sub(record, 35, 50)
+if token ~= string.sub(ARGV[1], 33, 48) then
+  -- Released with its attempt remembered: nobody's.
+  local owned = token ~= string.rep('\0', 16)
+  if owned and now < time then
     return {2, time - now}
   end
-  if ARGV[4] == '1' then
+  if owned and ARGV[4] == '1' then
     redis.call('SET', KEYS[1], '\1\4' .. string.sub(record, 3, 62) .. struct.pack('>I8I4', now, 0))
     return {3, fence, attempt}
   end

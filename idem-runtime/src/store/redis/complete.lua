@@ -18,15 +18,15 @@ end
 local version, state = string.byte(record, 1, 2)
 local high, next = string.byte(record, 51, 52)
 -- As the claim judges it: a fence from 2^53 up is none.
-if version ~= 1 or high ~= 0 or next >= 32 then
+if not (version == 1 or version == 2) or high ~= 0 or next >= 32 then
   return 0
 end
-if state == 2 or state == 3 then
+if state == 2 or state == 3 or state == 5 then
   if #record ~= 74 + struct.unpack('>I4', record, 71) then
     return 0
   end
   -- Asked again. The write changes nothing, but a `WAIT` behind it then waits for what the first one wrote.
-  redis.call('SETRANGE', KEYS[1], '0', '\1')
+  redis.call('SETRANGE', KEYS[1], '0', string.char(version))
   return 1
 end
 if #record ~= 74 or (state ~= 1 and state ~= 4) then

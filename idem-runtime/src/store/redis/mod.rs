@@ -56,6 +56,7 @@ mod sentinel;
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use redis::Value;
 use tokio::time::Instant;
 
@@ -66,7 +67,8 @@ use self::{
     script::{Kind, Step},
 };
 use super::{
-    Claim, Claimed, Complete, Ownership, Release, Renew, Resolve, Resolved, Store, StoreError, StoreErrorKind,
+    Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store, StoreError,
+    StoreErrorKind,
 };
 
 /// The driver whose types [`ConnectionProvider`] speaks.
@@ -179,6 +181,11 @@ impl Store for RedisStore {
         self.take(Step::claim(&self.0.prefix, &claim), |reply| record::claimed(reply.value)).await
     }
 
+    async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
+        // The shared connection sends them in one burst, one behind the other.
+        join_all(claims.iter().map(|claim| self.claim(*claim))).await
+    }
+
     async fn renew(&self, renew: Renew) -> Result<Ownership, StoreError> {
         self.take(Step::renew(&self.0.prefix, &renew), ownership).await
     }
@@ -198,6 +205,10 @@ impl Store for RedisStore {
             _ => None,
         })
         .await
+    }
+
+    async fn parked(&self, _parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Misconfigured, "not written yet"))
     }
 }
 

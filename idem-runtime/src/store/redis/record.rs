@@ -1,20 +1,23 @@
 //! The record as a Redis string, and the key it lies under.
 //!
-//! # Layout 1
+//! # Layouts 1 and 2
+//!
+//! Layout 2 is layout 1 with two more kinds of record, which a reader of layout 1 must not mistake: parked ones, and
+//! ones in flight without an owner. Every other record is still written as layout 1.
 //!
 //! Numbers are big endian. An answer's bytes follow the header; every other record is the header alone.
 //!
 //! | offset | bytes | |
 //! |---|---|---|
-//! | 0 | 1 | version of the layout: 1 |
-//! | 1 | 1 | state: 1 in flight, 2 completed with an answer, 3 tombstone, 4 unknown |
+//! | 0 | 1 | version of the layout: 1 or 2 |
+//! | 1 | 1 | state: 1 in flight, 2 completed with an answer, 3 tombstone, 4 unknown; layout 2: 5 parked |
 //! | 2 | 32 | fingerprint |
-//! | 34 | 16 | token of the last owner; zeros after a verdict |
+//! | 34 | 16 | token of the last owner; zeros after a verdict, and (layout 2) in flight without an owner |
 //! | 50 | 8 | fence |
 //! | 58 | 4 | attempt |
-//! | 62 | 8 | in flight: end of the lease; answer: kept until, 0 as long as the record; unknown: since; tombstone: kept until, unused |
-//! | 70 | 4 | length of the answer |
-//! | 74 | | the answer |
+//! | 62 | 8 | in flight: end of the lease; answer: kept until, 0 as long as the record; tombstone: kept until, unused; unknown: since; parked: 0 |
+//! | 70 | 4 | length of the answer, or of the note of a parked record |
+//! | 74 | | the answer, or the note |
 //!
 //! Times are microseconds since the Unix epoch by the server's clock.
 //!
@@ -37,16 +40,17 @@ pub(super) enum State {
     Answer = 2,
     Tombstone = 3,
     Unknown = 4,
+    Parked = 5,
 }
 
-const VERSION: u8 = 1;
 const HEADER: usize = 74;
 const HEX: usize = 64;
 const SLOTS: u16 = 16384;
 
 /// Version and state, as a record begins.
 pub(super) const fn head(state: State) -> [u8; 2] {
-    [VERSION, state as u8]
+    let version = if let State::Parked = state { 2 } else { 1 };
+    [version, state as u8]
 }
 
 /// What the claim script said; `None`: nothing that it can say.
@@ -64,7 +68,12 @@ pub(super) fn claimed(reply: Value) -> Option<Claimed> {
                 false => Claimed::Unreadable,
             })
         }
-        Value::Array(parts) => match parts.as_slice() {
+        Value::Array(mut parts) => match parts.as_mut_slice() {
+            [Value::Int(4), Value::Int(fence), Value::Int(attempt), Value::BulkString(note)] => Some(Claimed::Parked {
+                note: Answer::from_bytes(std::mem::take(note).into()),
+                fence: Fence::new(u64::try_from(*fence).ok()?),
+                attempt: u32::try_from(*attempt).ok()?,
+            }),
             [Value::Int(2), Value::Int(micros)] => {
                 Some(Claimed::Busy { retry_after: Duration::from_micros(u64::try_from(*micros).ok()?) })
             }

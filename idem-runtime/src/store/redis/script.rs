@@ -73,12 +73,13 @@ impl Step {
             Outcome::Answer(answer) => (record::State::Answer, answer.as_bytes()),
             Outcome::Tombstone => (record::State::Tombstone, &[]),
             Outcome::Unknown => (record::State::Unknown, &[]),
+            Outcome::Parked(note) => (record::State::Parked, note.as_bytes()),
         };
         let mut step = Self::new(Kind::Complete, prefix, &complete.key, 5, answer.len());
         step.command.arg(&complete.token.as_bytes()[..]).arg(&record::head(state)[..]);
         match state {
-            // Unknown since now, for as long as nobody settles it.
-            record::State::Unknown => step.command.arg(0).arg(0),
+            // For as long as nobody settles it.
+            record::State::Unknown | record::State::Parked => step.command.arg(0).arg(0),
             _ => step.end(complete.ttl, complete.remember),
         };
         step.answer(answer);
@@ -86,15 +87,19 @@ impl Step {
     }
 
     pub(super) fn release(prefix: &str, release: &Release) -> Self {
-        let mut step = Self::new(Kind::Release, prefix, &release.key, 1, 0);
+        let mut step = Self::new(Kind::Release, prefix, &release.key, 2, 0);
         step.command.arg(&release.token.as_bytes()[..]);
+        match release.remember {
+            Some(remember) => step.command.arg(millis(remember)),
+            None => step.command.arg(""),
+        };
         step
     }
 
     pub(super) fn resolve(prefix: &str, resolve: &Resolve) -> Self {
         let answer: &[u8] = match &resolve.verdict {
-            Verdict::Completed { answer: Some(answer), .. } => answer.as_bytes(),
-            _ => &[],
+            Verdict::Completed { answer: Some(answer), .. } | Verdict::Parked(answer) => answer.as_bytes(),
+            Verdict::Completed { answer: None, .. } | Verdict::NotExecuted => &[],
         };
         let mut step = Self::new(Kind::Resolve, prefix, &resolve.key, 5, answer.len());
         match resolve.fence {
@@ -109,6 +114,9 @@ impl Step {
             }
             Verdict::NotExecuted => {
                 step.command.arg("").arg("").arg(0);
+            }
+            Verdict::Parked(_) => {
+                step.command.arg(&record::head(record::State::Parked)[..]).arg("").arg(0);
             }
         }
         step.answer(answer);

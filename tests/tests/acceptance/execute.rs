@@ -1,5 +1,4 @@
 //! Operations without HTTP, what a run knows of itself, and outcomes that somebody settles.
-#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use std::{
     sync::{

@@ -1,5 +1,4 @@
 //! Answers that are too large, too slow or broken to be kept: the effect is a fact all the same.
-#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! The same guard as a layer, around handlers that know nothing of it.
-#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use axum::{
     Extension, Router,

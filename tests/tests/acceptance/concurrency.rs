@@ -1,5 +1,4 @@
 //! Requests with one key at once: one runs, the others are told to come back, or wait.
-#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use std::{
     sync::{

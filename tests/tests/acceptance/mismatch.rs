@@ -1,5 +1,4 @@
 //! One key, two requests: what makes them two, and what does not.
-#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use axum::{Router, extract::State, response::Response, routing::post};
 use http::Method;

@@ -1,18 +1,15 @@
 //! Six processes that are a Cluster, one of which stands still until it is replaced.
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
-
-mod claims;
 
 use std::{
     collections::HashSet,
     time::{Duration, Instant},
 };
 
-use claims::{answer, claim, complete, redis_key, win};
 use idem_runtime::{
     RedisStore, Store,
     store::{Claimed, Ownership, StoreErrorKind},
 };
+use tests::claims::{answer, claim, complete, redis_key, win};
 use tests::servers::{RedisCluster, eventually_async};
 use tokio::task::JoinSet;
 

@@ -1,11 +1,7 @@
 //! The records as they lie in Redis: their bytes, their expiry, and what becomes of bytes that are no record.
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
-
-mod claims;
 
 use std::time::Duration;
 
-use claims::{DAY, LEASE, answer, claim, complete, fingerprint, key, redis_key, token, win};
 use idem_runtime::{
     RedisStore, Store,
     store::{
@@ -13,6 +9,7 @@ use idem_runtime::{
     },
 };
 use redis::Value;
+use tests::claims::{DAY, LEASE, answer, claim, complete, fingerprint, key, redis_key, token, win};
 use tests::servers::{RedisServer, eventually_async};
 
 async fn start() -> (RedisServer, RedisStore) {

@@ -1,11 +1,7 @@
 //! How the store connects, and what it refuses to connect to.
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
-
-mod claims;
 
 use std::time::{Duration, Instant};
 
-use claims::{claim, complete, win};
 use idem_runtime::{
     RedisStore, Store,
     store::{
@@ -13,6 +9,7 @@ use idem_runtime::{
         redis::{ConnectionProvider, driver as redis},
     },
 };
+use tests::claims::{claim, complete, win};
 use tests::servers::RedisServer;
 
 fn misconfigured(connected: Result<RedisStore, StoreError>, says: &str) {
@@ -152,7 +149,7 @@ async fn connections_of_ones_own() {
     let store = RedisStore::builder().prefix("mine").provider(provider().await).await.unwrap();
     win(&store, claim(1, 1)).await;
     assert_eq!(store.complete(complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
-    assert_eq!(server.run::<Vec<String>>(&["KEYS", "*"]), [claims::redis_key(1).replace("idem:", "mine:")]);
+    assert_eq!(server.run::<Vec<String>>(&["KEYS", "*"]), [tests::claims::redis_key(1).replace("idem:", "mine:")]);
 
     let waiting = RedisStore::builder().wait_replicas(1, Duration::from_millis(10)).provider(provider().await).await;
     misconfigured(waiting, "wait_replicas");

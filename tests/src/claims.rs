@@ -1,5 +1,4 @@
 //! Claims by number, for tests of a store.
-#![allow(dead_code, reason = "each test binary uses some of them")]
 
 use std::time::Duration;
 
@@ -9,10 +8,13 @@ use idem_runtime::{
     store::{Claim, Claimed, Complete, Fence, Outcome, Token},
 };
 
-pub(crate) const LEASE: Duration = Duration::from_secs(30);
-pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// The lease of [`claim`].
+pub const LEASE: Duration = Duration::from_secs(30);
+/// How long [`complete`] keeps an answer.
+pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub(crate) fn key(number: u32) -> StorageKey {
+/// The key of this number.
+pub fn key(number: u32) -> StorageKey {
     let mut bytes = [0xab; 32];
     // In front, so that neighbours lie in different slots of a Cluster.
     bytes[..4].copy_from_slice(&number.to_be_bytes());
@@ -20,38 +22,47 @@ pub(crate) fn key(number: u32) -> StorageKey {
 }
 
 /// The key as Redis sees it.
-pub(crate) fn redis_key(number: u32) -> String {
+pub fn redis_key(number: u32) -> String {
     redis_key_of(key(number))
 }
 
-pub(crate) fn redis_key_of(key: StorageKey) -> String {
+/// Any key as Redis sees it.
+pub fn redis_key_of(key: StorageKey) -> String {
     let digits: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("idem:{{{digits}}}")
 }
 
-pub(crate) fn token(number: u8) -> Token {
+/// The token of this number.
+pub fn token(number: u8) -> Token {
     Token::from_bytes([number; 16])
 }
 
-pub(crate) fn fingerprint(number: u8) -> Fingerprint {
+/// The fingerprint of this number.
+pub fn fingerprint(number: u8) -> Fingerprint {
     Fingerprint::from_bytes([number; 32])
 }
 
 /// Key and token by number, fingerprint 1.
-pub(crate) fn claim(at: u32, by: u8) -> Claim {
+pub fn claim(at: u32, by: u8) -> Claim {
     Claim::new(key(at), token(by), fingerprint(1), LEASE)
 }
 
-pub(crate) fn answer(text: &'static str) -> Answer {
+/// An answer of this text.
+pub fn answer(text: &'static str) -> Answer {
     Answer::from_bytes(Bytes::from_static(text.as_bytes()))
 }
 
-pub(crate) fn complete(at: u32, by: u8, text: &'static str) -> Complete {
+/// A completion with an answer, by number.
+pub fn complete(at: u32, by: u8, text: &'static str) -> Complete {
     Complete::new(key(at), token(by), Outcome::Answer(answer(text)), DAY)
 }
 
 /// Claims, and must win.
-pub(crate) async fn win(store: &impl Store, claim: Claim) -> (Fence, u32) {
+///
+/// # Panics
+///
+/// If it does not.
+pub async fn win(store: &impl Store, claim: Claim) -> (Fence, u32) {
     match store.claim(claim).await {
         Ok(Claimed::Won { fence, attempt }) => (fence, attempt),
         other => panic!("not won: {other:?}"),

@@ -1,15 +1,12 @@
 //! A master that three Sentinels watch, and its replica.
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
-
-mod claims;
 
 use std::time::Duration;
 
-use claims::{answer, claim, complete, win};
 use idem_runtime::{
     RedisStore, Store,
     store::{Claimed, Ownership},
 };
+use tests::claims::{answer, claim, complete, win};
 use tests::servers::{SentinelTrio, eventually, eventually_async};
 use tokio::task::JoinSet;
 

@@ -1,7 +1,4 @@
 //! Servers that die, stand still, lose replies or fill up.
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
-
-mod claims;
 
 use std::{
     future::poll_fn,
@@ -9,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use claims::{answer, claim, complete, key, token, win};
 use idem_runtime::{
     RedisStore, Store,
     store::{Claimed, Complete, Outcome, Ownership, Release, Renew, StoreErrorKind},
 };
+use tests::claims::{answer, claim, complete, key, token, win};
 use tests::servers::{Proxy, RedisServer, eventually_async};
 
 const TIMEOUT: Duration = Duration::from_millis(300);
@@ -148,7 +145,7 @@ async fn at_the_memory_limit_claims_are_refused_and_nothing_is_lost() {
     for at in 2..6 {
         win(&store, claim(at, 1)).await;
     }
-    let unknown = Complete::new(key(5), token(1), Outcome::Unknown, claims::DAY);
+    let unknown = Complete::new(key(5), token(1), Outcome::Unknown, tests::claims::DAY);
     server.run::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
 
     assert_eq!(store.claim(claim(100, 1)).await.unwrap_err().kind(), StoreErrorKind::Full);

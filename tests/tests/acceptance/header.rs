@@ -1,5 +1,4 @@
 //! The key in its header: what is one, what is none, and what it is to a store.
-#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use axum::{Router, extract::State, response::Response, routing::post};
 use http::Method;

@@ -1,13 +1,10 @@
 //! What an operation costs at the server, counted there.
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
-mod claims;
-
-use claims::{answer, claim, complete, key, token, win};
 use idem_runtime::{
     RedisStore, Store,
     store::{Claimed, Ownership, Release},
 };
+use tests::claims::{answer, claim, complete, key, token, win};
 use tests::servers::RedisServer;
 
 #[tokio::test]

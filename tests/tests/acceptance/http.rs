@@ -1,5 +1,4 @@
 //! What HTTP, routers and neighbouring layers may do to a guarded request.
-#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use std::time::Duration;
 

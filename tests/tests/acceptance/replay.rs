@@ -1,5 +1,4 @@
 //! A retry gets the first answer: which parts of it, from whom, and when not.
-#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use axum::{
     Router,

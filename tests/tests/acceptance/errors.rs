@@ -1,5 +1,4 @@
 //! Answers that are errors, requests that are no requests, and handlers that panic.
-#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use std::time::Duration;
 

@@ -1,7 +1,4 @@
 //! The Redis store keeps every law: on one server law by law, on a Cluster all at once.
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
-
-mod claims;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -46,9 +43,9 @@ impl Fixture for OneServer {
 #[async_trait]
 impl Damageable for OneServer {
     async fn damage(&self, key: StorageKey, damage: Damage) {
-        let key = claims::redis_key_of(key);
+        let key = tests::claims::redis_key_of(key);
         self.with(|server| match damage {
-            Damage::NewerFormat => server.run::<()>(&["SETRANGE", &key, "0", "\u{2}"]),
+            Damage::NewerFormat => server.run::<()>(&["SETRANGE", &key, "0", "\u{3}"]),
             Damage::BrokenBytes => {
                 let length: usize = server.run(&["STRLEN", &key]);
                 server.run::<()>(&["EVAL", CUT, "1", &key, &(length - 2).to_string()]);

@@ -1,5 +1,4 @@
 //! Keys from elsewhere than the usual header.
-#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use axum::{
     Json, Router,

@@ -2,7 +2,6 @@
 //!
 //! The memory store's clock stands at the beginning of 2026 in every test, however late it is on this host: nothing but the
 //! store's clock may decide.
-#![allow(clippy::expect_used, reason = "what goes wrong here fails a test")]
 
 use std::time::Duration;
 

@@ -1,0 +1,52 @@
+//! Stores whose record can be part of the handler's own database transaction.
+
+use std::ops::DerefMut;
+
+use async_trait::async_trait;
+
+use super::{Claim, Claimed, Complete, Ownership, Store, StoreError};
+
+/// A store in a database whose transactions a handler can join: claim, the handler's own statements and the stored answer
+/// then commit together, or none of them does.
+///
+/// A claim that is part of an open transaction is seen by nobody else until it commits. Whoever claims the same key
+/// meanwhile waits for it, at most for the store's lock time-out, and is then told [`Claimed::Busy`].
+#[async_trait]
+pub trait Transactions: Store + Clone {
+    /// What statements run on.
+    type Connection: Send;
+
+    /// An open transaction. Dropped, it is rolled back.
+    type Transaction: DerefMut<Target = Self::Connection> + Send + 'static;
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// When there is no connection to begin it on; nothing was done.
+    async fn begin(&self) -> Result<Self::Transaction, StoreError>;
+
+    /// [`Store::claim`] as part of the transaction that is open on this connection, ours or the caller's own.
+    ///
+    /// # Errors
+    /// Of kind [`Conflict`](super::StoreErrorKind::Conflict) when the transaction must be rolled back and run again.
+    /// After any error the transaction can only be rolled back.
+    async fn claim_in(&self, connection: &mut Self::Connection, claim: Claim) -> Result<Claimed, StoreError>;
+
+    /// [`Store::complete`] as part of the transaction that is open on this connection.
+    ///
+    /// # Errors
+    /// As [`claim_in`](Self::claim_in).
+    async fn complete_in(&self, connection: &mut Self::Connection, complete: Complete)
+    -> Result<Ownership, StoreError>;
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// Of kind [`Conflict`](super::StoreErrorKind::Conflict): it was rolled back and may run again. Of kind
+    /// [`Unavailable`](super::StoreErrorKind::Unavailable): it was committed or rolled back, and claiming again with the same token
+    /// tells which.
+    async fn commit(&self, transaction: Self::Transaction) -> Result<(), StoreError>;
+
+    /// Rolls back. When this returns, the connection is free of the transaction or gone.
+    async fn rollback(&self, transaction: Self::Transaction);
+}

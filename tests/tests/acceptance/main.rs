@@ -1,0 +1,16 @@
+//! What must be true on every store, over real HTTP.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
+
+#[cfg(target_os = "linux")]
+mod clock;
+mod concurrency;
+mod errors;
+mod execute;
+mod header;
+mod http;
+mod keys;
+mod large;
+mod layer;
+mod mismatch;
+mod replay;
+mod time;
