@@ -19,10 +19,7 @@ use super::{
     table,
     writer::Writer,
 };
-use crate::{
-    clock::{Clock, SystemClock},
-    store::StoreError,
-};
+use crate::{clock::Clock, store::StoreError};
 
 /// The options of a [`SqliteStore`].
 ///
@@ -45,7 +42,8 @@ pub struct SqliteStoreBuilder {
     lock_timeout: Duration,
     synchronous: Synchronous,
     max_bytes: Option<u64>,
-    clock: Arc<dyn Clock>,
+    /// `None`: that of the host.
+    clock: Option<Arc<dyn Clock>>,
 }
 
 /// What is on the disk when a step is answered.
@@ -61,12 +59,7 @@ pub enum Synchronous {
 
 impl SqliteStoreBuilder {
     pub(super) fn new() -> Self {
-        Self {
-            lock_timeout: Duration::from_secs(5),
-            synchronous: Synchronous::Full,
-            max_bytes: None,
-            clock: Arc::new(SystemClock::new()),
-        }
+        Self { lock_timeout: Duration::from_secs(5), synchronous: Synchronous::Full, max_bytes: None, clock: None }
     }
 
     /// How long a step, or the beginning of a transaction, waits for the file's write lock while another process holds
@@ -90,9 +83,10 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// Judges time by this clock. Default: [`SystemClock`].
+    /// Judges time by this clock, which every process on the file must share. Default: that of the host, see the
+    /// [module](super).
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+        self.clock = Some(Arc::new(clock));
         self
     }
 
@@ -125,7 +119,7 @@ impl SqliteStoreBuilder {
 
     async fn try_with_pool(self, pool: SqlitePool) -> Result<SqliteStore, Fault> {
         self.validate()?;
-        let options = SqliteConnectOptions::clone(&pool.connect_options()).create_if_missing(false);
+        let options = SqliteConnectOptions::clone(&pool.connect_options());
         self.start(options, pool, false).await
     }
 
@@ -150,12 +144,16 @@ impl SqliteStoreBuilder {
             late: pool().max_connections(LATE_CONNECTIONS).connect_lazy_with(options.busy_timeout(Duration::ZERO)),
             user,
         };
-        {
+        let clock = {
             let mut connection = connections.write.acquire().await?;
             self.require_wal(&mut connection, ours).await?;
             table::require_schema(&mut connection, ours).await?;
-        }
-        let timeline = Arc::new(Timeline::new(self.clock));
+            match self.clock {
+                Some(clock) => clock,
+                None => table::host_clock(&mut connection).await?,
+            }
+        };
+        let timeline = Arc::new(Timeline::new(clock));
         let writer = Writer::spawn(connections.write.clone(), Arc::clone(&timeline));
         Ok(SqliteStore(Arc::new(Inner { path, writer, timeline, connections })))
     }

@@ -11,6 +11,7 @@
 
 mod builder;
 mod fault;
+mod host;
 mod step;
 mod table;
 mod writer;

@@ -1,10 +1,13 @@
 -- What `SqliteStore` keeps. Every name begins with `idem_`: the tables of a service may lie in the same file.
 
--- One row. `last_fence` is the largest fence ever given here, and with it the latest time that any process saw.
+-- One row. `last_fence` is the largest fence ever given here, and with it the latest time that any process saw. `boot` is
+-- the last start of the host that a process saw, and `booted` when that was by the store's clock.
 CREATE TABLE idem_schema (
     id         INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
     version    INTEGER NOT NULL,
-    last_fence INTEGER NOT NULL
+    last_fence INTEGER NOT NULL,
+    boot       TEXT,
+    booted     INTEGER
 ) STRICT;
 
 INSERT INTO idem_schema (id, version, last_fence) VALUES (1, 1, 0);

@@ -1,12 +1,16 @@
 //! The statements, on one connection.
 
+use std::sync::Arc;
+
 use sqlx::{Connection, Error, Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     fault::{self, Fault},
+    host::Boot,
     step::{Change, Found, Step, Time, Timeline},
 };
 use crate::{
+    clock::{Clock, SystemClock},
     key::StorageKey,
     store::{
         Fence, Parked, ParkedRecord,
@@ -21,6 +25,8 @@ pub(super) const SCHEMA: &str = include_str!("schema.sql");
 const VERSION: i64 = 1;
 
 const VERSION_FOUND: &str = "SELECT version FROM idem_schema WHERE id = 1";
+const BOOT: &str = "SELECT last_fence, boot, booted FROM idem_schema WHERE id = 1";
+const SAVE_BOOT: &str = "UPDATE idem_schema SET boot = ?1, booted = ?2 WHERE id = 1";
 const TABLE_FOUND: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'idem_schema'";
 const READ: &str = include_str!("read.sql");
 const PUT: &str = include_str!("put.sql");
@@ -62,6 +68,25 @@ pub(super) async fn require_schema(connection: &mut SqliteConnection, create: bo
     parked(&mut transaction, &Parked::first(0)).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+/// The clock that all who opened the file on this host go by.
+pub(super) async fn host_clock(connection: &mut SqliteConnection) -> Result<Arc<dyn Clock>, Fault> {
+    let Some(boot) = Boot::read() else { return Ok(Arc::new(SystemClock::new())) };
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let row = sqlx::query(BOOT).fetch_optional(&mut *transaction).await?.ok_or_else(gone)?;
+    let known = row.try_get::<Option<String>, _>("boot")?.as_ref() == Some(&boot.id);
+    let booted = match row.try_get::<Option<i64>, _>("booted")?.map(u64::try_from) {
+        Some(Ok(booted)) if known => booted,
+        _ => {
+            let last = u64::try_from(row.try_get::<i64, _>("last_fence")?).map_err(|_| gone())?;
+            let booted = boot.started_at(SystemClock::new().now().max(last));
+            sqlx::query(SAVE_BOOT).bind(&boot.id).bind(number(booted)).execute(&mut *transaction).await?;
+            booted
+        }
+    };
+    transaction.commit().await?;
+    Ok(Arc::new(boot.clock(booted)))
 }
 
 /// The last fence, and what lies under the key.
