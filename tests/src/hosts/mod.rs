@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -54,6 +55,12 @@ impl Host {
         set_clock(self.directory.path(), off_by);
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.client.address()
+    }
+
     /// A POST of account `acct_1`.
     pub fn post(&self, path: &str) -> Ask {
         self.client.post(path)
@@ -73,6 +80,7 @@ impl Host {
     }
 }
 
+/// SIGKILL, if it still runs.
 impl Drop for Host {
     fn drop(&mut self) {
         // Gone already is gone as well.

@@ -58,7 +58,8 @@ impl Place {
     }
 }
 
-const SOON: Duration = Duration::from_millis(50);
+/// Long enough for a step on a busy machine.
+const SOON: Duration = Duration::from_millis(300);
 
 /// Requires an error of this kind.
 #[track_caller]

@@ -132,11 +132,9 @@ async fn who_waits_too_long_for_the_lock_is_told_busy_and_readers_do_not_wait() 
     sqlx::query("INSERT INTO ledger VALUES (9)").execute(&mut *holder).await.unwrap();
     here.commit(holder).await.unwrap();
     assert_eq!(ledger(&pool).await, 3);
-    for store in [&here, &there] {
-        let (late, claimed) = run(store, 1, 2).await;
-        assert_eq!(claimed, Claimed::Completed { answer: Some(answer("done")) });
-        store.rollback(late).await;
-    }
+    let (next, claimed) = run(&store, 1, 2).await;
+    assert_eq!(claimed, Claimed::Completed { answer: Some(answer("done")) });
+    store.rollback(next).await;
 }
 
 /// A transaction that reads before it writes can be too late to write.
@@ -163,15 +161,15 @@ async fn a_transaction_of_the_service_that_read_too_early_is_a_conflict() {
 async fn a_connection_without_a_transaction_keeps_nothing_locked() {
     let place = Place::new();
     let (store, pool) = store(&place).await;
-    let impatient = place.open_impatient().await;
+    let other = place.open().await;
     let mut connection = pool.acquire().await.unwrap();
     assert!(matches!(store.claim_in(&mut connection, claim(1, 1)).await.unwrap(), Claimed::Won { .. }));
-    win(&impatient, claim(2, 1)).await;
-    let held = impatient.begin().await.unwrap();
+    win(&other, claim(2, 1)).await;
+    let held = other.begin().await.unwrap();
     sqlx::query("PRAGMA busy_timeout = 0").execute(&mut *connection).await.unwrap();
     assert!(matches!(store.claim_in(&mut connection, claim(3, 1)).await.unwrap(), Claimed::Busy { .. }));
-    impatient.rollback(held).await;
-    win(&impatient, claim(3, 2)).await;
+    other.rollback(held).await;
+    win(&other, claim(3, 2)).await;
     assert!(matches!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Busy { .. }));
 }
 
@@ -200,4 +198,30 @@ async fn a_transaction_that_found_the_disk_full_leaves_the_store_usable() {
     assert!(matches!(store.claim_in(&mut transaction, claim(3, 1)).await.unwrap(), Claimed::Won { .. }));
     store.commit(transaction).await.unwrap();
     assert!(matches!(store.claim(claim(3, 2)).await.unwrap(), Claimed::Busy { .. }));
+}
+
+/// The same while the other one still writes: whoever would wait for it waits.
+#[tokio::test]
+async fn a_transaction_that_read_waits_for_the_one_that_writes() {
+    let place = Place::new();
+    let (store, pool) = store(&place).await;
+    for commits in [true, false] {
+        let mut early = pool.begin().await.unwrap();
+        sqlx::query("SELECT count(*) FROM ledger").fetch_one(&mut *early).await.unwrap();
+        let (writing, _) = run(&store, 1, 1).await;
+        let (claimed, ()) = tokio::join!(store.claim_in(&mut early, claim(2, 2)), async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if commits {
+                store.commit(writing).await.unwrap();
+            } else {
+                store.rollback(writing).await;
+            }
+        });
+        if commits {
+            refused(claimed, StoreErrorKind::Conflict);
+        } else {
+            assert!(matches!(claimed, Ok(Claimed::Won { attempt: 1, .. })), "{claimed:?}");
+        }
+        store.rollback(early).await;
+    }
 }

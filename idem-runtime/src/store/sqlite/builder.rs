@@ -130,7 +130,7 @@ impl SqliteStoreBuilder {
         let max_bytes = self.max_bytes;
         let pool = || {
             SqlitePoolOptions::new()
-                .acquire_timeout(self.lock_timeout)
+                .acquire_timeout(self.lock_timeout.max(OPEN_TIMEOUT))
                 .acquire_slow_threshold(Duration::MAX)
                 .idle_timeout(None)
                 .max_lifetime(None)
@@ -139,7 +139,7 @@ impl SqliteStoreBuilder {
                 .after_release(|connection, _| Box::pin(is_free(connection)))
         };
         let connections = Connections {
-            write: pool().max_connections(1).connect_lazy_with(options.clone()),
+            write: pool().max_connections(1).acquire_timeout(self.lock_timeout).connect_lazy_with(options.clone()),
             read: pool().max_connections(READ_CONNECTIONS).connect_lazy_with(options.clone()),
             late: pool().max_connections(LATE_CONNECTIONS).connect_lazy_with(options.busy_timeout(Duration::ZERO)),
             user,
@@ -206,6 +206,9 @@ impl SqliteStoreBuilder {
 
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 const MAX_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// How long a connection that needs no lock is waited for: it may have to be opened, on a slow machine.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 const READ_CONNECTIONS: u32 = 4;
 const LATE_CONNECTIONS: u32 = 4;

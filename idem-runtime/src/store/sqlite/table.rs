@@ -1,6 +1,9 @@
 //! The statements, on one connection.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sqlx::{Connection, Error, Row, SqliteConnection, sqlite::SqliteRow};
 
@@ -39,8 +42,12 @@ const TRIM: &str = include_str!("trim.sql");
 /// Takes the file's write lock, as the first statement of a transaction without a snapshot that could be too old, and
 /// changes nothing. The savepoint makes a transaction where the caller has none.
 const ENTER: &str = "SAVEPOINT idem_step; DELETE FROM idem_records WHERE 0";
+const PATIENCE: &str = "PRAGMA busy_timeout";
 const LEAVE: &str = "RELEASE idem_step";
 const UNDO: &str = "ROLLBACK TO idem_step; RELEASE idem_step";
+
+/// Between two tries for the lock.
+const TURN: Duration = Duration::from_millis(2);
 
 /// Requires the tables, or makes them where there are none.
 pub(super) async fn require_schema(connection: &mut SqliteConnection, create: bool) -> Result<(), Fault> {
@@ -152,17 +159,35 @@ pub(super) async fn join<S: Step>(
     timeline: &Timeline,
     step: &S,
 ) -> Result<Option<S::Done>, Fault> {
-    let taken = match sqlx::query(ENTER).execute(&mut *connection).await {
-        Ok(_) => take_alone(connection, timeline, step).await.map(Some),
-        Err(error) if fault::is_locked(&error) => Ok(None),
-        Err(error) => Err(Fault::from(error)),
+    let taken = match enter(connection).await {
+        Ok(true) => take_alone(connection, timeline, step).await.map(Some),
+        Ok(false) => return Ok(None),
+        Err(fault) => Err(fault),
     };
-    let end = if let Ok(Some(_)) = taken { LEAVE } else { UNDO };
+    let end = if taken.is_ok() { LEAVE } else { UNDO };
     let ended = sqlx::query(end).execute(connection).await;
     match taken {
-        Ok(Some(_)) => ended.map_err(Fault::from).and(taken),
-        // A grave error has undone the whole transaction, savepoint and all.
-        taken => taken,
+        Ok(done) => ended.map(|_| done).map_err(Fault::from),
+        // A grave one has undone the whole transaction, savepoint and all.
+        Err(fault) => Err(fault),
+    }
+}
+
+/// `false`: somebody else holds the write lock, for longer than this connection waits. The savepoint is gone then.
+async fn enter(connection: &mut SqliteConnection) -> Result<bool, Fault> {
+    let began = Instant::now();
+    loop {
+        match sqlx::query(ENTER).execute(&mut *connection).await {
+            Ok(_) => return Ok(true),
+            Err(error) if fault::is_locked(&error) => sqlx::query(UNDO).execute(&mut *connection).await?,
+            Err(error) => return Err(Fault::from(error)),
+        };
+        // SQLite does not wait in a transaction that has read before. Once the other one has committed, it is a conflict.
+        let patience: i64 = sqlx::query_scalar(PATIENCE).fetch_one(&mut *connection).await?;
+        if began.elapsed() >= Duration::from_millis(u64::try_from(patience).unwrap_or_default()) {
+            return Ok(false);
+        }
+        tokio::time::sleep(TURN).await;
     }
 }
 
