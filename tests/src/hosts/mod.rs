@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -20,7 +21,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host whose clock is off by so many seconds, on a store: `memory:` or the URL of a Redis.
+    /// A host whose clock is off by so many seconds, on a store: `memory:`, `sqlite:PATH` or the URL of a Redis.
     ///
     /// # Panics
     ///
@@ -54,6 +55,12 @@ impl Host {
         set_clock(self.directory.path(), off_by);
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.client.address()
+    }
+
     /// A POST of account `acct_1`.
     pub fn post(&self, path: &str) -> Ask {
         self.client.post(path)
@@ -73,6 +80,7 @@ impl Host {
     }
 }
 
+/// SIGKILL, if it still runs.
 impl Drop for Host {
     fn drop(&mut self) {
         // Gone already is gone as well.

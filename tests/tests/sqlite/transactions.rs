@@ -1,0 +1,227 @@
+//! The record, and what the handler writes, in one transaction.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use idem_runtime::{
+    SqliteStore, Store,
+    store::{Claimed, Ownership, StoreErrorKind, Transactions},
+};
+use sqlx::SqlitePool;
+use tests::claims::*;
+
+use crate::{Place, SOON, refused};
+
+/// A store, and a pool of the service's own of five connections.
+async fn store(place: &Place) -> (SqliteStore, SqlitePool) {
+    let pool = place.pool(5);
+    SqliteStore::migrate(&pool).await.unwrap();
+    sqlx::query("CREATE TABLE ledger (key INTEGER)").execute(&pool).await.unwrap();
+    (place.options().with_pool(pool.clone()).await.unwrap(), pool)
+}
+
+async fn ledger(pool: &SqlitePool) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM ledger").fetch_one(pool).await.unwrap()
+}
+
+/// Claims in a transaction, and writes where it wins. Leaves the transaction open.
+async fn run(store: &SqliteStore, at: u32, by: u8) -> (<SqliteStore as Transactions>::Transaction, Claimed) {
+    let mut transaction = store.begin().await.unwrap();
+    let claimed = store.claim_in(&mut transaction, claim(at, by)).await.unwrap();
+    if let Claimed::Won { .. } = claimed {
+        sqlx::query("INSERT INTO ledger VALUES (?1)").bind(at).execute(&mut *transaction).await.unwrap();
+        let held = store.complete_in(&mut transaction, complete(at, by, "done")).await.unwrap();
+        assert_eq!(held, Ownership::Held);
+    }
+    (transaction, claimed)
+}
+
+#[tokio::test]
+async fn record_and_effect_are_both_there_or_neither() {
+    let place = Place::new();
+    let (store, pool) = store(&place).await;
+    let (dropped, claimed) = run(&store, 1, 1).await;
+    assert!(matches!(claimed, Claimed::Won { attempt: 1, .. }));
+    drop(dropped);
+    let (transaction, claimed) = run(&store, 1, 2).await;
+    assert!(matches!(claimed, Claimed::Won { attempt: 1, .. }), "{claimed:?}");
+    store.rollback(transaction).await;
+    assert_eq!(ledger(&pool).await, 0);
+    let (transaction, claimed) = run(&store, 1, 3).await;
+    assert!(matches!(claimed, Claimed::Won { attempt: 1, .. }), "{claimed:?}");
+    store.commit(transaction).await.unwrap();
+    assert_eq!(ledger(&pool).await, 1);
+    assert_eq!(store.claim(claim(1, 4)).await.unwrap(), Claimed::Completed { answer: Some(answer("done")) });
+    let (transaction, claimed) = run(&store, 1, 5).await;
+    assert_eq!(claimed, Claimed::Completed { answer: Some(answer("done")) });
+    store.rollback(transaction).await;
+}
+
+/// An unknown commit is settled by claiming again with the same token.
+#[tokio::test]
+async fn fences_grow_over_transactions_and_steps() {
+    let place = Place::new();
+    let (store, _) = store(&place).await;
+    let mut last = win(&store, claim(0, 1)).await.0;
+    for at in 1..4 {
+        let mut transaction = store.begin().await.unwrap();
+        let Claimed::Won { fence, .. } = store.claim_in(&mut transaction, claim(at, 1)).await.unwrap() else {
+            panic!()
+        };
+        store.commit(transaction).await.unwrap();
+        assert!(fence > last);
+        assert_eq!(win(&store, claim(at, 1)).await, (fence, 1), "asked again by its token");
+        last = win(&store, claim(at + 100, 1)).await.0;
+        assert!(last > fence);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_duplicates_on_a_pool_of_five_end_with_one_effect() {
+    let place = Place::new();
+    let (store, pool) = store(&place).await;
+    let duplicates = (0..50).map(|by| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let (transaction, claimed) = run(&store, 1, by).await;
+            // The handler takes its time, and holds its connection.
+            if let Claimed::Won { .. } = claimed {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            store.commit(transaction).await.unwrap();
+            claimed
+        })
+    });
+    let (claimed, unrelated) = tokio::join!(join_all(duplicates), async {
+        let began = Instant::now();
+        ledger(&pool).await;
+        began.elapsed()
+    });
+    let claimed: Vec<_> = claimed.into_iter().map(Result::unwrap).collect();
+    let won = claimed.iter().filter(|claimed| matches!(claimed, Claimed::Won { .. })).count();
+    let replay = Claimed::Completed { answer: Some(answer("done")) };
+    let replayed = claimed.iter().filter(|claimed| **claimed == replay).count();
+    assert_eq!((won, replayed, ledger(&pool).await), (1, 49, 1));
+    assert!(unrelated < Duration::from_secs(5), "{unrelated:?}");
+}
+
+#[tokio::test]
+async fn who_waits_too_long_for_the_lock_is_told_busy_and_readers_do_not_wait() {
+    let place = Place::new();
+    let (store, pool) = store(&place).await;
+    let (done, _) = run(&store, 7, 1).await;
+    store.commit(done).await.unwrap();
+    let here = place.options().lock_timeout(SOON).with_pool(pool.clone()).await.unwrap();
+    let there = place.open_impatient().await;
+    // In this process by the queue for the write connection, in others by the lock of the file.
+    let (mut holder, claimed) = run(&here, 1, 1).await;
+    assert!(matches!(claimed, Claimed::Won { .. }));
+    for store in [&here, &there] {
+        for at in [1, 2] {
+            let mut late = store.begin().await.unwrap();
+            let claimed = store.claim_in(&mut late, claim(at, 2)).await.unwrap();
+            assert!(matches!(claimed, Claimed::Busy { .. }), "{claimed:?}");
+            store.rollback(late).await;
+        }
+        refused(store.claim(claim(2, 2)).await, StoreErrorKind::Unreachable);
+        let replay = Claimed::Completed { answer: Some(answer("done")) };
+        assert_eq!(store.claim(claim(7, 2)).await.unwrap(), replay, "a replay needs no lock");
+        assert_eq!(ledger(store.pool()).await, 1);
+    }
+    // The holder noticed nothing.
+    sqlx::query("INSERT INTO ledger VALUES (9)").execute(&mut *holder).await.unwrap();
+    here.commit(holder).await.unwrap();
+    assert_eq!(ledger(&pool).await, 3);
+    let (next, claimed) = run(&store, 1, 2).await;
+    assert_eq!(claimed, Claimed::Completed { answer: Some(answer("done")) });
+    store.rollback(next).await;
+}
+
+/// A transaction that reads before it writes can be too late to write.
+#[tokio::test]
+async fn a_transaction_of_the_service_that_read_too_early_is_a_conflict() {
+    let place = Place::new();
+    let (store, pool) = store(&place).await;
+    let mut early = pool.begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM ledger").fetch_one(&mut *early).await.unwrap();
+    win(&store, claim(1, 1)).await;
+    refused(store.claim_in(&mut early, claim(2, 2)).await, StoreErrorKind::Conflict);
+    store.rollback(early).await;
+
+    // Run again, and by one that did not read: both may write.
+    let mut again = pool.begin().await.unwrap();
+    assert!(matches!(store.claim_in(&mut again, claim(2, 2)).await.unwrap(), Claimed::Won { attempt: 1, .. }));
+    assert_eq!(store.complete_in(&mut again, complete(2, 2, "done")).await.unwrap(), Ownership::Held);
+    store.commit(again).await.unwrap();
+    assert_eq!(store.claim(claim(2, 3)).await.unwrap(), Claimed::Completed { answer: Some(answer("done")) });
+}
+
+/// A connection without a transaction: the step is one by itself.
+#[tokio::test]
+async fn a_connection_without_a_transaction_keeps_nothing_locked() {
+    let place = Place::new();
+    let (store, pool) = store(&place).await;
+    let other = place.open().await;
+    let mut connection = pool.acquire().await.unwrap();
+    assert!(matches!(store.claim_in(&mut connection, claim(1, 1)).await.unwrap(), Claimed::Won { .. }));
+    win(&other, claim(2, 1)).await;
+    let held = other.begin().await.unwrap();
+    sqlx::query("PRAGMA busy_timeout = 0").execute(&mut *connection).await.unwrap();
+    assert!(matches!(store.claim_in(&mut connection, claim(3, 1)).await.unwrap(), Claimed::Busy { .. }));
+    other.rollback(held).await;
+    win(&other, claim(3, 2)).await;
+    assert!(matches!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Busy { .. }));
+}
+
+/// SQLite has undone the transaction by itself, and the driver does not know.
+#[tokio::test]
+async fn a_transaction_that_found_the_disk_full_leaves_the_store_usable() {
+    let place = Place::new();
+    let store = place.options().max_bytes(1 << 20).open(place.file()).await.unwrap();
+    sqlx::query("CREATE TABLE big (bytes BLOB)").execute(store.pool()).await.unwrap();
+    for by in 1..4 {
+        let mut transaction = store.begin().await.unwrap();
+        assert!(matches!(
+            store.claim_in(&mut transaction, claim(1, by)).await.unwrap(),
+            Claimed::Won { attempt: 1, .. }
+        ));
+        let big = sqlx::query("INSERT INTO big VALUES (zeroblob(4000000))").execute(&mut *transaction).await;
+        assert!(big.is_err());
+        match by {
+            1 => store.rollback(transaction).await,
+            2 => drop(transaction),
+            _ => drop(store.commit(transaction).await),
+        }
+    }
+    win(&store, claim(2, 1)).await;
+    let mut transaction = store.begin().await.unwrap();
+    assert!(matches!(store.claim_in(&mut transaction, claim(3, 1)).await.unwrap(), Claimed::Won { .. }));
+    store.commit(transaction).await.unwrap();
+    assert!(matches!(store.claim(claim(3, 2)).await.unwrap(), Claimed::Busy { .. }));
+}
+
+/// The same while the other one still writes: whoever would wait for it waits.
+#[tokio::test]
+async fn a_transaction_that_read_waits_for_the_one_that_writes() {
+    let place = Place::new();
+    let (store, pool) = store(&place).await;
+    for commits in [true, false] {
+        let mut early = pool.begin().await.unwrap();
+        sqlx::query("SELECT count(*) FROM ledger").fetch_one(&mut *early).await.unwrap();
+        let (writing, _) = run(&store, 1, 1).await;
+        let (claimed, ()) = tokio::join!(store.claim_in(&mut early, claim(2, 2)), async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if commits {
+                store.commit(writing).await.unwrap();
+            } else {
+                store.rollback(writing).await;
+            }
+        });
+        if commits {
+            refused(claimed, StoreErrorKind::Conflict);
+        } else {
+            assert!(matches!(claimed, Ok(Claimed::Won { attempt: 1, .. })), "{claimed:?}");
+        }
+        store.rollback(early).await;
+    }
+}
