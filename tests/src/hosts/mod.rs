@@ -21,7 +21,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host whose clock is off by so many seconds, on a store: `memory:`, `sqlite:PATH` or the URL of a Redis.
+    /// A host whose clock is off by so many seconds, on a store: `memory:`, `sqlite:PATH` or the URL of a server.
     ///
     /// # Panics
     ///
