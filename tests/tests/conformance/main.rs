@@ -3,4 +3,5 @@
 
 mod broken;
 mod memory;
+mod postgres;
 mod redis;
