@@ -10,7 +10,8 @@ use tests::claims::{DAY, answer, claim, complete, key, token, win};
 use tests::servers::{SentinelTrio, eventually, eventually_async};
 use tokio::task::JoinSet;
 
-#[tokio::test]
+/// On threads: the claims are on their way before the failover is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_store_follows_the_master_and_believes_no_former_one() {
     let trio = SentinelTrio::start();
     let connect =

@@ -158,6 +158,11 @@ async fn connections_of_ones_own() {
     win(&store, claim(1, 1)).await;
     assert_eq!(store.complete(complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
     assert_eq!(server.run::<Vec<String>>(&["KEYS", "*"]), [tests::claims::redis_key(1).replace("idem:", "mine:")]);
+    win(&store, claim(2, 1)).await;
+    let parked = Complete::new(key(2), token(1), Outcome::Parked(answer("why")), DAY);
+    assert_eq!(store.complete(parked).await.unwrap(), Ownership::Held);
+    assert_eq!(store.parked(Parked::first(10)).await.unwrap().len(), 1);
+    assert_eq!(server.run::<usize>(&["ZCARD", "mine:parked"]), 1);
 
     let waiting = RedisStore::builder().wait_replicas(1, Duration::from_millis(10)).provider(provider().await).await;
     misconfigured(waiting, "wait_replicas");
