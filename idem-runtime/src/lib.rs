@@ -39,3 +39,5 @@ pub use self::{
 pub use self::store::PostgresStore;
 #[cfg(feature = "redis")]
 pub use self::store::RedisStore;
+#[cfg(all(feature = "redis", feature = "postgres"))]
+pub use self::store::TieredStore;

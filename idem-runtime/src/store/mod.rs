@@ -26,6 +26,8 @@ mod memory;
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(all(feature = "redis", feature = "postgres"))]
+pub mod tiered;
 mod transaction;
 
 use std::{
@@ -47,6 +49,8 @@ pub use self::memory::{MemoryStore, MemoryStoreBuilder};
 pub use self::postgres::PostgresStore;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;
+#[cfg(all(feature = "redis", feature = "postgres"))]
+pub use self::tiered::TieredStore;
 pub use self::transaction::Transactions;
 
 /// The atomic steps a record can take.
