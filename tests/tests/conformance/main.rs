@@ -5,3 +5,4 @@ mod broken;
 mod memory;
 mod postgres;
 mod redis;
+mod tiered;
