@@ -39,3 +39,5 @@ pub use self::{
 
 #[cfg(feature = "redis")]
 pub use self::store::RedisStore;
+#[cfg(feature = "sqlite")]
+pub use self::store::SqliteStore;
