@@ -21,7 +21,11 @@
 //! Implement the methods of [`Store`], each as one atomic step on the server, then run the public suite of
 //! `idem_runtime::conformance` (feature `conformance`) against it.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod executor;
 mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "sqlite")]
@@ -45,6 +49,8 @@ use async_trait::async_trait;
 use crate::{fingerprint::Fingerprint, key::StorageKey, record::Answer};
 
 pub use self::memory::{MemoryStore, MemoryStoreBuilder};
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresStore;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;
 #[cfg(feature = "sqlite")]
