@@ -4,6 +4,7 @@ mod canonical_json;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod consumer;
 mod derive;
 mod engine;
 mod fingerprint;
@@ -20,11 +21,12 @@ mod recovery;
 mod runtime;
 pub mod store;
 
-pub use idem_macros::{financial, idempotent};
+pub use idem_macros::{financial, idempotent, idempotent_consumer};
 
 pub use self::{
     canonical_json::JsonError,
     clock::{Clock, FakeClock, SystemClock},
+    consumer::{ConsumeError, Consumer},
     derive::{DeriveKeyError, derive_key, python_recipe_key, python_recipe_key_from_json},
     engine::{Attempt, Drained, Metrics, Refusal, Tx},
     fingerprint::Fingerprint,

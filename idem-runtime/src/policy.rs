@@ -36,6 +36,7 @@ pub struct Policy {
     on_abandoned: Option<OnAbandoned>,
     on_store_error: OnStoreError,
     financial: bool,
+    max_attempts: u32,
     transaction: bool,
 }
 
@@ -147,6 +148,7 @@ impl Policy {
             on_abandoned: None,
             on_store_error: OnStoreError::Reject,
             financial: false,
+            max_attempts: 5,
             transaction: false,
         }
     }
@@ -229,6 +231,14 @@ impl Policy {
         self
     }
 
+    /// How often an event is tried before it is parked: returned errors, panics and vanished workers all count. Default: 5.
+    ///
+    /// Only consumers count attempts against it: a client that retries decides for itself when to stop.
+    pub const fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
     /// The handler's own statements, the claim and the answer are one database transaction, which the handler takes as a
     /// [`Tx`](crate::Tx) argument: all of it is committed, or nothing.
     ///
@@ -245,6 +255,16 @@ impl Policy {
     /// When a duration is zero, `remember` is shorter than `ttl`, a JSON pointer is none, `financial` stands beside an option that
     /// could run the effect twice, or `transaction` beside one that it has no use for. In a constant this is a compile error.
     pub const fn validate(self) -> Self {
+        assert!(!(self.financial && self.key.is_empty()), "`financial` needs a `key`");
+        self.validate_for_events()
+    }
+
+    /// As [`validate`](Self::validate), for a [`Consumer`](crate::consumer::Consumer): its key is the event's id, so none is asked for.
+    ///
+    /// # Panics
+    /// As [`validate`](Self::validate).
+    pub const fn validate_for_events(self) -> Self {
+        assert!(self.max_attempts > 0, "`max_attempts` must be at least 1");
         assert!(!self.ttl.is_zero(), "`ttl` must be longer than zero");
         assert!(self.lease_time().as_millis() >= 10, "`lease` must be at least 10 ms");
         assert!(self.lease_time().as_secs() <= 24 * 60 * 60, "`lease` must be at most 24 h");
@@ -269,7 +289,6 @@ impl Policy {
             }
         }
         if self.financial {
-            assert!(!self.key.is_empty(), "`financial` needs a `key`");
             assert!(!matches!(self.missing, Some(Missing::Run)), "`financial` cannot run without a key");
             assert!(matches!(self.on_store_error, OnStoreError::Reject), "`financial` cannot run without the store");
             assert!(!matches!(self.fingerprint, FingerprintRule::Off), "`financial` needs a fingerprint");
@@ -297,6 +316,15 @@ impl Policy {
             None if self.key.is_empty() => Missing::Run,
             None => Missing::Reject,
         }
+    }
+
+    /// Events without an id run only where that is written out.
+    pub(crate) const fn runs_without_id(&self) -> bool {
+        matches!(self.missing, Some(Missing::Run))
+    }
+
+    pub(crate) const fn attempts(&self) -> u32 {
+        self.max_attempts
     }
 
     pub(crate) const fn reach(&self) -> KeySpace {

@@ -12,7 +12,7 @@ use crate::{
     engine::{self, Attempt, Drained, Engine, Metrics, Ran, Recording, Recovery, Refusal, Settled, Terms},
     fingerprint::Fingerprint,
     http::PrincipalSource,
-    key::{EndpointName, Pepper, Principal, StorageKey},
+    key::{EndpointName, EventName, Pepper, Principal, StorageKey},
     policy::Policy,
     record::{Answer, Kind},
     recovery::{Context, Settlement},
@@ -202,6 +202,10 @@ impl Idempotency {
         StorageKey::of(policy, principal, key, endpoint, self.0.pepper.as_ref())
     }
 
+    pub(crate) fn event_key(&self, policy: &Policy, event: EventName<'_>) -> StorageKey {
+        StorageKey::of_event(policy, event, self.0.pepper.as_ref())
+    }
+
     /// What a caller is told of its value.
     fn executed<T: DeserializeOwned, E>(
         &self,
@@ -216,6 +220,7 @@ impl Idempotency {
                 self.0.engine.replayed(&operation.key, value.is_some());
                 value.map(|value| Executed { value, replayed: true }).ok_or(ExecuteError::Refused(Refusal::Unreadable))
             }
+            Ok(Ran::Parked(_)) => Err(ExecuteError::Refused(Refusal::Unknown)),
             Err(refusal) => Err(ExecuteError::Refused(refusal)),
         }
     }

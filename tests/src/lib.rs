@@ -18,6 +18,8 @@ pub mod service;
 mod reference {
     #[doc = include_str!("../../idem-macros/docs/idempotent.md")]
     struct Idempotent;
+    #[doc = include_str!("../../idem-macros/docs/idempotent_consumer.md")]
+    struct IdempotentConsumer;
     #[doc = include_str!("../../idem-macros/docs/financial.md")]
     struct Financial;
 }

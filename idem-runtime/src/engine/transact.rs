@@ -23,7 +23,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    CatchPanic, Detached, Engine, Operation, Ran, Recording, Refusal, Settled, Turn, Won,
+    CatchPanic, Detached, Engine, Operation, Ran, Recording, Refusal, Settled, Turn, Won, ask_again,
     gate::Pass,
     known, outcome,
     tx::{Leaked, Place},
@@ -32,7 +32,8 @@ use super::{
 };
 use crate::{
     policy::OnConflict,
-    store::{Claim, Claimed, Complete, Fence, Outcome, Ownership, StoreError, StoreErrorKind, Transactions},
+    record::Answer,
+    store::{Claim, Claimed, Complete, Fence, Outcome, Ownership, Store, StoreError, StoreErrorKind, Transactions},
 };
 
 /// What is done in the transaction, perhaps more than once.
@@ -148,6 +149,49 @@ impl Engine {
         };
         self.0.counters.answered(&known);
         Err(known)
+    }
+
+    /// Records what an operation came to whose transaction was rolled back, and says whether the store has it. `recording` is told
+    /// which attempt it was. If somebody else runs by now, it is theirs to record.
+    pub(crate) async fn settle_apart(
+        &self,
+        store: &impl Store,
+        operation: Operation,
+        claim: Claim,
+        recording: impl FnOnce(u32) -> Recording,
+    ) -> bool {
+        let recording = match ask_again(|| store.claim(claim), &mut false).await {
+            Ok(Claimed::Won { attempt, .. }) => recording(attempt),
+            Ok(_) => return false,
+            Err(error) => return self.not_settled(&claim, &error),
+        };
+        let settled = match outcome(&recording, &operation.terms) {
+            Some(outcome) => {
+                let complete = operation.complete(claim.token, outcome);
+                ask_again(|| store.complete(complete.clone()), &mut false).await
+            }
+            None => {
+                let release = operation.release(claim.token, &recording);
+                ask_again(|| store.release(release), &mut false).await
+            }
+        };
+        match settled {
+            Ok(Ownership::Held) => {
+                if matches!(recording, Recording::Parked { .. }) {
+                    self.0.counters.parked.add();
+                }
+                self.0.waiters.wake(&claim.key);
+                true
+            }
+            Ok(Ownership::Lost) => false,
+            Err(error) => self.not_settled(&claim, &error),
+        }
+    }
+
+    fn not_settled(&self, claim: &Claim, error: &StoreError) -> bool {
+        self.0.counters.store_errors.add();
+        tracing::warn!(key = %claim.key, %error, "an attempt that was rolled back could not be counted");
+        false
     }
 
     fn failed_in(&self, error: &StoreError) -> Refusal {
@@ -313,6 +357,15 @@ impl<D: Transactions, W: Work> Transacting<D, W> {
         let outcome = match recording {
             Recording::Answer(answer) => Outcome::Answer(answer),
             Recording::Tombstone => Outcome::Tombstone,
+            Recording::Failed => {
+                self.on.store.rollback(transaction).await;
+                self.on.count_apart(claim).await;
+                return Once::Over(Ok(Ran::Fresh(value)));
+            }
+            Recording::Parked { note, .. } => {
+                self.on.store.rollback(transaction).await;
+                return self.on.park_apart(claim, note, value).await;
+            }
             Recording::Release | Recording::Broken | Recording::Unknown => {
                 if matches!(recording, Recording::Unknown) {
                     tracing::warn!(key = %claim.key, "an outcome in a transaction is never unknown: it is rolled back");
@@ -441,6 +494,22 @@ impl<D: Transactions> Ground<D> {
             Err(Once::Over(Err(Refusal::Unavailable))) => Once::Over(Ok(Ran::Fresh(value))),
             Err(not_won) => not_won,
         }
+    }
+
+    /// The effect is undone, its attempt is counted.
+    async fn count_apart(&self, claim: Claim) {
+        if let Some(operation) = self.operation {
+            self.engine.settle_apart(&self.store, operation, claim, |_| Recording::Failed).await;
+        }
+    }
+
+    /// The effect is undone, and is not to be tried again before somebody resolves it.
+    async fn park_apart<T>(&self, claim: Claim, note: Answer, value: T) -> Once<T> {
+        let Some(operation) = self.operation else { return Once::Over(Ok(Ran::Fresh(value))) };
+        let recording = |_| Recording::Parked { note, ran: true };
+        let settled = self.engine.settle_apart(&self.store, operation, claim, recording).await;
+        // Whoever hears that it is parked forgets it: not before the store has it.
+        Once::Over(if settled { Ok(Ran::Fresh(value)) } else { Err(Refusal::Unavailable) })
     }
 
     fn failed<T>(&self, error: &StoreError) -> Once<T> {

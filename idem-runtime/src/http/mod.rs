@@ -32,7 +32,7 @@ pub use self::{
 };
 use crate::{
     Idempotency, Policy,
-    engine::{self, Ran, Recording, Settled, Won},
+    engine::{self, Ran, Recording, Refusal, Settled, Won},
     key::StorageKey,
     record::Answer,
 };
@@ -64,6 +64,7 @@ where
     match ran.await {
         Ok(Ran::Fresh(result)) => result,
         Ok(Ran::Replay(answer)) => Ok(replay(runtime, Some(key), &answer)),
+        Ok(Ran::Parked(_)) => Ok(Rejection::from(Refusal::Unknown).into_response()),
         Err(refusal) => Ok(Rejection::from(refusal).into_response()),
     }
 }

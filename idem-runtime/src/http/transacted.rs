@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Idempotency, Tx,
-    engine::{Ended, Place, Ran, Slot, Won, Work, fill},
+    engine::{Ended, Place, Ran, Refusal, Slot, Won, Work, fill},
     http::rejection::Rejection,
     policy::StoreRule,
     runtime::Limits,
@@ -147,6 +147,7 @@ impl<E: Endpoint<A>, A: Send + 'static, T: TxArgument> Transacted<E, A, T> {
         match runtime.engine().transact(store, place, operation, calls).await {
             Ok(Ran::Fresh(response)) => response,
             Ok(Ran::Replay(answer)) => replay(&runtime, operation.map(|operation| operation.key), &answer),
+            Ok(Ran::Parked(_)) => Rejection::from(Refusal::Unknown).into_response(),
             Err(refusal) => Rejection::from(refusal).into_response(),
         }
     }
