@@ -67,6 +67,23 @@ impl Fingerprint {
         Ok(parts.finish())
     }
 
+    /// The fingerprint of an event by the rule of its policy.
+    ///
+    /// # Errors
+    /// When the rule reads JSON and the payload is none, or holds a member twice.
+    pub(crate) fn of_payload(rule: FingerprintRule, payload: &[u8]) -> Result<Self, JsonError> {
+        match rule {
+            FingerprintRule::Bytes => Ok(Self::of_bytes(payload)),
+            FingerprintRule::Json => Self::of_json_text(payload),
+            FingerprintRule::Fields(pointers) => {
+                let mut parts = Parts::new();
+                parts.push_fields(pointers, payload)?;
+                Ok(parts.finish())
+            }
+            FingerprintRule::Off => Ok(Parts::new().finish()),
+        }
+    }
+
     /// The fingerprint of a request by the rule of its policy.
     ///
     /// # Errors
@@ -87,18 +104,8 @@ impl Fingerprint {
                 parts.push(tag::JSON_BODY, &canonical_json::canonical(request.body)?);
             }
             FingerprintRule::Fields(pointers) => {
-                let body = Value::parse(request.body)?;
-                let mut canonical = Vec::new();
                 parts.push_endpoint(request);
-                for pointer in pointers {
-                    parts.push(tag::POINTER, pointer.as_bytes());
-                    // A member that is `null` is there, and so another request than one without it.
-                    if let Some(value) = body.pointer(pointer)? {
-                        canonical.clear();
-                        value.write_canonical(&mut canonical);
-                        parts.push(tag::FIELD, &canonical);
-                    }
-                }
+                parts.push_fields(pointers, request.body)?;
             }
             FingerprintRule::Off => match key_space {
                 // Endpoints are kept apart by the storage key.
@@ -152,6 +159,21 @@ impl Parts {
     fn push_endpoint(&mut self, request: &RequestParts<'_>) {
         self.push(tag::METHOD, request.method.as_bytes());
         self.push(tag::PATH, request.path.as_bytes());
+    }
+
+    fn push_fields(&mut self, pointers: &[&str], text: &[u8]) -> Result<(), JsonError> {
+        let document = Value::parse(text)?;
+        let mut canonical = Vec::new();
+        for pointer in pointers {
+            self.push(tag::POINTER, pointer.as_bytes());
+            // A member that is `null` is there, and so another one than none.
+            if let Some(value) = document.pointer(pointer)? {
+                canonical.clear();
+                value.write_canonical(&mut canonical);
+                self.push(tag::FIELD, &canonical);
+            }
+        }
+        Ok(())
     }
 
     fn push(&mut self, tag: u8, part: &[u8]) {

@@ -74,6 +74,21 @@ pub(crate) struct EndpointName<'a> {
     pub(crate) path: &'a str,
 }
 
+/// Which event of a consumer a record is of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum EventName<'a> {
+    /// The one with this id.
+    Id(&'a str),
+    /// One whose id was used with another payload before, by the digest of its own.
+    Reused { id: &'a str, payload: &'a [u8; 32] },
+    /// One without an id, by the digest of its payload.
+    Anonymous(&'a [u8; 32]),
+    /// One whose bytes are not what they should be, by their digest.
+    Undecodable(&'a [u8; 32]),
+    /// One that was parked under this key and runs beside it.
+    Redriven(&'a StorageKey),
+}
+
 impl KeySource {
     /// The `Idempotency-Key` header.
     pub const DEFAULT: Self = Self::Header("idempotency-key");
@@ -182,6 +197,10 @@ mod tag {
     pub(super) const KEY: u8 = 4;
     pub(super) const METHOD: u8 = 5;
     pub(super) const PATH: u8 = 6;
+    pub(super) const EVENT: u8 = 7;
+    pub(super) const PAYLOAD: u8 = 8;
+    pub(super) const UNDECODABLE: u8 = 9;
+    pub(super) const REDRIVEN: u8 = 10;
 }
 
 impl StorageKey {
@@ -203,23 +222,40 @@ impl StorageKey {
         endpoint: Option<EndpointName<'_>>,
         pepper: Option<&Pepper>,
     ) -> Self {
-        let mut parts: [(u8, &str); 5] = [(tag::SHARED, ""); 5];
+        let mut parts: [(u8, &[u8]); 5] = [(tag::SHARED, b""); 5];
         let mut used = 0;
         let mut push = |tag, part| {
             parts[used] = (tag, part);
             used += 1;
         };
-        push(tag::SCOPE, policy.scope_name());
+        push(tag::SCOPE, policy.scope_name().as_bytes());
         match &principal.0 {
-            Some(name) => push(tag::PRINCIPAL, &**name),
-            None => push(tag::SHARED, ""),
+            Some(name) => push(tag::PRINCIPAL, name.as_bytes()),
+            None => push(tag::SHARED, b""),
         }
-        push(tag::KEY, key);
+        push(tag::KEY, key.as_bytes());
         if let (KeySpace::Endpoint, Some(endpoint)) = (policy.reach(), endpoint) {
-            push(tag::METHOD, endpoint.method);
-            push(tag::PATH, endpoint.path);
+            push(tag::METHOD, endpoint.method.as_bytes());
+            push(tag::PATH, endpoint.path.as_bytes());
         }
-        let parts = &parts[..used];
+        Self::of_parts(&parts[..used], pepper)
+    }
+
+    /// The key of an event of the consumer `policy` is of. Events have tags of their own, so that none meets a request's key.
+    pub(crate) fn of_event(policy: &Policy, event: EventName<'_>, pepper: Option<&Pepper>) -> Self {
+        let scope = (tag::SCOPE, policy.scope_name().as_bytes());
+        match event {
+            EventName::Id(id) => Self::of_parts(&[scope, (tag::EVENT, id.as_bytes())], pepper),
+            EventName::Reused { id, payload } => {
+                Self::of_parts(&[scope, (tag::EVENT, id.as_bytes()), (tag::PAYLOAD, payload)], pepper)
+            }
+            EventName::Anonymous(payload) => Self::of_parts(&[scope, (tag::PAYLOAD, payload)], pepper),
+            EventName::Undecodable(payload) => Self::of_parts(&[scope, (tag::UNDECODABLE, payload)], pepper),
+            EventName::Redriven(key) => Self::of_parts(&[scope, (tag::REDRIVEN, key.as_bytes())], pepper),
+        }
+    }
+
+    fn of_parts(parts: &[(u8, &[u8])], pepper: Option<&Pepper>) -> Self {
         match pepper {
             None => {
                 let mut digest = Sha256::new();
@@ -238,13 +274,13 @@ impl StorageKey {
     }
 }
 
-fn write_parts(parts: &[(u8, &str)], mut write: impl FnMut(&[u8])) {
+fn write_parts(parts: &[(u8, &[u8])], mut write: impl FnMut(&[u8])) {
     write(&[LAYOUT]);
     for (tag, part) in parts {
         let mut prefix = [*tag; 9];
         prefix[1..].copy_from_slice(&(part.len() as u64).to_be_bytes());
         write(&prefix);
-        write(part.as_bytes());
+        write(part);
     }
 }
 

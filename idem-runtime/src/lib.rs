@@ -4,6 +4,7 @@ mod canonical_json;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod consumer;
 mod derive;
 mod engine;
 mod fingerprint;
@@ -24,6 +25,7 @@ pub use idem_macros::{financial, idempotent};
 pub use self::{
     canonical_json::JsonError,
     clock::{Clock, FakeClock, SystemClock},
+    consumer::{ConsumeError, Consumer},
     derive::{DeriveKeyError, derive_key, python_recipe_key, python_recipe_key_from_json},
     engine::{Attempt, Drained, Metrics, Refusal},
     fingerprint::Fingerprint,

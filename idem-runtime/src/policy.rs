@@ -36,6 +36,7 @@ pub struct Policy {
     on_abandoned: Option<OnAbandoned>,
     on_store_error: OnStoreError,
     financial: bool,
+    max_attempts: u32,
 }
 
 /// What happens to a request that carries no key.
@@ -140,6 +141,7 @@ impl Policy {
             on_abandoned: None,
             on_store_error: OnStoreError::Reject,
             financial: false,
+            max_attempts: 5,
         }
     }
 
@@ -221,12 +223,30 @@ impl Policy {
         self
     }
 
+    /// How often an event is tried before it is parked: returned errors, panics and vanished workers all count. Default: 5.
+    ///
+    /// Only consumers count attempts against it: a client that retries decides for itself when to stop.
+    pub const fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
     /// The policy, once its options are known to agree with each other. The attribute calls this in a constant.
     ///
     /// # Panics
     /// When a duration is zero, `remember` is shorter than `ttl`, a JSON pointer is none, or `financial` stands beside an option that
     /// could run the effect twice. In a constant this is a compile error.
     pub const fn validate(self) -> Self {
+        assert!(!(self.financial && self.key.is_empty()), "`financial` needs a `key`");
+        self.validate_for_events()
+    }
+
+    /// As [`validate`](Self::validate), for a [`Consumer`](crate::consumer::Consumer): its key is the event's id, so none is asked for.
+    ///
+    /// # Panics
+    /// As [`validate`](Self::validate).
+    pub const fn validate_for_events(self) -> Self {
+        assert!(self.max_attempts > 0, "`max_attempts` must be at least 1");
         assert!(!self.ttl.is_zero(), "`ttl` must be longer than zero");
         assert!(self.lease.as_millis() >= 10, "`lease` must be at least 10 ms");
         assert!(self.lease.as_secs() <= 24 * 60 * 60, "`lease` must be at most 24 h");
@@ -251,7 +271,6 @@ impl Policy {
             }
         }
         if self.financial {
-            assert!(!self.key.is_empty(), "`financial` needs a `key`");
             assert!(!matches!(self.missing, Some(Missing::Run)), "`financial` cannot run without a key");
             assert!(matches!(self.on_store_error, OnStoreError::Reject), "`financial` cannot run without the store");
             assert!(!matches!(self.fingerprint, FingerprintRule::Off), "`financial` needs a fingerprint");
@@ -274,6 +293,15 @@ impl Policy {
             None if self.key.is_empty() => Missing::Run,
             None => Missing::Reject,
         }
+    }
+
+    /// Events without an id run only where that is written out.
+    pub(crate) const fn runs_without_id(&self) -> bool {
+        matches!(self.missing, Some(Missing::Run))
+    }
+
+    pub(crate) const fn attempts(&self) -> u32 {
+        self.max_attempts
     }
 
     pub(crate) const fn reach(&self) -> KeySpace {

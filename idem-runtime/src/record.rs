@@ -19,6 +19,10 @@ pub(crate) enum Kind {
     Response,
     /// A value of the program, as JSON.
     Value,
+    /// Why an event is parked, and the event.
+    Parked,
+    /// Nothing: the event was parked and may run now, under a key of its own.
+    Redriven,
 }
 
 /// The bytes are not an answer this version can read.
@@ -85,6 +89,8 @@ impl Kind {
         match self {
             Self::Response => 1,
             Self::Value => 2,
+            Self::Parked => 3,
+            Self::Redriven => 4,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     engine::{self, Attempt, Drained, Engine, Metrics, Ran, Recording, Refusal, Settled, Terms},
     fingerprint::Fingerprint,
     http::{PrincipalSource, stored},
-    key::{EndpointName, Pepper, Principal, StorageKey},
+    key::{EndpointName, EventName, Pepper, Principal, StorageKey},
     policy::Policy,
     record::{Answer, Kind},
     store::{Resolve, Resolved, Store, StoreError, Verdict},
@@ -181,6 +181,7 @@ impl Idempotency {
                 self.0.engine.replayed(&operation.key, value.is_some());
                 value.map(|value| Executed { value, replayed: true }).ok_or(ExecuteError::Refused(Refusal::Unreadable))
             }
+            Ok(Ran::Parked(_)) => Err(ExecuteError::Refused(Refusal::Unknown)),
             Err(refusal) => Err(ExecuteError::Refused(refusal)),
         }
     }
@@ -233,6 +234,10 @@ impl Idempotency {
         endpoint: Option<EndpointName<'_>>,
     ) -> StorageKey {
         StorageKey::of(policy, principal, key, endpoint, self.0.pepper.as_ref())
+    }
+
+    pub(crate) fn event_key(&self, policy: &Policy, event: EventName<'_>) -> StorageKey {
+        StorageKey::of_event(policy, event, self.0.pepper.as_ref())
     }
 
     fn operation(&self, operation: &Operation) -> engine::Operation {

@@ -232,11 +232,12 @@ impl Store for FaultyStore {
 
     /// A fault of [`Step::Claim`] is met by each claim of its own.
     async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
-        let mut claimed = Vec::new();
-        for claim in claims {
-            claimed.push(self.claim(*claim).await);
-        }
-        claimed
+        // One step: what goes wrong with the round trip goes wrong with all of them.
+        let asked = claims.to_vec();
+        let claimed = self.step(Step::Claim, false, |store| async move { Ok(store.claim_many(&asked).await) }).await;
+        claimed.unwrap_or_else(|error| {
+            claims.iter().map(|_| Err(StoreError::new(error.kind(), "a fault of the test"))).collect()
+        })
     }
 
     async fn renew(&self, renew: Renew) -> Result<Ownership, StoreError> {

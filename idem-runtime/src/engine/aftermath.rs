@@ -109,7 +109,9 @@ impl Aftermath {
         Some(match &complete.outcome {
             Outcome::Answer(answer) => Ok(Ran::Replay(answer.clone())),
             Outcome::Tombstone => Err(Refusal::NotKept),
-            Outcome::Unknown | Outcome::Parked(_) => Err(Refusal::Unknown),
+            Outcome::Unknown => Err(Refusal::Unknown),
+            // Nobody may forget it before the store has it.
+            Outcome::Parked(_) => Err(Refusal::Unavailable),
         })
     }
 

@@ -49,6 +49,10 @@ impl Won {
         Self::new(engine, claim, Fence::new(0), 1)
     }
 
+    pub(crate) const fn number(&self) -> u32 {
+        self.attempt
+    }
+
     pub(crate) fn into_attempt(self) -> Attempt {
         let slot = Slot::default();
         fill(&slot, self);

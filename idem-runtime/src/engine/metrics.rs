@@ -37,6 +37,8 @@ pub struct Metrics {
     pub store_errors: u64,
     /// Operations that went on after their caller was gone.
     pub detached: u64,
+    /// Operations parked: not run again before somebody resolves them.
+    pub parked: u64,
     /// Outcomes given up because too many were waiting for the store.
     pub dropped_outcomes: u64,
     /// Operations in flight now.
@@ -90,7 +92,7 @@ macro_rules! counters {
 
 counters! {
     executed, replayed, conflicts, mismatches, unknown, not_kept, unavailable, overloaded, panics, unguarded,
-    stale_owners, store_errors, detached, dropped_outcomes,
+    stale_owners, store_errors, detached, parked, dropped_outcomes,
 }
 
 impl Counters {
@@ -98,7 +100,7 @@ impl Counters {
     pub(crate) fn answered<T>(&self, ran: &Result<Ran<T>, Refusal>) {
         match ran {
             // A replay is counted by the one who reads it: it may turn out to be unreadable.
-            Ok(Ran::Fresh(_) | Ran::Replay(_)) | Err(Refusal::Panicked) => {}
+            Ok(Ran::Fresh(_) | Ran::Replay(_) | Ran::Parked(_)) | Err(Refusal::Panicked) => {}
             Err(Refusal::InFlight { .. }) => self.conflicts.add(),
             Err(Refusal::Mismatch) => self.mismatches.add(),
             Err(Refusal::Unknown | Refusal::Unreadable) => self.unknown.add(),

@@ -15,8 +15,10 @@
 
 mod aftermath;
 mod attempt;
+mod batch;
 mod catch;
 mod detach;
+mod in_place;
 mod lease;
 mod metrics;
 mod refusal;
@@ -101,6 +103,15 @@ pub(crate) enum Recording {
     Tombstone,
     /// It did not happen: a retry runs.
     Release,
+    /// It failed: a retry runs, as the next attempt.
+    Failed,
+    /// It is not to be run again before somebody resolves it.
+    Parked {
+        /// Why.
+        note: Answer,
+        /// Whether the effect ran at all.
+        ran: bool,
+    },
     /// Nobody can tell.
     Unknown,
     /// It broke off: as a vanished owner, so released or unknown by `on_abandoned`.
@@ -114,6 +125,8 @@ pub(crate) enum Ran<T> {
     Fresh(T),
     /// It ran before; this was kept.
     Replay(Answer),
+    /// It is parked; this says why.
+    Parked(Answer),
 }
 
 /// How long an unanswered step is asked again before the caller is told, beyond the store's own time-out.
@@ -147,6 +160,22 @@ impl Terms {
             on_store_error: policy.store_error(),
         }
     }
+
+    /// The same terms for an operation that only writes down why it is not run: nothing of it is ever unknown, and without
+    /// the store it has not happened.
+    pub(crate) const fn of_parking(self) -> Self {
+        Self {
+            on_conflict: OnConflict::Reject,
+            on_abandoned: OnAbandoned::Retry,
+            on_store_error: OnStoreError::Reject,
+            ..self
+        }
+    }
+
+    /// Whether an operation that broke off is not to be run again.
+    pub(crate) const fn refuses_abandoned(&self) -> bool {
+        matches!(self.on_abandoned, OnAbandoned::Refuse)
+    }
 }
 
 impl Operation {
@@ -160,6 +189,11 @@ impl Operation {
 
     fn complete(&self, token: Token, outcome: Outcome) -> Complete {
         Complete::new(self.key, token, outcome, self.terms.ttl).remember(self.terms.remember)
+    }
+
+    fn release(&self, token: Token, recording: &Recording) -> Release {
+        let release = Release::new(self.key, token);
+        if matches!(recording, Recording::Failed) { release.remember(self.terms.remember) } else { release }
     }
 }
 
@@ -227,30 +261,46 @@ impl Engine {
         F: FnOnce(Won) -> Fut + Send + 'static,
         Fut: Future<Output = Settled<T>> + Send + 'static,
     {
-        let ran = match self.turn(operation, effect).await {
-            Turn::Over(ran) => ran,
-            Turn::Busy(effect, refusal) => match operation.terms.on_conflict {
-                OnConflict::Reject => Err(refusal),
-                OnConflict::Wait(limit) => self.wait(operation, effect, limit).await,
-            },
-        };
+        self.take_turns(operation, effect, |effect| self.turn(operation, effect)).await
+    }
+
+    /// One turn, and more if `on_conflict` says to wait.
+    async fn take_turns<T, F, Taking>(
+        &self,
+        operation: Operation,
+        effect: F,
+        turn: impl Fn(F) -> Taking,
+    ) -> Result<Ran<T>, Refusal>
+    where
+        Taking: Future<Output = Turn<T, F>>,
+    {
+        let taken = turn(effect).await;
+        let ran = self.wait(operation, taken, turn).await;
         self.0.counters.answered(&ran);
         ran
     }
 
-    /// Takes turns until somebody is done or `limit` has passed. Holds nothing of the store in between.
-    async fn wait<T, F, Fut>(&self, operation: Operation, mut effect: F, limit: Duration) -> Result<Ran<T>, Refusal>
+    /// Takes turns until somebody is done or `on_conflict` has been waited for. Holds nothing of the store in between.
+    async fn wait<T, F, Taking>(
+        &self,
+        operation: Operation,
+        taken: Turn<T, F>,
+        turn: impl Fn(F) -> Taking,
+    ) -> Result<Ran<T>, Refusal>
     where
-        T: Send + 'static,
-        F: FnOnce(Won) -> Fut + Send + 'static,
-        Fut: Future<Output = Settled<T>> + Send + 'static,
+        Taking: Future<Output = Turn<T, F>>,
     {
+        let (mut effect, limit) = match (taken, operation.terms.on_conflict) {
+            (Turn::Over(ran), _) => return ran,
+            (Turn::Busy(_, refusal), OnConflict::Reject) => return Err(refusal),
+            (Turn::Busy(effect, _), OnConflict::Wait(limit)) => (effect, limit),
+        };
         let deadline = Instant::now() + limit;
         let mut waiting = self.0.waiters.join(operation.key);
         loop {
             // Listening starts before the claim: an answer that comes between the two is not missed.
             waiting.listen();
-            match self.turn(operation, effect).await {
+            match turn(effect).await {
                 Turn::Over(ran) => return ran,
                 Turn::Busy(_, refusal) if Instant::now() >= deadline => return Err(refusal),
                 Turn::Busy(given_back, _) => effect = given_back,
@@ -286,7 +336,23 @@ impl Engine {
             return Turn::Over(known);
         }
         let claim = operation.claim();
-        let claimed = match self.claim(claim).await {
+        let claimed = self.claim(claim).await;
+        self.go_on(operation, claim, claimed, effect).await
+    }
+
+    /// What follows from the answer to a claim.
+    async fn go_on<T, F, Fut>(
+        &self,
+        operation: Operation,
+        claim: Claim,
+        claimed: Result<Claimed, Unanswered>,
+        effect: F,
+    ) -> Turn<T, F>
+    where
+        F: FnOnce(Won) -> Fut,
+        Fut: Future<Output = Settled<T>>,
+    {
+        let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(Unanswered { error, taken_perhaps }) => {
                 self.0.counters.store_errors.add();
@@ -312,7 +378,8 @@ impl Engine {
             Claimed::Completed { answer: Some(answer) } => Ok(Ran::Replay(answer)),
             Claimed::Completed { answer: None } => Err(Refusal::NotKept),
             Claimed::Mismatch => Err(Refusal::Mismatch),
-            Claimed::Unknown { .. } | Claimed::Parked { .. } => Err(Refusal::Unknown),
+            Claimed::Unknown { .. } => Err(Refusal::Unknown),
+            Claimed::Parked { note, .. } => Ok(Ran::Parked(note)),
             Claimed::Unreadable => {
                 tracing::error!(key = %operation.key, "the record cannot be read by this version");
                 Err(Refusal::Unreadable)
@@ -350,8 +417,15 @@ impl Engine {
     {
         let lease = self.0.leases.hold(Renew::of(&claim));
         let (result, recording) = self.effect(won, effect).await;
-        self.record(operation, claim, recording, lease).await;
+        let parks = matches!(recording, Recording::Parked { .. });
+        let recorded = self.record(operation, claim, recording, lease).await;
         self.0.waiters.wake(&operation.key);
+        match (parks, recorded) {
+            (true, true) => self.0.counters.parked.add(),
+            // Whoever hears that it is parked forgets it: not before the store has it.
+            (true, false) => return Err(Refusal::Unavailable),
+            (false, _) => {}
+        }
         result
     }
 
@@ -373,11 +447,11 @@ impl Engine {
         let (result, recording) = self.effect(Won::unguarded(self, claim), effect).await;
         match outcome(&recording, &operation.terms) {
             Some(outcome) => self.0.aftermath.complete(claim, operation.complete(claim.token, outcome), lease),
-            None if taken_perhaps => self.0.aftermath.withdraw(Release::new(claim.key, claim.token)),
+            None if taken_perhaps => self.0.aftermath.withdraw(operation.release(claim.token, &recording)),
             None => {}
         }
         self.0.waiters.wake(&operation.key);
-        result
+        if matches!(recording, Recording::Parked { .. }) { Err(Refusal::Unavailable) } else { result }
     }
 
     /// The effect itself, and what is to be recorded of it.
@@ -387,7 +461,9 @@ impl Engine {
         Fut: Future<Output = Settled<T>>,
     {
         let settled = CatchPanic::call(move || effect(won)).await;
-        self.0.counters.executed.add();
+        if !matches!(&settled, Ok(Settled { recording: Recording::Parked { ran: false, .. }, .. })) {
+            self.0.counters.executed.add();
+        }
         match settled {
             Ok(Settled { value, recording }) => (Ok(Ran::Fresh(value)), recording),
             Err(_) => {
@@ -397,11 +473,11 @@ impl Engine {
         }
     }
 
-    /// Settles the record. Whatever goes wrong here is not the caller's trouble: the effect is a fact by now, so what
-    /// the store does not take at once is kept and offered again.
-    async fn record(&self, operation: Operation, claim: Claim, recording: Recording, lease: HeldLease) {
+    /// Settles the record, and says whether the store has taken it. Whatever goes wrong here is not the caller's trouble: the
+    /// effect is a fact by now, so what the store does not take at once is kept and offered again.
+    async fn record(&self, operation: Operation, claim: Claim, recording: Recording, lease: HeldLease) -> bool {
         let Some(outcome) = outcome(&recording, &operation.terms) else {
-            return self.release(Release::new(claim.key, claim.token)).await;
+            return self.release(operation.release(claim.token, &recording)).await;
         };
         let mut complete = operation.complete(claim.token, outcome);
         let mut completed = ask_again(|| self.0.store.complete(complete.clone()), &mut false).await;
@@ -413,15 +489,16 @@ impl Engine {
             completed = self.0.store.complete(complete.clone()).await;
         }
         match completed {
-            Ok(Ownership::Held) => {}
+            Ok(Ownership::Held) => return true,
             Ok(Ownership::Lost) => match aftermath::insist(self.store(), claim, complete.clone()).await {
                 // The store had lost the record.
-                Ok(Ownership::Held) => {}
+                Ok(Ownership::Held) => return true,
                 Ok(Ownership::Lost) => self.was_stale(&operation.key),
                 Err(error) => self.keep_offering(claim, complete, lease, &error),
             },
             Err(error) => self.keep_offering(claim, complete, lease, &error),
         }
+        false
     }
 
     fn was_stale(&self, key: &StorageKey) {
@@ -435,12 +512,12 @@ impl Engine {
         self.0.aftermath.complete(claim, complete, Some(lease));
     }
 
-    async fn release(&self, release: Release) {
+    async fn release(&self, release: Release) -> bool {
         let mut taken_perhaps = false;
         match ask_again(|| self.0.store.release(release), &mut taken_perhaps).await {
-            Ok(Ownership::Held) => {}
+            Ok(Ownership::Held) => return true,
             // A release that was taken unseen finds nothing when it is asked again.
-            Ok(Ownership::Lost) if taken_perhaps => {}
+            Ok(Ownership::Lost) if taken_perhaps => return true,
             Ok(Ownership::Lost) => self.was_stale(&release.key),
             Err(error) => {
                 self.0.counters.store_errors.add();
@@ -448,6 +525,7 @@ impl Engine {
                 self.0.aftermath.withdraw(release);
             }
         }
+        false
     }
 }
 
@@ -456,8 +534,9 @@ fn outcome(recording: &Recording, terms: &Terms) -> Option<Outcome> {
     match (recording, terms.on_abandoned) {
         (Recording::Answer(answer), _) => Some(Outcome::Answer(answer.clone())),
         (Recording::Tombstone, _) => Some(Outcome::Tombstone),
+        (Recording::Parked { note, .. }, _) => Some(Outcome::Parked(note.clone())),
         (Recording::Unknown, _) | (Recording::Broken, OnAbandoned::Refuse) => Some(Outcome::Unknown),
-        (Recording::Release, _) | (Recording::Broken, OnAbandoned::Retry) => None,
+        (Recording::Release | Recording::Failed, _) | (Recording::Broken, OnAbandoned::Retry) => None,
     }
 }
 

@@ -30,7 +30,7 @@ pub use self::{
 };
 use crate::{
     Idempotency, Policy,
-    engine::{self, Ran, Recording, Settled, Won},
+    engine::{self, Ran, Recording, Refusal, Settled, Won},
 };
 
 /// Runs `effect` under the guard and answers as HTTP does. An `Err` of the effect is passed on, as a service inside
@@ -64,6 +64,7 @@ where
             runtime.engine().replayed(&key, replay.is_ok());
             Ok(replay.unwrap_or_else(IntoResponse::into_response))
         }
+        Ok(Ran::Parked(_)) => Ok(Rejection::from(Refusal::Unknown).into_response()),
         Err(refusal) => Ok(Rejection::from(refusal).into_response()),
     }
 }

@@ -21,6 +21,8 @@ pub struct Watched {
 pub struct Steps {
     /// Claims, won or not.
     pub claims: usize,
+    /// Round trips of many claims.
+    pub batches: usize,
     /// Renewals.
     pub renewals: usize,
     /// Completions.
@@ -70,7 +72,10 @@ impl Store for Watched {
 
     async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
         let claimed = self.store.claim_many(claims).await;
-        self.count(|steps| steps.claims += claims.len());
+        self.count(|steps| {
+            steps.claims += claims.len();
+            steps.batches += 1;
+        });
         claimed
     }
 

@@ -1,0 +1,116 @@
+//! One attempt at an event, and what is to be recorded of it.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::BufMut;
+use serde::Serialize;
+
+use super::{ConsumeError, Consumer, Event, ParkedReason};
+use crate::{
+    Attempt,
+    engine::{CatchPanic, Recording, Settled, Terms, Won},
+    record::{Answer, Kind},
+};
+
+/// A handler on its way to the one claim that it runs under: which of an event's records that is, the store says.
+pub(super) struct Given<F>(Arc<Mutex<Option<F>>>);
+
+impl<F> Given<F> {
+    pub(super) fn new(handler: F) -> Self {
+        Self(Arc::new(Mutex::new(Some(handler))))
+    }
+
+    pub(super) fn take(&self) -> Option<F> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl<F> Clone for Given<F> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// What an attempt came to.
+pub(super) enum Done<T, E> {
+    Value { value: T, kept: Option<Answer> },
+    Failed { error: E, attempt: u32, parked: bool },
+    Refused(ConsumeError),
+}
+
+/// An event that is about to be tried.
+pub(super) struct Work {
+    consumer: Consumer,
+    event: Event,
+}
+
+impl Work {
+    pub(super) fn new(consumer: &Consumer, event: &Event) -> Self {
+        Self { consumer: consumer.clone(), event: event.clone() }
+    }
+
+    pub(super) async fn attempt<T, E, F, Fut>(self, handler: Given<F>, won: Won) -> Settled<Done<T, E>>
+    where
+        T: Serialize,
+        E: fmt::Display,
+        F: FnOnce(Attempt) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let attempt = won.number();
+        let max = self.consumer.policy.attempts();
+        if attempt > max {
+            return self.park(ParkedReason::Failed, max, &"the worker of the last attempt vanished", false);
+        }
+        let Some(handler) = handler.take() else {
+            return Settled { value: Done::Refused(ConsumeError::Unavailable), recording: Recording::Release };
+        };
+        match CatchPanic::call(move || handler(won.into_attempt())).await {
+            Ok(Ok(value)) => self.keep(value),
+            Ok(Err(error)) => {
+                let recording = if attempt == max {
+                    let note = self.consumer.note(ParkedReason::Failed, Some(attempt), &self.event).error(&error);
+                    Recording::Parked { note: note.seal(), ran: true }
+                } else {
+                    Recording::Failed
+                };
+                Settled { value: Done::Failed { error, attempt, parked: attempt == max }, recording }
+            }
+            Err(_) => {
+                self.consumer.runtime.engine().panicked();
+                if Terms::of(&self.consumer.policy).refuses_abandoned() {
+                    self.park(ParkedReason::OutcomeUnknown, attempt, &"the handler panicked", true)
+                } else if attempt == max {
+                    self.park(ParkedReason::Failed, attempt, &"the handler panicked", true)
+                } else {
+                    let value = Done::Refused(ConsumeError::Panicked { attempt });
+                    Settled { value, recording: Recording::Failed }
+                }
+            }
+        }
+    }
+
+    fn keep<T: Serialize, E>(&self, value: T) -> Settled<Done<T, E>> {
+        let max = self.consumer.runtime.limits().max_answer_bytes;
+        let kept = match serde_json::to_vec(&value) {
+            Ok(json) if json.len() <= max => {
+                Some(Answer::seal(Kind::Value, json.len(), |bytes| bytes.put_slice(&json)))
+            }
+            // It ran: a value that cannot be kept is no reason to run it again.
+            Ok(_) | Err(_) => None,
+        };
+        let recording = kept.clone().map_or(Recording::Tombstone, Recording::Answer);
+        Settled { value: Done::Value { value, kept }, recording }
+    }
+
+    fn park<T, E>(&self, reason: ParkedReason, attempts: u32, error: &&str, ran: bool) -> Settled<Done<T, E>> {
+        let note = self.consumer.note(reason, Some(attempts), &self.event).error(error);
+        Settled {
+            value: Done::Refused(ConsumeError::Parked(reason)),
+            recording: Recording::Parked { note: note.seal(), ran },
+        }
+    }
+}

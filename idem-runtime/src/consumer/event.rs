@@ -1,0 +1,248 @@
+//! What a consumer is given, and what it says.
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+
+use crate::engine::Refusal;
+
+/// One event as a broker delivers it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Event {
+    id: Option<String>,
+    payload: Bytes,
+}
+
+/// An event that took effect, now or before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Processed<T> {
+    /// What the handler returned, now or the first time.
+    pub value: T,
+    /// Whether it was the first time.
+    pub duplicate: bool,
+}
+
+/// Why there is no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProcessError<E> {
+    /// The handler returned this error: the event is undone.
+    Failed {
+        /// The handler's own.
+        error: E,
+        /// Which attempt it was: 1 for the first.
+        attempt: u32,
+        /// It was the last one that [`Policy::max_attempts`](crate::Policy::max_attempts) allows, and the event is parked.
+        parked: bool,
+    },
+    /// The handler returned nothing: it did not run for this delivery, or panicked.
+    Refused(ConsumeError),
+}
+
+/// Why an event was refused. It says what is to become of the delivery: [`delivery`](Self::delivery).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConsumeError {
+    /// The event is parked, now or before: it does not run until somebody redrives it.
+    Parked(ParkedReason),
+    /// Another delivery of the event is being handled.
+    InFlight {
+        /// What is left of its lease; it may be done much sooner.
+        retry_after: Duration,
+    },
+    /// It took effect; what the handler returned was too large, has expired, or was settled by hand.
+    NotKept,
+    /// The handler panicked: the event is undone.
+    Panicked {
+        /// Which attempt it was: 1 for the first.
+        attempt: u32,
+    },
+    /// The store gave no answer.
+    Unavailable,
+    /// As many operations run as this process may run at once.
+    Overloaded,
+    /// There is a record, damaged or of a newer version: the event ran or runs.
+    Unreadable,
+}
+
+/// Why an event is parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ParkedReason {
+    /// It was tried [`Policy::max_attempts`](crate::Policy::max_attempts) times.
+    Failed,
+    /// Its worker vanished or panicked, and an effect that may have happened is not to be tried again: `financial`, or
+    /// `on_abandoned = refuse`.
+    OutcomeUnknown,
+    /// Its id was used with another payload.
+    KeyReused,
+    /// It has no id.
+    NoId,
+    /// Its bytes are not what they should be.
+    Undecodable,
+}
+
+/// What is to become of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a delivery that is not acknowledged comes again"]
+pub enum Delivery {
+    /// The event is settled: done, or parked in the store. The broker may forget it.
+    Acknowledge,
+    /// The event is open: the broker is to deliver it again, best not before `after`.
+    Retry {
+        /// A good time to wait.
+        after: Duration,
+    },
+}
+
+impl Event {
+    /// The event that its producer calls `id`. An empty id is none.
+    ///
+    /// The id comes from whoever made the event, never from the broker: a message number changes when the event is
+    /// published again.
+    pub fn new(id: impl Into<String>, payload: impl Into<Bytes>) -> Self {
+        let id = id.into();
+        Self { id: (!id.is_empty()).then_some(id), payload: payload.into() }
+    }
+
+    /// An event without an id: it is parked, unless `missing = run` is chosen.
+    pub fn without_id(payload: impl Into<Bytes>) -> Self {
+        Self { id: None, payload: payload.into() }
+    }
+
+    /// The same event under this id.
+    #[must_use]
+    pub fn with_id(self, id: impl Into<String>) -> Self {
+        Self::new(id, self.payload)
+    }
+
+    /// What its producer calls it.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// Its bytes.
+    pub const fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+}
+
+/// Never the id or the payload.
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("id", if self.id.is_some() { &"(..)" } else { &"(none)" })
+            .field("payload", &format_args!("({} bytes)", self.payload.len()))
+            .finish()
+    }
+}
+
+impl Delivery {
+    /// What is to become of the delivery that came to this.
+    pub fn of<T, E>(result: &Result<Processed<T>, ProcessError<E>>) -> Self {
+        match result {
+            Ok(_) => Self::Acknowledge,
+            Err(error) => error.delivery(),
+        }
+    }
+
+    const fn retry(after: Duration) -> Self {
+        Self::Retry { after }
+    }
+
+    /// A tenth of a second after the first attempt, twice as long after each one more, half a minute at most.
+    fn after_attempt(attempt: u32) -> Self {
+        let doubled = 2_u32.saturating_pow(attempt.saturating_sub(1));
+        Self::retry(Duration::from_millis(100).saturating_mul(doubled).min(Duration::from_secs(30)))
+    }
+}
+
+impl<E> ProcessError<E> {
+    /// What is to become of the delivery.
+    pub fn delivery(&self) -> Delivery {
+        match self {
+            Self::Failed { parked: true, .. } => Delivery::Acknowledge,
+            Self::Failed { attempt, .. } => Delivery::after_attempt(*attempt),
+            Self::Refused(error) => error.delivery(),
+        }
+    }
+}
+
+impl ConsumeError {
+    /// What is to become of the delivery.
+    pub fn delivery(&self) -> Delivery {
+        match self {
+            Self::Parked(_) | Self::NotKept => Delivery::Acknowledge,
+            Self::InFlight { retry_after } => Delivery::retry(*retry_after),
+            Self::Panicked { attempt } => Delivery::after_attempt(*attempt),
+            Self::Unavailable | Self::Overloaded => Delivery::retry(Duration::from_secs(1)),
+            // Nothing changes before somebody looks; the event must not be lost meanwhile.
+            Self::Unreadable => Delivery::retry(Duration::from_secs(30)),
+        }
+    }
+
+    /// Everything but `Unknown` and `Mismatch`, which a consumer parks.
+    pub(super) const fn from_refusal(refusal: Refusal, attempt: u32) -> Self {
+        match refusal {
+            Refusal::InFlight { retry_after } => Self::InFlight { retry_after },
+            Refusal::NotKept => Self::NotKept,
+            Refusal::Unavailable => Self::Unavailable,
+            Refusal::Overloaded => Self::Overloaded,
+            Refusal::Panicked => Self::Panicked { attempt },
+            Refusal::Unreadable | Refusal::Unknown | Refusal::Mismatch => Self::Unreadable,
+        }
+    }
+}
+
+impl<E> From<ConsumeError> for ProcessError<E> {
+    fn from(error: ConsumeError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl fmt::Display for ConsumeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Parked(reason) => write!(f, "the event is parked: {reason}"),
+            Self::InFlight { .. } => f.write_str("another delivery of the event is being handled"),
+            Self::NotKept => f.write_str("the event took effect, what its handler returned was not kept"),
+            Self::Panicked { .. } => f.write_str("the handler panicked"),
+            Self::Unavailable => f.write_str("the idempotency store gave no answer"),
+            Self::Overloaded => f.write_str("too many operations are in flight"),
+            Self::Unreadable => f.write_str("the record of the event cannot be read by this version"),
+        }
+    }
+}
+
+impl std::error::Error for ConsumeError {}
+
+impl fmt::Display for ParkedReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Failed => "it failed as often as it may",
+            Self::OutcomeUnknown => "it may or may not have taken effect",
+            Self::KeyReused => "its id was used with another payload",
+            Self::NoId => "it has no id",
+            Self::Undecodable => "its bytes are not what they should be",
+        })
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for ProcessError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed { error, .. } => error.fmt(f),
+            Self::Refused(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for ProcessError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Failed { error, .. } => Some(error),
+            Self::Refused(error) => Some(error),
+        }
+    }
+}

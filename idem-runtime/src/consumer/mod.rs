@@ -1,0 +1,369 @@
+//! Events: delivered at least once, taking effect once.
+//!
+//! A broker delivers an event again whenever it does not know that the event was handled. A [`Consumer`] keeps one record
+//! for each event in the store of its [`Idempotency`] runtime: the first delivery runs the handler, every other one gets
+//! the first result. It answers each delivery with what to do about it:
+//!
+//! ```
+//! # use idem_runtime::consumer::{Consumer, Delivery, Event};
+//! # struct Message; impl Message { fn id(&self) -> &str { "" } fn bytes(&self) -> &'static [u8] { b"" } async fn ack(&self) {}
+//! # async fn deliver_again(&self, after: std::time::Duration) {} }
+//! # async fn charge(payload: &[u8]) -> Result<u32, std::io::Error> { Ok(1) }
+//! async fn handle(consumer: &Consumer, message: Message) {
+//!     let event = Event::new(message.id(), message.bytes());
+//!     let payload = event.payload().clone();
+//!     let done = consumer.process(event, |_attempt| async move { charge(&payload).await }).await;
+//!     match Delivery::of(&done) {
+//!         Delivery::Acknowledge => message.ack().await,
+//!         Delivery::Retry { after } => message.deliver_again(after).await,
+//!     }
+//! }
+//! ```
+//!
+//! # What becomes of an event
+//!
+//! | what happened | what becomes of it |
+//! |---|---|
+//! | the handler returned a value | done: every other delivery gets the value |
+//! | the handler returned an error or panicked | undone, one attempt counted; after [`Policy::max_attempts`] parked |
+//! | the worker vanished | undone once the lease is out, one attempt counted |
+//! | the same under `financial`, or `on_abandoned = refuse`: panicked, vanished | parked: nobody knows what it did |
+//! | its id was used with another payload | parked; the first event's record stays as it is |
+//! | it has no id | parked, unless [`Missing::Run`](crate::Missing::Run) is written out |
+//! | its bytes are not JSON where [`Policy::fingerprint`] reads JSON, or [`Consumer::park`] says so | parked |
+//!
+//! A parked event is kept in the store, with its payload, until [`redrive`](Consumer::redrive) or
+//! [`settle`](Consumer::settle) is called; the broker may forget it.
+//!
+//! # Who the consumer is
+//!
+//! Its scope, and nothing else: two processes with one scope are one consumer, two scopes each run an event once. Records of
+//! a consumer never meet those of requests or of [`execute`](crate::Idempotency::execute), whatever their scope.
+
+mod attempt;
+mod batch;
+mod event;
+mod note;
+mod parked;
+
+use std::{fmt, future::Future};
+
+use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+
+use self::{
+    attempt::{Done, Given, Work},
+    note::Note,
+};
+use crate::{
+    Attempt, Idempotency, Policy,
+    engine::{Operation, Ran, Recording, Refusal, Settled, Terms},
+    fingerprint::Fingerprint,
+    key::{EventName, StorageKey},
+    record::{Answer, Kind},
+    store::Resolved,
+};
+
+pub use self::{
+    event::{ConsumeError, Delivery, Event, ParkedReason, ProcessError, Processed},
+    parked::{ParkedEvent, Redriven},
+};
+
+/// Runs a handler once for every event. Cheap to clone; clones are one consumer.
+///
+/// ```
+/// use idem_runtime::{Idempotency, MemoryStore, Policy, consumer::Event};
+/// use std::time::Duration;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// // As long as the broker may deliver an event again, redrives included.
+/// const POLICY: Policy = Policy::new("ship-orders").ttl(Duration::from_secs(7 * 24 * 60 * 60)).validate_for_events();
+///
+/// let idempotency = Idempotency::builder(MemoryStore::new()).shared().build();
+/// let consumer = idempotency.consumer(POLICY);
+/// let event = Event::new("evt_1", r#"{"order":7}"#);
+/// let first = consumer.process(event.clone(), |_| async { Ok::<_, std::io::Error>(42) }).await?;
+/// let again = consumer.process(event, |_| async { Ok::<_, std::io::Error>(43) }).await?;
+/// assert_eq!((first.value, first.duplicate), (42, false));
+/// assert_eq!((again.value, again.duplicate), (42, true));
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(example()).unwrap();
+/// ```
+#[derive(Debug, Clone)]
+pub struct Consumer {
+    runtime: Idempotency,
+    policy: Policy,
+    at_once: usize,
+}
+
+/// What is to be done about an event before anything is asked of the store.
+enum Entry {
+    Guarded(Operation),
+    Unguarded,
+    Parked(ParkedReason),
+}
+
+/// What became of an event that is not to be run.
+enum Parking {
+    Parked,
+    /// It was parked, and may run now, under a key of its own.
+    Redriven,
+}
+
+/// What a delivery came to, and what others of the same event would get.
+struct Concluded<T, E> {
+    result: Result<Processed<T>, ProcessError<E>>,
+    kept: Option<Answer>,
+}
+
+impl Idempotency {
+    /// The consumer that `policy`'s scope names. Its key sources, key space and status rule do not matter here.
+    pub fn consumer(&self, policy: Policy) -> Consumer {
+        Consumer { runtime: self.clone(), policy, at_once: 16 }
+    }
+}
+
+impl Consumer {
+    /// How many handlers of one [batch](Self::process_many) run beside each other. Default: 16.
+    #[must_use]
+    pub const fn at_once(mut self, handlers: usize) -> Self {
+        self.at_once = if handlers == 0 { 1 } else { handlers };
+        self
+    }
+
+    /// Runs `handler` unless the event took effect before; then gives back what it returned the first time.
+    ///
+    /// `handler` runs to its end even if this future is dropped. A value is kept as JSON, so `T` must come out of its JSON as it
+    /// went in. The text of an error is kept with an event that is parked: its first 1024 bytes.
+    ///
+    /// # Errors
+    /// [`ProcessError::Failed`] with the handler's own error, else [`ProcessError::Refused`]. Either says what to do about the
+    /// delivery.
+    pub async fn process<T, E, F, Fut>(&self, event: Event, handler: F) -> Result<Processed<T>, ProcessError<E>>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: fmt::Display + Send + 'static,
+        F: FnOnce(Attempt) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let handler = Given::new(handler);
+        let concluded = match self.enter(&event) {
+            Entry::Unguarded => self.run_unguarded(event, handler).await,
+            Entry::Parked(reason) => self.park_or_run(&event, reason, handler).await,
+            Entry::Guarded(operation) => {
+                let ran = self.run(operation, &event, &handler).await;
+                self.conclude(operation, &event, ran, handler).await
+            }
+        };
+        concluded.result
+    }
+
+    /// Parks an event that cannot be handled as it is, because its bytes are not what they should be: `why` says it.
+    ///
+    /// It is found by the digest of its payload, so parking it again changes nothing.
+    ///
+    /// # Errors
+    /// When it is not in the store: [`ConsumeError::delivery`] says when to try again.
+    pub async fn park(&self, event: &Event, why: impl fmt::Display) -> Result<(), ConsumeError> {
+        let note = self.note(ParkedReason::Undecodable, Some(0), event).error(&why);
+        match self.write_down(event, note).await {
+            Ok(_) | Err(ConsumeError::NotKept) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn enter(&self, event: &Event) -> Entry {
+        let Some(id) = event.id() else {
+            return if self.policy.runs_without_id() { Entry::Unguarded } else { Entry::Parked(ParkedReason::NoId) };
+        };
+        match Fingerprint::of_payload(self.policy.fingerprint_rule(), event.payload()) {
+            Ok(fingerprint) => Entry::Guarded(self.operation(self.key(EventName::Id(id)), fingerprint)),
+            Err(_) => Entry::Parked(ParkedReason::Undecodable),
+        }
+    }
+
+    async fn run<T, E, F, Fut>(
+        &self,
+        operation: Operation,
+        event: &Event,
+        handler: &Given<F>,
+    ) -> Result<Ran<Done<T, E>>, Refusal>
+    where
+        T: Serialize + Send + 'static,
+        E: fmt::Display + Send + 'static,
+        F: FnOnce(Attempt) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let (work, handler) = (Work::new(self, event), handler.clone());
+        self.runtime.engine().run(operation, move |won| work.attempt(handler, won)).await
+    }
+
+    /// What a delivery comes to, once the engine has spoken.
+    async fn conclude<T, E, F, Fut>(
+        &self,
+        operation: Operation,
+        event: &Event,
+        ran: Result<Ran<Done<T, E>>, Refusal>,
+        handler: Given<F>,
+    ) -> Concluded<T, E>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: fmt::Display + Send + 'static,
+        F: FnOnce(Attempt) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        match ran {
+            Err(Refusal::Mismatch) => self.park_or_run(event, ParkedReason::KeyReused, handler).await,
+            ran => self.conclude_one(operation, event, ran).await,
+        }
+    }
+
+    /// As `conclude`, where a mismatch cannot be.
+    async fn conclude_one<T: DeserializeOwned, E>(
+        &self,
+        operation: Operation,
+        event: &Event,
+        ran: Result<Ran<Done<T, E>>, Refusal>,
+    ) -> Concluded<T, E> {
+        match ran {
+            Ok(Ran::Fresh(Done::Value { value, kept })) => {
+                Concluded { result: Ok(Processed { value, duplicate: false }), kept }
+            }
+            Ok(Ran::Fresh(Done::Failed { error, attempt, parked })) => {
+                Concluded { result: Err(ProcessError::Failed { error, attempt, parked }), kept: None }
+            }
+            Ok(Ran::Fresh(Done::Refused(error))) => Concluded::refused(error),
+            Ok(Ran::Replay(kept)) => {
+                let value = self.replay(&operation.key, &kept);
+                Concluded { result: value.map_err(ProcessError::Refused), kept: Some(kept) }
+            }
+            Ok(Ran::Parked(note)) => Concluded::refused(match Note::open(&note) {
+                Ok(note) => ConsumeError::Parked(note.reason),
+                Err(_) => ConsumeError::Unreadable,
+            }),
+            Err(Refusal::Unknown) => Concluded::refused(self.park_unknown(operation.key, event).await),
+            Err(refusal) => Concluded::refused(ConsumeError::from_refusal(refusal, 1)),
+        }
+    }
+
+    fn replay<T: DeserializeOwned>(&self, key: &StorageKey, kept: &Answer) -> Result<Processed<T>, ConsumeError> {
+        let value = kept.open(Kind::Value).ok().and_then(|json| serde_json::from_slice(&json).ok());
+        self.runtime.engine().replayed(key, value.is_some());
+        value.map(|value| Processed { value, duplicate: true }).ok_or(ConsumeError::Unreadable)
+    }
+
+    async fn run_unguarded<T, E, F, Fut>(&self, event: Event, handler: Given<F>) -> Concluded<T, E>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        F: FnOnce(Attempt) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        // The payload is the handler's to keep.
+        drop(event);
+        let effect = move |slot| async move {
+            match handler.take() {
+                Some(handler) => handler(Attempt::of(slot)).await.map_err(|error| ProcessError::Failed {
+                    error,
+                    attempt: 1,
+                    parked: false,
+                }),
+                None => Err(ProcessError::Refused(ConsumeError::Unavailable)),
+            }
+        };
+        let result = match self.runtime.engine().run_unclaimed(effect).await {
+            Ok(result) => result.map(|value| Processed { value, duplicate: false }),
+            Err(refusal) => Err(ProcessError::Refused(ConsumeError::from_refusal(refusal, 1))),
+        };
+        Concluded { result, kept: None }
+    }
+
+    /// Parks an event that is not to be run, or runs it if it was parked for the same reason and redriven.
+    async fn park_or_run<T, E, F, Fut>(&self, event: &Event, reason: ParkedReason, handler: Given<F>) -> Concluded<T, E>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: fmt::Display + Send + 'static,
+        F: FnOnce(Attempt) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        match self.write_down(event, self.note(reason, Some(0), event)).await {
+            Ok(Parking::Parked) => Concluded::refused(ConsumeError::Parked(reason)),
+            Ok(Parking::Redriven) => {
+                let operation = self.redriven(event, reason);
+                let ran = self.run(operation, event, &handler).await;
+                self.conclude_one(operation, event, ran).await
+            }
+            Err(error) => Concluded::refused(error),
+        }
+    }
+
+    /// Parks under the key that the note's reason asks for.
+    async fn write_down(&self, event: &Event, note: Note) -> Result<Parking, ConsumeError> {
+        let key = self.parking_key(event, note.reason);
+        let reason = note.reason;
+        let mut operation = self.operation(key, Fingerprint::of_bytes(b""));
+        operation.terms = operation.terms.of_parking();
+        let effect = move |_| async move {
+            Settled { value: (), recording: Recording::Parked { note: note.seal(), ran: false } }
+        };
+        match self.runtime.engine().run(operation, effect).await {
+            Ok(Ran::Fresh(())) => {
+                tracing::warn!(%key, scope = self.policy.scope_name(), %reason, "an event was parked");
+                Ok(Parking::Parked)
+            }
+            Ok(Ran::Parked(_)) => Ok(Parking::Parked),
+            Ok(Ran::Replay(answer)) if answer.open(Kind::Redriven).is_ok() => Ok(Parking::Redriven),
+            Ok(Ran::Replay(_)) => Err(ConsumeError::Unreadable),
+            Err(refusal) => Err(ConsumeError::from_refusal(refusal, 1)),
+        }
+    }
+
+    /// Parks an event whose record says that nobody knows what became of it.
+    async fn park_unknown(&self, key: StorageKey, event: &Event) -> ConsumeError {
+        let reason = ParkedReason::OutcomeUnknown;
+        match self.runtime.engine().park_unknown(key, self.note(reason, None, event).seal()).await {
+            Ok(Resolved::Applied) => {
+                tracing::warn!(%key, scope = self.policy.scope_name(), %reason, "an event was parked");
+                ConsumeError::Parked(reason)
+            }
+            // Somebody settled it meanwhile: the next delivery sees how.
+            Ok(Resolved::NotUnknown) => ConsumeError::InFlight { retry_after: std::time::Duration::from_millis(100) },
+            Err(_) => ConsumeError::Unavailable,
+        }
+    }
+
+    fn note(&self, reason: ParkedReason, attempts: Option<u32>, event: &Event) -> Note {
+        Note::new(self.policy.scope_name(), reason, attempts, event, self.runtime.limits().max_answer_bytes)
+    }
+
+    fn operation(&self, key: StorageKey, fingerprint: Fingerprint) -> Operation {
+        Operation { key, fingerprint, terms: Terms::of(&self.policy) }
+    }
+
+    /// Where an event is parked that is not to be run under its id.
+    fn parking_key(&self, event: &Event, reason: ParkedReason) -> StorageKey {
+        let payload: [u8; 32] = Sha256::digest(event.payload()).into();
+        self.key(match (reason, event.id()) {
+            (ParkedReason::Undecodable, _) => EventName::Undecodable(&payload),
+            (_, Some(id)) => EventName::Reused { id, payload: &payload },
+            (_, None) => EventName::Anonymous(&payload),
+        })
+    }
+
+    /// An event that was parked because of its id and redriven: an event of its own.
+    fn redriven(&self, event: &Event, reason: ParkedReason) -> Operation {
+        let parked = self.parking_key(event, reason);
+        self.operation(self.key(EventName::Redriven(&parked)), Fingerprint::of_bytes(b""))
+    }
+
+    fn key(&self, event: EventName<'_>) -> StorageKey {
+        self.runtime.event_key(&self.policy, event)
+    }
+}
+
+impl<T, E> Concluded<T, E> {
+    const fn refused(error: ConsumeError) -> Self {
+        Self { result: Err(ProcessError::Refused(error)), kept: None }
+    }
+}

@@ -1,0 +1,129 @@
+//! What is written down of a parked event: frozen by a golden test, as every record is.
+
+use bytes::{Buf, BufMut, Bytes};
+
+use super::{Event, ParkedReason};
+use crate::record::{Answer, Kind, Unreadable};
+
+/// Why an event is parked, and what is needed to run it after all.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Note {
+    pub(super) scope: String,
+    pub(super) reason: ParkedReason,
+    /// How often it was tried; `None`: as often as the record says.
+    pub(super) attempts: Option<u32>,
+    pub(super) id: Option<String>,
+    /// `None`: too large to be kept.
+    pub(super) payload: Option<Bytes>,
+    pub(super) error: Option<String>,
+}
+
+/// Tags of the parts. A part is its tag, its length as eight bytes, big endian, and its bytes; one that is not there is left out.
+mod tag {
+    pub(super) const SCOPE: u8 = 1;
+    pub(super) const REASON: u8 = 2;
+    pub(super) const ATTEMPTS: u8 = 3;
+    pub(super) const ID: u8 = 4;
+    pub(super) const PAYLOAD: u8 = 5;
+    pub(super) const ERROR: u8 = 6;
+}
+
+/// How much of an error's text is kept, in bytes.
+const MAX_ERROR: usize = 1024;
+
+impl Note {
+    pub(super) fn new(
+        scope: &str,
+        reason: ParkedReason,
+        attempts: Option<u32>,
+        event: &Event,
+        max_payload: usize,
+    ) -> Self {
+        Self {
+            scope: scope.to_owned(),
+            reason,
+            attempts,
+            id: event.id().map(str::to_owned),
+            payload: (event.payload().len() <= max_payload).then(|| event.payload().clone()),
+            error: None,
+        }
+    }
+
+    pub(super) fn error(mut self, error: &impl ToString) -> Self {
+        let mut text = error.to_string();
+        text.truncate(text.floor_char_boundary(MAX_ERROR));
+        self.error = Some(text);
+        self
+    }
+
+    pub(super) fn seal(&self) -> Answer {
+        let attempts = self.attempts.map(u32::to_be_bytes);
+        let parts = [
+            (tag::SCOPE, Some(self.scope.as_bytes())),
+            (tag::REASON, Some(&[code(self.reason)][..])),
+            (tag::ATTEMPTS, attempts.as_ref().map(|attempts| &attempts[..])),
+            (tag::ID, self.id.as_deref().map(str::as_bytes)),
+            (tag::PAYLOAD, self.payload.as_deref()),
+            (tag::ERROR, self.error.as_deref().map(str::as_bytes)),
+        ];
+        let parts = || parts.iter().filter_map(|(tag, part)| part.map(|part| (*tag, part)));
+        let size = parts().map(|(_, part)| 9 + part.len()).sum();
+        Answer::seal(Kind::Parked, size, |bytes| {
+            for (tag, part) in parts() {
+                bytes.put_u8(tag);
+                bytes.put_u64(part.len() as u64);
+                bytes.put_slice(part);
+            }
+        })
+    }
+
+    pub(super) fn open(note: &Answer) -> Result<Self, Unreadable> {
+        let mut rest = note.open(Kind::Parked)?;
+        let (mut scope, mut reason, mut attempts) = (None, None, None);
+        let (mut id, mut payload, mut error) = (None, None, None);
+        while rest.has_remaining() {
+            let tag = rest.try_get_u8().map_err(|_| Unreadable)?;
+            let length = rest.try_get_u64().ok().and_then(|length| usize::try_from(length).ok()).ok_or(Unreadable)?;
+            if length > rest.len() {
+                return Err(Unreadable);
+            }
+            let part = rest.split_to(length);
+            match tag {
+                tag::SCOPE => scope = Some(text(&part)?),
+                tag::REASON => reason = Some(named(&part)?),
+                tag::ATTEMPTS => attempts = Some(u32::from_be_bytes(part[..].try_into().map_err(|_| Unreadable)?)),
+                tag::ID => id = Some(text(&part)?),
+                tag::PAYLOAD => payload = Some(part),
+                tag::ERROR => error = Some(text(&part)?),
+                _ => return Err(Unreadable),
+            }
+        }
+        let (Some(scope), Some(reason)) = (scope, reason) else { return Err(Unreadable) };
+        Ok(Self { scope, reason, attempts, id, payload, error })
+    }
+}
+
+const fn code(reason: ParkedReason) -> u8 {
+    match reason {
+        ParkedReason::Failed => 1,
+        ParkedReason::OutcomeUnknown => 2,
+        ParkedReason::KeyReused => 3,
+        ParkedReason::NoId => 4,
+        ParkedReason::Undecodable => 5,
+    }
+}
+
+fn named(part: &[u8]) -> Result<ParkedReason, Unreadable> {
+    match part {
+        [1] => Ok(ParkedReason::Failed),
+        [2] => Ok(ParkedReason::OutcomeUnknown),
+        [3] => Ok(ParkedReason::KeyReused),
+        [4] => Ok(ParkedReason::NoId),
+        [5] => Ok(ParkedReason::Undecodable),
+        _ => Err(Unreadable),
+    }
+}
+
+fn text(part: &[u8]) -> Result<String, Unreadable> {
+    String::from_utf8(part.to_vec()).map_err(|_| Unreadable)
+}

@@ -1,0 +1,166 @@
+//! Events that wait for an operator.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::{Consumer, Event, ParkedReason, note::Note};
+use crate::{
+    key::StorageKey,
+    record::{Answer, Kind},
+    store::{Fence, Parked, Resolve, Resolved, StoreError, Verdict},
+};
+
+/// An event that does not run until somebody redrives it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ParkedEvent {
+    key: StorageKey,
+    fence: Fence,
+    attempts: u32,
+    note: Note,
+}
+
+/// What [`Consumer::redrive`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a redriven event runs only when it is delivered again"]
+pub enum Redriven {
+    /// It may run: deliver this again.
+    Deliver(Event),
+    /// It may run: its payload was larger than
+    /// [`max_answer_bytes`](crate::IdempotencySetup::max_answer_bytes) and is not kept, so take it from where it came from.
+    PayloadNotKept,
+    /// Somebody redrove or settled it before; nothing changed.
+    NotParked,
+}
+
+/// How many records one question to the store asks for at least: those of others are among them.
+const PAGE: usize = 100;
+
+impl Consumer {
+    /// The first `limit` parked events of this consumer, in an order that means nothing and stays the same.
+    ///
+    /// The store is asked for every parked record, those of other consumers too, until there are enough.
+    ///
+    /// # Errors
+    /// When the store gives no answer.
+    pub async fn parked(&self, limit: usize) -> Result<Vec<ParkedEvent>, StoreError> {
+        self.parked_behind(None, limit).await
+    }
+
+    /// The next `limit` parked events behind `last`.
+    ///
+    /// # Errors
+    /// When the store gives no answer.
+    pub async fn parked_after(&self, last: &ParkedEvent, limit: usize) -> Result<Vec<ParkedEvent>, StoreError> {
+        self.parked_behind(Some(last.key), limit).await
+    }
+
+    /// Makes a parked event runnable again, with all its attempts, and gives it back to be delivered.
+    ///
+    /// Until it is delivered it is nowhere: deliver it through the broker, or hand it to [`process`](Self::process).
+    ///
+    /// | parked because | what runs when it is delivered again |
+    /// |---|---|
+    /// | it failed, its outcome is unknown | the event, under its id |
+    /// | its id was used with another payload | the event, beside the first one and under a key of its own |
+    /// | it has no id | the event, under the digest of its payload; or under its id, if it was given one |
+    /// | its bytes are not what they should be | whatever they are by then: mended, it runs; else it is parked again |
+    ///
+    /// # Errors
+    /// When the store gives no answer; the event is then parked or runnable.
+    pub async fn redrive(&self, event: &ParkedEvent) -> Result<Redriven, StoreError> {
+        let verdict = match event.note.reason {
+            ParkedReason::KeyReused | ParkedReason::NoId => {
+                let remember = self.policy.remembered();
+                let answer = Some(Answer::seal(Kind::Redriven, 0, |_| ()));
+                Verdict::Completed { answer, ttl: remember, remember }
+            }
+            ParkedReason::Failed | ParkedReason::OutcomeUnknown | ParkedReason::Undecodable => Verdict::NotExecuted,
+        };
+        Ok(match self.resolve(event, verdict).await? {
+            Resolved::NotUnknown => Redriven::NotParked,
+            Resolved::Applied => match &event.note.payload {
+                None => Redriven::PayloadNotKept,
+                Some(payload) => Redriven::Deliver(match &event.note.id {
+                    Some(id) => Event::new(id, payload.clone()),
+                    None => Event::without_id(payload.clone()),
+                }),
+            },
+        })
+    }
+
+    /// Settles a parked event as done, on an operator's word: it never runs, and whoever delivers it again is told that it
+    /// took effect.
+    ///
+    /// # Errors
+    /// When the store gives no answer; the event is then parked or settled.
+    pub async fn settle(&self, event: &ParkedEvent) -> Result<Resolved, StoreError> {
+        let (ttl, remember) = (self.policy.answer_kept(), self.policy.remembered());
+        self.resolve(event, Verdict::Completed { answer: None, ttl, remember }).await
+    }
+
+    async fn resolve(&self, event: &ParkedEvent, verdict: Verdict) -> Result<Resolved, StoreError> {
+        self.runtime.engine().store().resolve(Resolve::new(event.key, verdict).fence(event.fence)).await
+    }
+
+    async fn parked_behind(&self, mut last: Option<StorageKey>, limit: usize) -> Result<Vec<ParkedEvent>, StoreError> {
+        let mut events = Vec::new();
+        while events.len() < limit {
+            let page = Parked::first(limit.max(PAGE));
+            let page = last.map_or(page, |last| page.after(last));
+            let records = self.runtime.engine().store().parked(page).await?;
+            let whole = records.len() >= page.limit;
+            last = records.last().map(|record| record.key);
+            for record in records {
+                // A note that this version cannot read is not ours to judge.
+                let Ok(note) = Note::open(&record.note) else { continue };
+                if note.scope == self.policy.scope_name() && events.len() < limit {
+                    let attempts = note.attempts.unwrap_or(record.attempt);
+                    events.push(ParkedEvent { key: record.key, fence: record.fence, attempts, note });
+                }
+            }
+            if !whole {
+                break;
+            }
+        }
+        Ok(events)
+    }
+}
+
+impl ParkedEvent {
+    /// What its producer calls it, if it has an id.
+    pub fn id(&self) -> Option<&str> {
+        self.note.id.as_deref()
+    }
+
+    /// Its bytes; `None`: there were more than [`max_answer_bytes`](crate::IdempotencySetup::max_answer_bytes).
+    pub const fn payload(&self) -> Option<&Bytes> {
+        self.note.payload.as_ref()
+    }
+
+    /// Why it is parked.
+    pub const fn reason(&self) -> ParkedReason {
+        self.note.reason
+    }
+
+    /// The text of the last error, its first 1024 bytes; `None`: nothing failed.
+    pub fn error(&self) -> Option<&str> {
+        self.note.error.as_deref()
+    }
+
+    /// How often it was tried.
+    pub const fn attempts(&self) -> u32 {
+        self.attempts
+    }
+}
+
+/// Never the id, the payload or the error's text, which may quote either.
+impl fmt::Debug for ParkedEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParkedEvent")
+            .field("key", &self.key)
+            .field("reason", &self.note.reason)
+            .field("attempts", &self.attempts)
+            .finish_non_exhaustive()
+    }
+}

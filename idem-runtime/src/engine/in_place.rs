@@ -1,0 +1,73 @@
+//! Effects that their caller keeps: they may borrow, and they end with the future that runs them.
+
+use std::future::Future;
+
+use super::{CatchPanic, Engine, Operation, Ran, Refusal, Settled, Slot, Turn, Won, detach::Detached};
+use crate::{
+    key::StorageKey,
+    record::Answer,
+    store::{Resolve, Resolved, StoreError, Verdict},
+};
+
+impl Engine {
+    /// As [`run`](Self::run) for an effect that cannot be handed to the runtime. Dropping this future cuts it: its lease runs
+    /// out, and the operation is abandoned like that of a process that died.
+    pub(crate) async fn run_in_place<T, F, Fut>(&self, operation: Operation, effect: F) -> Result<Ran<T>, Refusal>
+    where
+        F: FnOnce(Won) -> Fut,
+        Fut: Future<Output = Settled<T>>,
+    {
+        let turn = |effect| async move {
+            let Some(_permit) = self.0.tracker.enter() else {
+                return Turn::Over(Err(Refusal::Overloaded));
+            };
+            self.claim_and_run(operation, effect).await
+        };
+        self.take_turns(operation, effect, turn).await
+    }
+
+    /// Runs an effect that nobody can ask for again: to its end and drained, but nothing is claimed or recorded.
+    pub(crate) async fn run_unclaimed<T, F, Fut>(&self, effect: F) -> Result<T, Refusal>
+    where
+        T: Send + 'static,
+        F: FnOnce(Slot) -> Fut + Send + 'static,
+        Fut: Future<Output = T> + Send + 'static,
+    {
+        let Some(permit) = self.0.tracker.enter() else {
+            self.0.counters.overloaded.add();
+            return Err(Refusal::Overloaded);
+        };
+        let slot = Slot::default();
+        self.fill_unclaimed(&slot);
+        let engine = self.clone();
+        let tracked = async move {
+            let _permit = permit;
+            let value = CatchPanic::call(move || effect(slot)).await;
+            engine.0.counters.executed.add();
+            value.map_err(|_| {
+                engine.panicked();
+                Refusal::Panicked
+            })
+        };
+        Detached::new(tracked, self.0.counters.clone()).await
+    }
+
+    /// Parks an operation whose outcome is unknown.
+    pub(crate) async fn park_unknown(&self, key: StorageKey, note: Answer) -> Result<Resolved, StoreError> {
+        let resolved = self.0.store.resolve(Resolve::new(key, Verdict::Parked(note))).await;
+        match &resolved {
+            Ok(Resolved::Applied) => self.0.counters.parked.add(),
+            Ok(Resolved::NotUnknown) => {}
+            Err(error) => {
+                self.0.counters.store_errors.add();
+                tracing::warn!(%key, %error, "an unknown outcome could not be parked");
+            }
+        }
+        resolved
+    }
+
+    /// Counts a panic that the effect's owner caught.
+    pub(crate) fn panicked(&self) {
+        self.0.counters.panics.add();
+    }
+}

@@ -1,0 +1,145 @@
+//! Stores that fail, before the effect and behind it.
+
+use std::time::Duration;
+
+use idem_runtime::{
+    Idempotency, MemoryStore, OnStoreError, Policy,
+    consumer::{ConsumeError, Consumer, Delivery, Event, ParkedReason, ProcessError},
+    store::StoreErrorKind,
+};
+use tests::faulty_store::{Fault, FaultyStore, Step};
+
+use crate::support::{Broke, POLICY, event};
+
+fn started(policy: Policy) -> (FaultyStore, Idempotency, Consumer) {
+    let store = FaultyStore::new(MemoryStore::new());
+    let runtime = Idempotency::builder(store.clone()).shared().build();
+    let consumer = runtime.consumer(policy);
+    (store, runtime, consumer)
+}
+
+async fn run(consumer: &Consumer, event: Event) -> Result<(usize, bool), ProcessError<Broke>> {
+    consumer.process(event, |_| async { Ok(7) }).await.map(|done| (done.value, done.duplicate))
+}
+
+fn down() -> Fault {
+    Fault::Refused(StoreErrorKind::Unreachable)
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_runs_without_the_store() {
+    let (store, runtime, consumer) = started(POLICY);
+    store.fail(Step::Claim, down());
+    let refused = run(&consumer, event("evt_1")).await.expect_err("refused");
+    assert_eq!(refused, ProcessError::Refused(ConsumeError::Unavailable));
+    assert!(matches!(refused.delivery(), Delivery::Retry { .. }));
+    let results = consumer.process_many(vec![event("evt_1"), event("evt_2")], |_, _| async { Ok::<_, Broke>(7) }).await;
+    for result in results {
+        assert_eq!(result.expect_err("refused"), ProcessError::Refused(ConsumeError::Unavailable));
+    }
+    assert_eq!(consumer.park(&event("evt_1"), "why").await, Err(ConsumeError::Unavailable));
+    assert_eq!(runtime.metrics().executed, 0);
+    store.heal();
+    assert_eq!(run(&consumer, event("evt_1")).await, Ok((7, false)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_without_an_answer_is_asked_again_with_the_same_tokens() {
+    let (store, runtime, consumer) = started(POLICY);
+    store.fail_next(Step::Claim, Fault::ReplyLost);
+    store.fail_next(Step::Claim, Fault::ReplyLost);
+    let results = consumer.process_many(vec![event("evt_1"), event("evt_2")], |_, _| async { Ok::<_, Broke>(7) }).await;
+    assert!(results.iter().all(|result| result.as_ref().is_ok_and(|done| !done.duplicate)), "{results:?}");
+    assert_eq!(runtime.metrics().executed, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_down_in_a_batch_is_given_up_in_time() {
+    let (store, _, consumer) = started(POLICY);
+    store.fail(Step::Claim, Fault::TimedOut(Duration::from_secs(1)));
+    let began = tokio::time::Instant::now();
+    let events = (0..100).map(|number| event(&format!("evt_{number}"))).collect();
+    let results = consumer.process_many(events, |_, _| async { Ok::<_, Broke>(7) }).await;
+    assert!(results.iter().all(Result::is_err));
+    assert!(began.elapsed() <= Duration::from_millis(1300), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn handlers_run_without_the_store_where_that_is_chosen() {
+    let (store, runtime, consumer) = started(POLICY.on_store_error(OnStoreError::Run));
+    store.fail(Step::Claim, down());
+    assert_eq!(run(&consumer, event("evt_1")).await, Ok((7, false)));
+    assert_eq!(runtime.metrics().unguarded, 1);
+    // What is only to be written down is not run.
+    assert_eq!(run(&consumer, Event::without_id("payload")).await, Err(ConsumeError::Unavailable.into()));
+    store.heal();
+    assert!(runtime.drain(Duration::from_secs(30)).await.finished);
+    assert_eq!(run(&consumer, event("evt_1")).await, Ok((7, true)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_effect_behind_which_the_store_fails_is_not_doubled() {
+    let (store, runtime, consumer) = started(POLICY);
+    store.fail(Step::Complete, down());
+    assert_eq!(run(&consumer, event("evt_1")).await, Ok((7, false)));
+    assert_eq!(run(&consumer, event("evt_1")).await, Ok((7, true)));
+    store.heal();
+    assert!(runtime.drain(Duration::from_secs(30)).await.finished);
+    assert_eq!(run(&consumer, event("evt_1")).await, Ok((7, true)));
+    assert_eq!(runtime.metrics().executed, 1);
+}
+
+/// Acknowledged and not in the store, it would be lost with this process.
+#[tokio::test(start_paused = true)]
+async fn an_event_is_not_acknowledged_as_parked_before_the_store_has_it() {
+    let (store, runtime, consumer) = started(POLICY.max_attempts(1));
+    store.fail(Step::Complete, down());
+    let fail = || consumer.process(event("evt_1"), |_| async { Err::<usize, _>(Broke("no".to_owned())) });
+    for _ in 0..2 {
+        assert_eq!(fail().await.expect_err("refused"), ProcessError::Refused(ConsumeError::Unavailable));
+        assert_eq!(consumer.park(&event("evt_2"), "why").await, Err(ConsumeError::Unavailable));
+    }
+    store.heal();
+    assert!(runtime.drain(Duration::from_secs(30)).await.finished);
+    let parked = fail().await.expect_err("parked");
+    assert_eq!(parked, ProcessError::Refused(ConsumeError::Parked(ParkedReason::Failed)));
+    assert_eq!(parked.delivery(), Delivery::Acknowledge);
+    assert_eq!(consumer.park(&event("evt_2"), "why").await, Ok(()));
+    assert_eq!(consumer.parked(10).await.expect("a list").len(), 2);
+    assert_eq!(runtime.metrics().executed, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_is_counted_although_the_store_was_down() {
+    let (store, runtime, consumer) = started(POLICY);
+    store.fail(Step::Release, down());
+    let fail = || consumer.process(event("evt_1"), |_| async { Err::<usize, _>(Broke("no".to_owned())) });
+    let failed = |attempt| ProcessError::Failed { error: Broke("no".to_owned()), attempt, parked: false };
+    assert_eq!(fail().await.expect_err("failed"), failed(1));
+    store.heal();
+    assert!(runtime.drain(Duration::from_secs(30)).await.finished);
+    assert_eq!(fail().await.expect_err("failed"), failed(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_cannot_be_read_is_neither_run_nor_acknowledged() {
+    let (store, runtime, consumer) = started(POLICY);
+    assert_eq!(run(&consumer, event("evt_1")).await, Ok((7, false)));
+    store.fail(Step::Claim, Fault::Mangled(|bytes| bytes[0] = 200));
+    let refused = run(&consumer, event("evt_1")).await.expect_err("refused");
+    assert_eq!(refused, ProcessError::Refused(ConsumeError::Unreadable));
+    assert!(matches!(refused.delivery(), Delivery::Retry { .. }));
+    assert_eq!(runtime.metrics().executed, 1);
+}
+
+#[tokio::test]
+async fn more_than_may_run_at_once_are_to_be_delivered_again() {
+    let store = MemoryStore::new();
+    let runtime = Idempotency::builder(store.clone()).shared().max_in_flight(2).build();
+    let events = (0..5).map(|number| event(&format!("evt_{number}"))).collect();
+    let results = runtime.consumer(POLICY).process_many(events, |_, _| async { Ok::<_, Broke>(7) }).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 2);
+    let overloaded = ProcessError::Refused(ConsumeError::Overloaded);
+    assert_eq!(results.iter().filter(|result| result.as_ref().is_err_and(|error| *error == overloaded)).count(), 3);
+    assert_eq!((store.len(), runtime.metrics().in_flight), (2, 0));
+}
