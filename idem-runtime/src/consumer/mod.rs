@@ -43,8 +43,16 @@
 mod attempt;
 mod batch;
 mod event;
+#[cfg(feature = "nats")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+pub mod nats;
 mod note;
 mod parked;
+#[cfg(feature = "redis-streams")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis-streams")))]
+pub mod redis_streams;
+#[cfg(any(feature = "redis-streams", feature = "nats"))]
+mod worker;
 
 use std::{fmt, future::Future};
 
@@ -64,6 +72,8 @@ use crate::{
     store::Resolved,
 };
 
+#[cfg(any(feature = "redis-streams", feature = "nats"))]
+pub use self::worker::{BrokerError, BrokerErrorKind, Outcome, RedriveError, WorkerMetrics};
 pub use self::{
     event::{ConsumeError, Delivery, Event, ParkedReason, ProcessError, Processed},
     parked::{ParkedEvent, Redriven},

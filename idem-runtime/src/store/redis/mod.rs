@@ -53,6 +53,9 @@ mod route;
 mod script;
 mod sentinel;
 
+#[cfg(feature = "redis-streams")]
+pub(crate) use self::{fault::Cause, link::open};
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
