@@ -17,7 +17,7 @@ macro_rules! worker_methods {
                 &self,
                 consumer: &Consumer,
                 handler: F,
-                shutdown: impl Future<Output = ()> + Send,
+                shutdown: impl Future<Output = ()>,
             ) -> Result<Drained, BrokerError>
             where
                 T: Serialize + DeserializeOwned + Send + 'static,
@@ -37,7 +37,7 @@ macro_rules! worker_methods {
                 &self,
                 consumer: &Consumer,
                 handler: F,
-                shutdown: impl Future<Output = ()> + Send,
+                shutdown: impl Future<Output = ()>,
             ) -> Result<Drained, BrokerError>
             where
                 D: DeserializeOwned + Send + 'static,
@@ -61,7 +61,7 @@ macro_rules! worker_methods {
             pub async fn run_each_until<F, Fut, O>(
                 &self,
                 handler: F,
-                shutdown: impl Future<Output = ()> + Send,
+                shutdown: impl Future<Output = ()>,
             ) -> Result<Drained, BrokerError>
             where
                 F: Fn(Event) -> Fut + Send + Sync + 'static,

@@ -120,7 +120,7 @@ pub(super) async fn run<B: Broker>(
     limits: Limits,
     counters: Counters,
     handle: impl Handle<B::Receipt>,
-    shutdown: impl Future<Output = ()> + Send,
+    shutdown: impl Future<Output = ()>,
 ) -> Result<Drained, BrokerError> {
     let mut shutdown = pin!(shutdown.fuse());
     match future::select(&mut shutdown, pin!(begin(&*broker))).await {
@@ -171,7 +171,7 @@ async fn work<B: Broker>(
     desk: &Arc<Desk<B::Receipt>>,
     handle: impl Handle<B::Receipt>,
     running: &mut JoinSet<()>,
-    mut shutdown: Pin<&mut (impl FusedFuture<Output = ()> + Send)>,
+    mut shutdown: Pin<&mut impl FusedFuture<Output = ()>>,
 ) {
     let slots = Arc::new(Semaphore::new(limits.concurrency));
     let mut backoff = Backoff::default();
