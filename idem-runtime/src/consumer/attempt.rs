@@ -43,14 +43,38 @@ pub(super) enum Done<T, E> {
 }
 
 /// An event that is about to be tried.
+#[derive(Clone)]
 pub(super) struct Work {
     consumer: Consumer,
     event: Event,
+    max_attempts: u32,
+    /// Whether nobody knows what a handler that panicked has done.
+    unknowable: bool,
 }
+
+/// The error of an event whose workers did not live to tell one.
+pub(super) const VANISHED: &str = "the worker of the last attempt vanished";
+
+const PANICKED: &str = "the handler panicked";
 
 impl Work {
     pub(super) fn new(consumer: &Consumer, event: &Event) -> Self {
-        Self { consumer: consumer.clone(), event: event.clone() }
+        Self {
+            max_attempts: consumer.policy.attempts(),
+            unknowable: Terms::of(&consumer.policy).refuses_abandoned(),
+            consumer: consumer.clone(),
+            event: event.clone(),
+        }
+    }
+
+    /// The same in a transaction: what breaks off is undone.
+    pub(super) fn in_transaction(self) -> Self {
+        Self { unknowable: false, ..self }
+    }
+
+    /// The same in a transaction and without a record, in which it could be parked.
+    pub(super) fn unguarded(self) -> Self {
+        Self { max_attempts: u32::MAX, ..self.in_transaction() }
     }
 
     pub(super) async fn attempt<T, E, F, Fut>(self, handler: Given<F>, won: Won) -> Settled<Done<T, E>>
@@ -61,9 +85,9 @@ impl Work {
         Fut: Future<Output = Result<T, E>>,
     {
         let attempt = won.number();
-        let max = self.consumer.policy.attempts();
+        let max = self.max_attempts;
         if attempt > max {
-            return self.park(ParkedReason::Failed, max, &"the worker of the last attempt vanished", false);
+            return self.park(ParkedReason::Failed, max, VANISHED, false);
         }
         let Some(handler) = handler.take() else {
             return Settled { value: Done::Refused(ConsumeError::Unavailable), recording: Recording::Release };
@@ -81,10 +105,10 @@ impl Work {
             }
             Err(_) => {
                 self.consumer.runtime.engine().panicked();
-                if Terms::of(&self.consumer.policy).refuses_abandoned() {
-                    self.park(ParkedReason::OutcomeUnknown, attempt, &"the handler panicked", true)
+                if self.unknowable {
+                    self.park(ParkedReason::OutcomeUnknown, attempt, PANICKED, true)
                 } else if attempt == max {
-                    self.park(ParkedReason::Failed, attempt, &"the handler panicked", true)
+                    self.park(ParkedReason::Failed, attempt, PANICKED, true)
                 } else {
                     let value = Done::Refused(ConsumeError::Panicked { attempt });
                     Settled { value, recording: Recording::Failed }
@@ -93,7 +117,7 @@ impl Work {
         }
     }
 
-    fn keep<T: Serialize, E>(&self, value: T) -> Settled<Done<T, E>> {
+    pub(super) fn keep<T: Serialize, E>(&self, value: T) -> Settled<Done<T, E>> {
         let max = self.consumer.runtime.limits().max_answer_bytes;
         let kept = match serde_json::to_vec(&value) {
             Ok(json) if json.len() <= max => {
@@ -106,7 +130,7 @@ impl Work {
         Settled { value: Done::Value { value, kept }, recording }
     }
 
-    fn park<T, E>(&self, reason: ParkedReason, attempts: u32, error: &&str, ran: bool) -> Settled<Done<T, E>> {
+    fn park<T, E>(&self, reason: ParkedReason, attempts: u32, error: &str, ran: bool) -> Settled<Done<T, E>> {
         let note = self.consumer.note(reason, Some(attempts), &self.event).error(error);
         Settled {
             value: Done::Refused(ConsumeError::Parked(reason)),

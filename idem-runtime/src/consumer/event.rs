@@ -4,7 +4,8 @@ use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 
-use crate::engine::Refusal;
+use super::note::Note;
+use crate::{engine::Refusal, record::Answer};
 
 /// One event as a broker delivers it.
 #[derive(Clone, PartialEq, Eq)]
@@ -182,14 +183,22 @@ impl ConsumeError {
         }
     }
 
+    /// Somebody settled the event while it was looked at: the next delivery sees how.
+    pub(super) const CHANGED: Self = Self::InFlight { retry_after: Duration::from_millis(100) };
+
+    /// Why the event of a parked record does not run.
+    pub(super) fn of_note(note: &Answer) -> Self {
+        Note::open(note).map_or(Self::Unreadable, |note| Self::Parked(note.reason))
+    }
+
     /// Everything but `Unknown` and `Mismatch`, which a consumer parks.
     pub(super) const fn from_refusal(refusal: Refusal, attempt: u32) -> Self {
         match refusal {
             Refusal::InFlight { retry_after } => Self::InFlight { retry_after },
             Refusal::NotKept => Self::NotKept,
-            Refusal::Unavailable => Self::Unavailable,
+            Refusal::Unavailable | Refusal::Contended | Refusal::Unconfirmed => Self::Unavailable,
             Refusal::Overloaded => Self::Overloaded,
-            Refusal::Panicked => Self::Panicked { attempt },
+            Refusal::Panicked | Refusal::Leaked => Self::Panicked { attempt },
             Refusal::Unreadable | Refusal::Unknown | Refusal::Mismatch => Self::Unreadable,
         }
     }

@@ -43,6 +43,7 @@
 mod attempt;
 mod batch;
 mod event;
+mod inbox;
 #[cfg(feature = "nats")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
 pub mod nats;
@@ -76,6 +77,7 @@ use crate::{
 pub use self::worker::{BrokerError, BrokerErrorKind, Outcome, RedriveError, WorkerMetrics};
 pub use self::{
     event::{ConsumeError, Delivery, Event, ParkedReason, ProcessError, Processed},
+    inbox::Undone,
     parked::{ParkedEvent, Redriven},
 };
 
@@ -248,10 +250,7 @@ impl Consumer {
                 let value = self.replay(&operation.key, &kept);
                 Concluded { result: value.map_err(ProcessError::Refused), kept: Some(kept) }
             }
-            Ok(Ran::Parked(note)) => Concluded::refused(match Note::open(&note) {
-                Ok(note) => ConsumeError::Parked(note.reason),
-                Err(_) => ConsumeError::Unreadable,
-            }),
+            Ok(Ran::Parked(note)) => Concluded::refused(ConsumeError::of_note(&note)),
             Err(Refusal::Unknown) => Concluded::refused(self.park_unknown(operation.key, event).await),
             Err(refusal) => Concluded::refused(ConsumeError::from_refusal(refusal, 1)),
         }
@@ -310,10 +309,9 @@ impl Consumer {
 
     /// Parks under the key that the note's reason asks for.
     async fn write_down(&self, event: &Event, note: Note) -> Result<Parking, ConsumeError> {
-        let key = self.parking_key(event, note.reason);
         let reason = note.reason;
-        let mut operation = self.operation(key, Fingerprint::of_bytes(b""));
-        operation.terms = operation.terms.of_parking();
+        let operation = self.parking(event, reason);
+        let key = operation.key;
         let effect = move |_| async move {
             Settled { value: (), recording: Recording::Parked { note: note.seal(), ran: false } }
         };
@@ -338,7 +336,7 @@ impl Consumer {
                 ConsumeError::Parked(reason)
             }
             // Somebody settled it meanwhile: the next delivery sees how.
-            Ok(Resolved::NotUnknown) => ConsumeError::InFlight { retry_after: std::time::Duration::from_millis(100) },
+            Ok(Resolved::NotUnknown) => ConsumeError::CHANGED,
             Err(_) => ConsumeError::Unavailable,
         }
     }
@@ -349,6 +347,12 @@ impl Consumer {
 
     fn operation(&self, key: StorageKey, fingerprint: Fingerprint) -> Operation {
         Operation { key, fingerprint, terms: Terms::of(&self.policy) }
+    }
+
+    /// To write down that an event is not to be run.
+    fn parking(&self, event: &Event, reason: ParkedReason) -> Operation {
+        let operation = self.operation(self.parking_key(event, reason), Fingerprint::of_bytes(b""));
+        Operation { terms: operation.terms.of_parking(), ..operation }
     }
 
     /// Where an event is parked that is not to be run under its id.

@@ -49,7 +49,7 @@ impl Note {
         }
     }
 
-    pub(super) fn error(mut self, error: &impl ToString) -> Self {
+    pub(super) fn error(mut self, error: &(impl ToString + ?Sized)) -> Self {
         let mut text = error.to_string();
         text.truncate(text.floor_char_boundary(MAX_ERROR));
         self.error = Some(text);

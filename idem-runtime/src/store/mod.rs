@@ -24,6 +24,10 @@
 mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "sqlite")]
+mod row;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 mod transaction;
 
 use std::{
@@ -43,6 +47,8 @@ use crate::{fingerprint::Fingerprint, key::StorageKey, record::Answer};
 pub use self::memory::{MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::SqliteStore;
 pub use self::transaction::Transactions;
 
 /// The atomic steps a record can take.
