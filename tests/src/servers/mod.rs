@@ -4,6 +4,7 @@
 
 mod cluster;
 mod nats;
+mod postgres;
 mod process;
 mod proxy;
 mod redis;
@@ -17,6 +18,7 @@ use std::{
 pub use self::{
     cluster::RedisCluster,
     nats::NatsServer,
+    postgres::{PostgresSchema, PostgresServer},
     process::free_port,
     proxy::Proxy,
     redis::{RedisServer, Tls},

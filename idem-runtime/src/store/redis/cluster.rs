@@ -18,7 +18,6 @@ use super::{
     fault::{Cause, Fault},
     link::{Link, Target},
     node::{Node, Reply},
-    record,
     replicas::{Quorum, Replicas},
     script::Step,
     sentinel,
@@ -107,7 +106,7 @@ impl Cluster {
     }
 
     pub(super) async fn ask(&self, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
-        let slot = record::slot(&step.key);
+        let slot = step.slot();
         let mut address = match self.0.master(slot) {
             Some(address) => address,
             None => {
