@@ -35,6 +35,8 @@ pub use self::{
     store::{MemoryStore, Store},
 };
 
+#[cfg(feature = "postgres")]
+pub use self::store::PostgresStore;
 #[cfg(feature = "redis")]
 pub use self::store::RedisStore;
 #[cfg(feature = "sqlite")]

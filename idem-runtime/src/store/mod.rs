@@ -22,6 +22,8 @@
 //! `idem_runtime::conformance` (feature `conformance`) against it.
 
 mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "sqlite")]
@@ -45,6 +47,8 @@ use async_trait::async_trait;
 use crate::{fingerprint::Fingerprint, key::StorageKey, record::Answer};
 
 pub use self::memory::{MemoryStore, MemoryStoreBuilder};
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresStore;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;
 #[cfg(feature = "sqlite")]
