@@ -199,7 +199,7 @@ fn query_param(uri: &Uri, name: &str) -> Result<Option<String>, KeyError> {
 }
 
 /// The whole body, under the route's `DefaultBodyLimit` and the runtime's deadline.
-async fn buffer(runtime: &Idempotency, parts: Parts, body: Body) -> Result<(Parts, Bytes), Response> {
+pub(super) async fn buffer(runtime: &Idempotency, parts: Parts, body: Body) -> Result<(Parts, Bytes), Response> {
     if http_body::Body::is_end_stream(&body) {
         return Ok((parts, Bytes::new()));
     }
