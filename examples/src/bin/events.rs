@@ -7,6 +7,9 @@ use examples::events::{self, Options};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
-    events::run(Options::parse()).await
+    let options = Options::parse();
+    // What is wrong with the store, one process says for all.
+    let level = if options.is_worker() { tracing::Level::ERROR } else { tracing::Level::WARN };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).init();
+    events::run(options).await
 }

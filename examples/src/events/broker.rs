@@ -54,6 +54,9 @@ const GROUP: &str = "workers";
 /// there would be nothing to see.
 const ID_HEADER: &str = "event-id";
 
+/// An event that another worker handles is done at once: nobody waits until its lease is out.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Broker {
@@ -78,6 +81,8 @@ impl Broker {
             Self::Redis { connection, stream, .. } => {
                 let mut create = redis::cmd("XGROUP");
                 create.arg("CREATE").arg(&*stream).arg(GROUP).arg("0").arg("MKSTREAM");
+                // From here on the server counts what it hands out for the first time.
+                create.arg("ENTRIESREAD").arg(0);
                 create.exec_async(connection).await?;
             }
             Self::Nats { context, stream } => {
@@ -174,6 +179,7 @@ impl Broker {
                     .group(GROUP)
                     .name(name)
                     .reclaim_after(pace.silence)
+                    .backoff(BACKOFF.0, BACKOFF.1)
                     .concurrency(pace.at_once)
                     .batch(pace.at_once)
                     .build(),
@@ -183,6 +189,7 @@ impl Broker {
                 nats::Worker::builder(context.clone(), stream)
                     .durable(GROUP)
                     .id_header(ID_HEADER)
+                    .backoff(BACKOFF.0, BACKOFF.1)
                     .concurrency(pace.at_once)
                     .batch(pace.at_once)
                     .build(),

@@ -82,6 +82,12 @@ impl Options {
         self.store.parse().map_err(|error| format!("`--store` is none that there is: {error}"))
     }
 
+    /// Whether this is a worker that another process started.
+    #[must_use]
+    pub fn is_worker(&self) -> bool {
+        self.worker.is_some()
+    }
+
     /// What a worker finds in its environment, where no list of processes shows it.
     pub(super) fn environment(&self) -> [(&'static str, &str); 2] {
         [("IDEM_BROKER", &self.broker), ("IDEM_STORE", &self.store)]
