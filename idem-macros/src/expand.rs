@@ -13,14 +13,14 @@ use syn::{
 use crate::{
     handler::{Handler, is_called},
     lint,
-    options::{Errors, Options},
+    options::{self, Errors, Options},
     value::{Computed, Value, error},
 };
 
 /// `#[idempotent(..)]`: the guarded function, or the function as it was and every error.
 pub(crate) fn idempotent(options: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
-    let mut options = Options::parse(options, &mut errors);
+    let mut options = Options::parse(options::Attribute::Handler, options, &mut errors);
     let mut handler: Handler = match syn::parse2(item.clone()) {
         Ok(handler) => handler,
         Err(error) => {
@@ -77,11 +77,11 @@ pub(crate) fn financial(options: TokenStream, item: TokenStream) -> TokenStream 
     kept(handler.to_token_stream(), errors)
 }
 
-fn takes_nothing(options: impl ToTokens) -> syn::Error {
+pub(crate) fn takes_nothing(options: impl ToTokens) -> syn::Error {
     error(options, "`#[financial]` takes nothing: write the options in `#[idempotent(..)]`")
 }
 
-fn kept(item: TokenStream, errors: Errors) -> TokenStream {
+pub(crate) fn kept(item: TokenStream, errors: Errors) -> TokenStream {
     let errors = errors.into_compile_errors();
     quote!(#item #errors)
 }
@@ -190,7 +190,7 @@ fn computed_arm(at: usize, computed: &Computed, root: &Path) -> TokenStream {
 }
 
 /// A reference to an expression, with the user's span, so that a complaint about its type points at it.
-fn borrowed(expression: &Expr) -> ExprReference {
+pub(crate) fn borrowed(expression: &Expr) -> ExprReference {
     let span = expression.span();
     ExprReference {
         attrs: Vec::new(),
@@ -321,7 +321,7 @@ fn reading(body: &TokenTree, names: &[&Ident]) -> TokenTree {
     }
 }
 
-fn has_inner_attributes(block: &Group) -> bool {
+pub(crate) fn has_inner_attributes(block: &Group) -> bool {
     let mut tokens = block.stream().into_iter();
     matches!((tokens.next(), tokens.next()), (Some(TokenTree::Punct(first)), Some(TokenTree::Punct(second)))
         if first.as_char() == '#' && second.as_char() == '!')
@@ -416,7 +416,7 @@ fn runtime(options: &Options, root: &Path) -> TokenStream {
     }
 }
 
-fn group(delimiter: Delimiter, tokens: TokenStream, span: Span) -> Group {
+pub(crate) fn group(delimiter: Delimiter, tokens: TokenStream, span: Span) -> Group {
     let mut group = Group::new(delimiter, tokens);
     group.set_span(span);
     group
@@ -440,7 +440,7 @@ fn quiet(attribute: &Attribute) -> Option<TokenStream> {
     is_quiet.then(|| quote!(#[allow(#lints)]))
 }
 
-fn root(options: &Options) -> Path {
+pub(crate) fn root(options: &Options) -> Path {
     match &options.root {
         Some(root) => root.value.0.clone(),
         None => parse_quote!(::idem_runtime),

@@ -11,7 +11,10 @@ use syn::{
     visit::{self, Visit},
 };
 
-use crate::{options::Errors, value::error};
+use crate::{
+    options::{self, Errors},
+    value::error,
+};
 
 /// A function whose body is not parsed: rustc judges it, and an editor may be in the middle of writing it.
 pub(crate) struct Handler {
@@ -106,17 +109,30 @@ impl Handler {
 
 impl Parse for Handler {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
+        Self::parse_as(options::Attribute::Handler, input)
+    }
+}
+
+impl Handler {
+    /// Parses a function for this attribute.
+    pub(crate) fn parse_as(whose: options::Attribute, input: ParseStream<'_>) -> Result<Self> {
+        let (place, body) = match whose {
+            options::Attribute::Handler => ("a handler", "a handler needs a body: only a free function can be guarded"),
+            options::Attribute::Consumer => {
+                ("a function", "a consumer needs a body: put the attribute where the function has one")
+            }
+        };
         let attributes = input.call(Attribute::parse_outer)?;
         let visibility = input.parse()?;
         if let Some(what) = another_item(input) {
             return Err(syn::Error::new(
                 input.span(),
-                format!("only an async function can be guarded, and this is {what}: put the attribute on a handler"),
+                format!("only an async function can be guarded, and this is {what}: put the attribute on {place}"),
             ));
         }
         let signature = input.parse()?;
         if !input.peek(token::Brace) {
-            return Err(error(&signature, "a handler needs a body: only a free function can be guarded"));
+            return Err(error(&signature, body));
         }
         Ok(Self { attributes, visibility, signature, body: input.parse()? })
     }

@@ -1,5 +1,6 @@
 //! The attributes of `idem-runtime`, which re-exports them. Depend on that crate and not on this one.
 
+mod consumer;
 mod expand;
 mod handler;
 mod lint;
@@ -14,6 +15,12 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn idempotent(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::idempotent(options.into(), item.into()).into()
+}
+
+#[doc = include_str!("../docs/idempotent_consumer.md")]
+#[proc_macro_attribute]
+pub fn idempotent_consumer(options: TokenStream, item: TokenStream) -> TokenStream {
+    consumer::idempotent_consumer(options.into(), item.into()).into()
 }
 
 #[doc = include_str!("../docs/financial.md")]

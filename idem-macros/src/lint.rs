@@ -5,7 +5,7 @@ use quote::ToTokens;
 
 use crate::{
     handler::Handler,
-    options::{Errors, Options, Setting},
+    options::{Attribute, Errors, Options, Setting},
     value::{DAY, FingerprintRule, Missing, OnStoreError, error},
 };
 
@@ -17,8 +17,11 @@ pub(crate) fn check(options: &Options, handler: &Handler, errors: &mut Errors) {
     if let Some(transaction) = &options.transaction {
         check_transaction(&transaction.name, options, handler, errors);
     }
+    if options.attribute == Attribute::Consumer {
+        check_consumer(options, errors);
+    }
     check_remember(options, errors);
-    for expression in ["key", "principal"].into_iter().filter_map(|option| options.written(option)) {
+    for expression in ["key", "principal", "payload"].into_iter().filter_map(|option| options.written(option)) {
         for (token, message) in unstable(expression.clone()) {
             errors.push(error(token, message));
         }
@@ -28,9 +31,13 @@ pub(crate) fn check(options: &Options, handler: &Handler, errors: &mut Errors) {
 /// What must not stand beside `financial`.
 fn check_financial(financial: &syn::Ident, options: &Options, errors: &mut Errors) {
     if options.written("key").is_none() {
+        let example = match options.attribute {
+            Attribute::Handler => "from_header",
+            Attribute::Consumer => "event.id",
+        };
         errors.push(error(
             financial,
-            "`financial` needs a `key`, or every retry is charged again: write `key = from_header`",
+            format!("`financial` needs a `key`, or every retry is charged again: write `key = {example}`"),
         ));
     }
     if let Some(written) = written_as(&options.missing, |value| matches!(value, Missing::Run)) {
@@ -57,6 +64,28 @@ fn check_financial(financial: &syn::Ident, options: &Options, errors: &mut Error
             "`financial` must tell a retry from another payment under the same key: \
              write `fingerprint = bytes`, or leave it out",
         ));
+    }
+}
+
+/// What a consumer cannot do without.
+fn check_consumer(options: &Options, errors: &mut Errors) {
+    let mut missing = |message| errors.push(syn::Error::new(proc_macro2::Span::call_site(), message));
+    if options.written("key").is_none() && options.financial.is_none() {
+        missing("`key` is missing: write what tells one event from another, as in `key = event.id`");
+    }
+    if options.written("runtime").is_none() {
+        missing(
+            "`runtime` is missing: write where the `Idempotency` is, an argument or a field of `self`, \
+             as in `runtime = self.idempotency`",
+        );
+    }
+    if options.written("payload").is_none()
+        && written_as(&options.fingerprint, |value| matches!(value, FingerprintRule::Off)).is_none()
+    {
+        missing(
+            "`payload` is missing: write what the event carries, so that an id used with another payload is seen, \
+             as in `payload = event` or `payload = bytes(event.raw)`; or write `fingerprint = off`",
+        );
     }
 }
 

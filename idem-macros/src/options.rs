@@ -10,32 +10,38 @@ use syn::{
 };
 
 use crate::value::{
-    Argument, Duration, FingerprintRule, Flag, Form, Key, KeySpace, Lease, Missing, OnAbandoned, OnConflict,
-    OnStoreError, Root, Runtime, Scope, StoreRule, Value, Written, error, nearest,
+    Argument, Attempts, Duration, EventKey, FingerprintRule, Flag, Form, Key, KeySpace, Lease, Missing, OnAbandoned,
+    OnConflict, OnStoreError, Payload, Place, Root, Runtime, Scope, StoreRule, Value, Written, error, nearest,
 };
 
-// One row per option: its name, the kind of its value, an example for messages, and who it is for.
+// One row per option: its name, the kind of its value, an example for messages, where its value goes, and which attributes
+// have it, or why the other one has not.
 //   name    given to `Policy::new`
 //   policy  the `Policy` method of the same name, which rustc checks at the word the user typed
-//   handler read by `expand` alone
+//   expand  read by `expand` or `consumer` alone
 options! {
-    scope:          Scope           = "scope = \"payments\"",      name;
-    ttl:            Duration        = "ttl = \"24h\"",             policy;
-    remember:       Duration        = "remember = \"30d\"",        policy;
-    key:            Key             = "key = from_header",         policy;
-    missing:        Missing         = "missing = reject",          policy;
-    principal:      Argument        = "principal = user.id",       handler;
-    key_space:      KeySpace        = "key_space = endpoint",      policy;
-    fingerprint:    FingerprintRule = "fingerprint = bytes",       policy;
-    store:          StoreRule       = "store = success",           policy;
-    on_conflict:    OnConflict      = "on_conflict = reject",      policy;
-    lease:          Lease           = "lease = \"30s\"",           policy;
-    on_abandoned:   OnAbandoned     = "on_abandoned = retry",      policy;
-    on_store_error: OnStoreError    = "on_store_error = reject",   policy;
-    financial:      Flag            = "financial",                 policy;
-    transaction:    Flag            = "transaction",               policy;
-    runtime:        Runtime         = "runtime = extension",       handler;
-    root "crate":   Root            = "crate = my_crate::idem",    handler;
+    scope:          Scope           = "scope = \"payments\"",      name,   both;
+    ttl:            Duration        = "ttl = \"24h\"",             policy, both;
+    remember:       Duration        = "remember = \"30d\"",        policy, both;
+    key:            Key             = "key = from_header",         policy, handler("");
+    event_key "key": EventKey       = "key = event.id",            policy, consumer("");
+    payload:        Payload         = "payload = event",           expand, consumer("a request is its own payload");
+    missing:        Missing         = "missing = reject",          policy, both;
+    principal:      Argument        = "principal = user.id",       expand, handler("an event has no caller");
+    key_space:      KeySpace        = "key_space = endpoint",      policy, handler("an event has no endpoint");
+    fingerprint:    FingerprintRule = "fingerprint = bytes",       policy, both;
+    store:          StoreRule       = "store = success",           policy, handler("an `Err` is tried again and never kept");
+    on_conflict:    OnConflict      = "on_conflict = reject",      policy, both;
+    lease:          Lease           = "lease = \"30s\"",           policy, both;
+    on_abandoned:   OnAbandoned     = "on_abandoned = retry",      policy, both;
+    on_store_error: OnStoreError    = "on_store_error = reject",   policy, both;
+    financial:      Flag            = "financial",                 policy, both;
+    max_attempts:   Attempts        = "max_attempts = 5",          policy, consumer("a client decides for itself when to stop");
+    transaction:    Flag            = "transaction",               policy,
+        handler("a function keeps its signature, so nobody hands it the transaction: call `Consumer::transact`");
+    runtime:        Runtime         = "runtime = extension",       expand, handler("");
+    place "runtime": Place          = "runtime = self.idempotency", expand, consumer("");
+    root "crate":   Root            = "crate = my_crate::idem",    expand, both;
 }
 
 /// An option as the user wrote it.
@@ -45,6 +51,16 @@ pub(crate) struct Setting<T> {
     /// The tokens that a complaint about the value points at.
     pub(crate) written: TokenStream,
     pub(crate) value: T,
+}
+
+/// Which attribute the options are of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Attribute {
+    /// `#[idempotent]`
+    #[default]
+    Handler,
+    /// `#[idempotent_consumer]`
+    Consumer,
 }
 
 /// Everything that is wrong with one handler.
@@ -72,8 +88,8 @@ impl Errors {
 
 impl Options {
     /// Reads `name = value, flag, ..`; a broken option is reported and the next one is read.
-    pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Self {
-        let mut options = Self::default();
+    pub(crate) fn parse(attribute: Attribute, tokens: TokenStream, errors: &mut Errors) -> Self {
+        let mut options = Self { attribute, ..Self::default() };
         let parsed = (|input: ParseStream<'_>| {
             while !input.is_empty() {
                 if let Err(error) = options.parse_one(input) {
@@ -91,7 +107,12 @@ impl Options {
         if options.written("scope").is_none() {
             errors.push(syn::Error::new(
                 Span::call_site(),
-                "`scope` is missing: name what the handler does, as in `scope = \"payments\"`",
+                match attribute {
+                    Attribute::Handler => {
+                        "`scope` is missing: name what the handler does, as in `scope = \"payments\"`"
+                    }
+                    Attribute::Consumer => "`scope` is missing: name the consumer, as in `scope = \"ship-orders\"`",
+                },
             ));
         }
         options
@@ -170,13 +191,49 @@ fn skip_to_comma(input: ParseStream<'_>) -> Result<()> {
     Ok(())
 }
 
-fn unknown(name: &Ident) -> syn::Error {
+/// The name of an option that this attribute has not: the other one's, or nobody's.
+fn unknown(attribute: Attribute, name: &Ident) -> syn::Error {
     let text = name.unraw().to_string();
-    let hint = match nearest(&text, NAMES) {
+    let other = ROWS.iter().find(|row| row.name == text).and_then(|row| row.only);
+    if let Some((_, why)) = other {
+        let whose = match attribute {
+            Attribute::Handler => "is an option of `#[idempotent_consumer]`",
+            Attribute::Consumer => "is no option of a consumer",
+        };
+        return error(name, format!("`{text}` {whose}, because {why}: leave it out"));
+    }
+    let names = names(attribute);
+    let hint = match nearest(&text, &names) {
         Some(known) => format!("did you mean `{known}`?"),
-        None => format!("the options are {}", NAMES.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")),
+        None => format!("the options are {}", names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")),
     };
     error(name, format!("there is no option `{text}`: {hint}"))
+}
+
+/// Every option of an attribute, in the order of the reference text.
+pub(crate) fn names(attribute: Attribute) -> Vec<&'static str> {
+    ROWS.iter().filter(|row| row.is_for(attribute)).map(|row| row.name).collect()
+}
+
+/// What is said of an option that is known.
+pub(crate) struct Row {
+    name: &'static str,
+    #[cfg(test)]
+    pub(crate) example: &'static str,
+    /// The one attribute that has it, and why the other has not.
+    only: Option<(Attribute, &'static str)>,
+}
+
+impl Row {
+    fn is_for(&self, attribute: Attribute) -> bool {
+        self.only.is_none_or(|(only, _)| only == attribute)
+    }
+}
+
+/// Every row of an attribute.
+#[cfg(test)]
+pub(crate) fn rows(attribute: Attribute) -> impl Iterator<Item = (&'static str, &'static str)> {
+    ROWS.iter().filter(move |row| row.is_for(attribute)).map(|row| (row.name, row.example))
 }
 
 /// Builds [`Options`] from the rows.
@@ -185,38 +242,47 @@ macro_rules! options {
     (@called $field:ident $called:literal) => { $called };
 
     (@emit name $setting:ident $root:ident) => { None };
-    (@emit handler $setting:ident $root:ident) => { None };
+    (@emit expand $setting:ident $root:ident) => { None };
     (@emit policy $setting:ident $root:ident) => {{
         let Setting { name, value, .. } = $setting;
         let value = value.emit($root);
         Some(quote_spanned!(name.span()=> .#name(#value)))
     }};
 
-    ($($field:ident $($called:literal)?: $kind:ident = $example:literal, $whom:ident;)*) => {
-        /// Every option's name, in the order of the reference text.
-        pub(crate) const NAMES: &[&str] = &[$(options!(@called $field $($called)?)),*];
+    (@only both) => { None };
+    (@only handler $why:literal) => { Some((Attribute::Handler, $why)) };
+    (@only consumer $why:literal) => { Some((Attribute::Consumer, $why)) };
 
-        /// Every option's example, in the order of [`NAMES`].
-        #[cfg(test)]
-        pub(crate) const EXAMPLES: &[&str] = &[$($example),*];
+    ($($field:ident $($called:literal)?: $kind:ident = $example:literal, $whom:ident, $only:ident $(($why:literal))?;)*) => {
+        const ROWS: &[Row] = &[$(Row {
+            name: options!(@called $field $($called)?),
+            #[cfg(test)]
+            example: $example,
+            only: options!(@only $only $($why)?),
+        }),*];
 
         /// The options of one handler; what the user left out is `None`.
         #[derive(Default)]
         pub(crate) struct Options {
+            pub(crate) attribute: Attribute,
             seen: Vec<(Ident, TokenStream)>,
             $(pub(crate) $field: Option<Setting<$kind>>,)*
         }
 
         impl Options {
             fn set(&mut self, name: Ident, form: &Form) -> Result<()> {
-                match name.unraw().to_string().as_str() {
-                    $(options!(@called $field $($called)?) => {
+                let text = name.unraw().to_string();
+                let is = |called: &str, only: Option<(Attribute, &str)>| {
+                    text == called && only.is_none_or(|(only, _)| only == self.attribute)
+                };
+                match () {
+                    $(() if is(options!(@called $field $($called)?), options!(@only $only $($why)?)) => {
                         let value = <$kind as Value>::parse(&Written { name: &name, form, example: $example })?;
                         let written = form.tokens().unwrap_or_else(|| name.to_token_stream());
                         self.$field = Some(Setting { name, written, value });
                         Ok(())
                     })*
-                    _ => Err(unknown(&name)),
+                    () => Err(unknown(self.attribute, &name)),
                 }
             }
 

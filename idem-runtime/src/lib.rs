@@ -21,7 +21,7 @@ mod recovery;
 mod runtime;
 pub mod store;
 
-pub use idem_macros::{financial, idempotent};
+pub use idem_macros::{financial, idempotent, idempotent_consumer};
 
 pub use self::{
     canonical_json::JsonError,

@@ -2,6 +2,9 @@
 
 pub use axum::response::Response;
 
+pub use crate::consumer::attribute::{
+    FromConsumeError, Payload, bytes_payload, consume, consume_in_place, json_payload, no_payload, runtime,
+};
 pub use crate::http::{
     guarded::{
         ArgumentKey, Endpoint, FromExtension, FromState, Guarded, KeyChosen, PrincipalText, argument_key, derived_key,

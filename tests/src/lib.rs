@@ -19,6 +19,8 @@ pub mod stops;
 mod reference {
     #[doc = include_str!("../../idem-macros/docs/idempotent.md")]
     struct Idempotent;
+    #[doc = include_str!("../../idem-macros/docs/idempotent_consumer.md")]
+    struct IdempotentConsumer;
     #[doc = include_str!("../../idem-macros/docs/financial.md")]
     struct Financial;
 }

@@ -11,6 +11,25 @@ pub(crate) fn runtime() -> Idempotency {
     Idempotency::builder(MemoryStore::new()).shared().build()
 }
 
+/// Runs a future to its end.
+pub(crate) fn wait<F: std::future::Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
+}
+
+/// How often a function ran. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Runs(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+impl Runs {
+    pub(crate) fn begin(&self) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
 /// One answer: status, whether it was replayed, body.
 pub(crate) type Answer = (u16, bool, String);
 

@@ -1,7 +1,7 @@
 //! Every message, and that each mistake gives its own and nothing else.
 
 use super::{complaints, expand};
-use crate::options::{EXAMPLES, NAMES};
+use crate::options::{Attribute, names, rows};
 
 /// What is said about an attribute with these options above a handler that has nothing wrong.
 fn said(options: &str) -> Vec<String> {
@@ -22,8 +22,8 @@ fn said_in_a_transaction(option: &str) -> Vec<String> {
 
 #[test]
 fn every_example_is_right() {
-    for (name, example) in NAMES.iter().zip(EXAMPLES) {
-        let complaints = match *name {
+    for (name, example) in rows(Attribute::Handler) {
+        let complaints = match name {
             "scope" => said(example),
             "financial" => said_of(&format!("{example}, key = from_header")),
             "transaction" => said_in_a_transaction(example),
@@ -36,7 +36,7 @@ fn every_example_is_right() {
 #[test]
 fn every_option_has_a_heading_in_the_reference() {
     let reference = include_str!("../../docs/idempotent.md");
-    for name in NAMES {
+    for name in names(Attribute::Handler) {
         assert!(reference.contains(&format!("\n## `{name}`\n")), "`{name}` has no heading");
     }
 }

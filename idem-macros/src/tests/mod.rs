@@ -1,5 +1,6 @@
 //! Tests of the whole crate: what each attribute becomes, and what is said when it is wrong.
 
+mod consumers;
 mod messages;
 mod snapshots;
 
@@ -10,7 +11,7 @@ use syn::{
     parse::{ParseStream, Parser},
 };
 
-use crate::{expand, handler::is_called};
+use crate::{consumer, expand, handler::is_called};
 
 /// Expands the attribute at the top of the item, as rustc would.
 fn expand(item: &str) -> TokenStream {
@@ -19,14 +20,19 @@ fn expand(item: &str) -> TokenStream {
         Ok((attributes, input.parse::<TokenStream>()?))
     };
     let (mut attributes, item) = split.parse_str(item).expect("an item");
-    let is_ours = |a: &Attribute| is_called(a, "idempotent") || is_called(a, "financial");
+    let ours = ["idempotent", "idempotent_consumer", "financial"];
+    let is_ours = |a: &Attribute| ours.iter().any(|name| is_called(a, name));
     let first = attributes.remove(attributes.iter().position(is_ours).expect("an attribute of ours"));
     let options = match &first.meta {
         Meta::List(list) => list.tokens.clone(),
         _ => TokenStream::new(),
     };
     let item = quote!(#(#attributes)* #item);
-    if is_called(&first, "idempotent") { expand::idempotent(options, item) } else { expand::financial(options, item) }
+    match first.path().segments.last().map(|segment| segment.ident.to_string()).as_deref() {
+        Some("idempotent") => expand::idempotent(options, item),
+        Some("idempotent_consumer") => consumer::idempotent_consumer(options, item),
+        _ => expand::financial(options, item),
+    }
 }
 
 /// What the attribute at the top of the item complains about.

@@ -9,6 +9,9 @@ use super::{Value, Written, all, error, name, slip, text, ungroup, word};
 /// The sources of a key, in the order in which they are asked.
 pub(crate) struct Key(Vec<Source>);
 
+/// The sources of an event's id: expressions over the arguments.
+pub(crate) struct EventKey(Key);
+
 /// A key that only the handler's arguments can give.
 pub(crate) enum Computed {
     /// An expression over the arguments.
@@ -67,6 +70,55 @@ impl Value for Key {
     fn emit(&self, root: &Path) -> TokenStream {
         let sources = self.0.iter().map(|source| source.emit(root));
         quote!(&[#(#sources),*])
+    }
+}
+
+impl EventKey {
+    /// The sources, in the order in which they are asked.
+    pub(crate) fn computed(&self) -> impl Iterator<Item = &Computed> {
+        self.0.computed().map(|(_, computed)| computed)
+    }
+}
+
+impl Value for EventKey {
+    fn parse(written: &Written<'_>) -> Result<Self> {
+        let value = written.value()?;
+        match value {
+            Expr::Call(call) if word(&call.func).is_some_and(|word| word == "any_of") => {
+                if call.args.is_empty() {
+                    return Err(error(call, "which sources? write `any_of(event.id, event.order)`"));
+                }
+                all(call.args.iter().map(of_an_event))?;
+            }
+            Expr::Lit(literal) => {
+                return Err(error(
+                    literal,
+                    "a constant key makes every event a duplicate of the first: write `key = event.id`",
+                ));
+            }
+            value => of_an_event(value)?,
+        }
+        Key::parse(written).map(Self)
+    }
+
+    fn emit(&self, root: &Path) -> TokenStream {
+        self.0.emit(root)
+    }
+}
+
+/// Refuses what only a request has.
+fn of_an_event(value: &Expr) -> Result<()> {
+    let value = ungroup(value);
+    let found = match value {
+        Expr::Call(call) => word(&call.func),
+        value => word(value),
+    };
+    match found {
+        Some(word) if word != "any_of" && word != "derive" && FORMS.iter().any(|(form, _)| word == form) => Err(error(
+            value,
+            format!("`{word}` reads a request, and an event is none: write an expression, as in `key = event.id`"),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -17,7 +17,7 @@ use self::suggest::slip;
 pub(crate) use self::{
     choice::{FingerprintRule, KeySpace, Missing, OnAbandoned, OnConflict, OnStoreError, Runtime, StoreRule},
     duration::{DAY, Duration, Lease},
-    key::{Computed, Key},
+    key::{Computed, EventKey, Key},
     scope::Scope,
     suggest::nearest,
 };
@@ -56,6 +56,20 @@ pub(crate) struct Flag;
 
 /// An expression over the handler's arguments.
 pub(crate) struct Argument(pub(crate) Expr);
+
+/// An expression that is the runtime.
+pub(crate) struct Place(pub(crate) Expr);
+
+/// How often an event is tried.
+pub(crate) struct Attempts(syn::LitInt);
+
+/// What an event carries.
+pub(crate) enum Payload {
+    /// A value, to be written as JSON.
+    Json(Expr),
+    /// `bytes(..)`: bytes as they are.
+    Bytes(Expr),
+}
 
 /// The path under which generated code finds the runtime.
 pub(crate) struct Root(pub(crate) Path);
@@ -122,6 +136,66 @@ impl Value for Argument {
 
     fn emit(&self, _: &Path) -> TokenStream {
         self.0.to_token_stream()
+    }
+}
+
+impl Value for Place {
+    fn parse(written: &Written<'_>) -> Result<Self> {
+        match written.value()? {
+            Expr::Lit(literal) => Err(error(
+                literal,
+                format!("`runtime` is an expression, the `Idempotency` to ask: write `{}`", written.example),
+            )),
+            value => Ok(Self(value.clone())),
+        }
+    }
+
+    fn emit(&self, _: &Path) -> TokenStream {
+        self.0.to_token_stream()
+    }
+}
+
+impl Value for Attempts {
+    fn parse(written: &Written<'_>) -> Result<Self> {
+        let value = written.value()?;
+        let Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) = value else {
+            return Err(error(value, format!("`max_attempts` is a whole number: write `{}`", written.example)));
+        };
+        match number.base10_parse::<u32>() {
+            Ok(0) => Err(error(number, "an event that is tried 0 times never runs: write at least `max_attempts = 1`")),
+            Ok(_) if number.suffix().is_empty() => Ok(Self(number.clone())),
+            _ => Err(error(number, format!("`max_attempts` is a whole number: write `{}`", written.example))),
+        }
+    }
+
+    fn emit(&self, _: &Path) -> TokenStream {
+        self.0.to_token_stream()
+    }
+}
+
+impl Value for Payload {
+    fn parse(written: &Written<'_>) -> Result<Self> {
+        let value = written.value()?;
+        match value {
+            Expr::Lit(literal) => Err(error(
+                literal,
+                format!("a constant payload makes all events with one id alike: write `{}`", written.example),
+            )),
+            Expr::Call(call) if word(&call.func).is_some_and(|word| word == "bytes") => {
+                let mut arguments = call.args.iter();
+                match (arguments.next(), arguments.next()) {
+                    (Some(bytes), None) => Ok(Self::Bytes(bytes.clone())),
+                    _ => Err(error(call, "`bytes` takes one value: write `payload = bytes(event.raw)`")),
+                }
+            }
+            value => Ok(Self::Json(value.clone())),
+        }
+    }
+
+    fn emit(&self, _: &Path) -> TokenStream {
+        match self {
+            Self::Json(value) | Self::Bytes(value) => value.to_token_stream(),
+        }
     }
 }
 

@@ -69,7 +69,11 @@ impl Consumer {
         let ran = self.runtime.engine().run_many(work.collect(), self.at_once).await;
         let mut follow = HashMap::new();
         for ((place, event, operation, given), ran) in leaders.into_iter().zip(ran) {
-            let concluded = self.conclude(operation, &event, ran, given).await;
+            let run = |operation| {
+                let (work, given) = (Work::new(self, &event), given.clone());
+                self.runtime.engine().run(operation, move |won| work.attempt(given, won))
+            };
+            let concluded = self.conclude(operation, &event, ran, run).await;
             follow.insert(place, Follow::of(&concluded));
             set(&mut results, place, concluded.result);
         }

@@ -41,6 +41,7 @@
 //! a consumer never meet those of requests or of [`execute`](crate::Idempotency::execute), whatever their scope.
 
 mod attempt;
+pub(crate) mod attribute;
 mod batch;
 mod event;
 mod inbox;
@@ -66,7 +67,7 @@ use self::{
 };
 use crate::{
     Attempt, Idempotency, Policy,
-    engine::{Operation, Ran, Recording, Refusal, Settled, Terms},
+    engine::{Operation, Ran, Recording, Refusal, Settled, Slot, Terms},
     fingerprint::Fingerprint,
     key::{EventName, StorageKey},
     record::{Answer, Kind},
@@ -159,13 +160,41 @@ impl Consumer {
         F: FnOnce(Attempt) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
-        let handler = Given::new(handler);
+        let (engine, handler) = (self.runtime.engine(), Given::new(handler));
         let concluded = match self.enter(&event) {
-            Entry::Unguarded => self.run_unguarded(event, handler).await,
-            Entry::Parked(reason) => self.park_or_run(&event, reason, handler).await,
-            Entry::Guarded(operation) => {
-                let ran = self.run(operation, &event, &handler).await;
-                self.conclude(operation, &event, ran, handler).await
+            Entry::Unguarded => concluded(engine.run_unclaimed(|slot| run_once(handler, slot)).await),
+            entry => {
+                let run = |operation| {
+                    let (work, handler) = (Work::new(self, &event), handler.clone());
+                    engine.run(operation, move |won| work.attempt(handler, won))
+                };
+                self.handle(&event, entry, run).await
+            }
+        };
+        concluded.result
+    }
+
+    /// As [`process`](Self::process) for a handler that ends with this future: it may borrow.
+    pub(crate) async fn process_in_place<T, E, F, Fut>(
+        &self,
+        event: Event,
+        handler: F,
+    ) -> Result<Processed<T>, ProcessError<E>>
+    where
+        T: Serialize + DeserializeOwned,
+        E: fmt::Display,
+        F: FnOnce(Attempt) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let (engine, handler) = (self.runtime.engine(), Given::new(handler));
+        let concluded = match self.enter(&event) {
+            Entry::Unguarded => concluded(engine.run_unclaimed_in_place(|slot| run_once(handler, slot)).await),
+            entry => {
+                let run = |operation| {
+                    let (work, handler) = (Work::new(self, &event), handler.clone());
+                    engine.run_in_place(operation, move |won| work.attempt(handler, won))
+                };
+                self.handle(&event, entry, run).await
             }
         };
         concluded.result
@@ -195,38 +224,39 @@ impl Consumer {
         }
     }
 
-    async fn run<T, E, F, Fut>(
+    async fn handle<T: DeserializeOwned, E, Running>(
         &self,
-        operation: Operation,
         event: &Event,
-        handler: &Given<F>,
-    ) -> Result<Ran<Done<T, E>>, Refusal>
+        entry: Entry,
+        run: impl Fn(Operation) -> Running,
+    ) -> Concluded<T, E>
     where
-        T: Serialize + Send + 'static,
-        E: fmt::Display + Send + 'static,
-        F: FnOnce(Attempt) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        Running: Future<Output = Result<Ran<Done<T, E>>, Refusal>>,
     {
-        let (work, handler) = (Work::new(self, event), handler.clone());
-        self.runtime.engine().run(operation, move |won| work.attempt(handler, won)).await
+        match entry {
+            Entry::Guarded(operation) => {
+                let ran = run(operation).await;
+                self.conclude(operation, event, ran, run).await
+            }
+            Entry::Parked(reason) => self.park_or_run(event, reason, run).await,
+            // Run by the caller.
+            Entry::Unguarded => Concluded::refused(ConsumeError::Unavailable),
+        }
     }
 
     /// What a delivery comes to, once the engine has spoken.
-    async fn conclude<T, E, F, Fut>(
+    async fn conclude<T: DeserializeOwned, E, Running>(
         &self,
         operation: Operation,
         event: &Event,
         ran: Result<Ran<Done<T, E>>, Refusal>,
-        handler: Given<F>,
+        run: impl Fn(Operation) -> Running,
     ) -> Concluded<T, E>
     where
-        T: Serialize + DeserializeOwned + Send + 'static,
-        E: fmt::Display + Send + 'static,
-        F: FnOnce(Attempt) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        Running: Future<Output = Result<Ran<Done<T, E>>, Refusal>>,
     {
         match ran {
-            Err(Refusal::Mismatch) => self.park_or_run(event, ParkedReason::KeyReused, handler).await,
+            Err(Refusal::Mismatch) => self.park_or_run(event, ParkedReason::KeyReused, run).await,
             ran => self.conclude_one(operation, event, ran).await,
         }
     }
@@ -262,45 +292,21 @@ impl Consumer {
         value.map(|value| Processed { value, duplicate: true }).ok_or(ConsumeError::Unreadable)
     }
 
-    async fn run_unguarded<T, E, F, Fut>(&self, event: Event, handler: Given<F>) -> Concluded<T, E>
-    where
-        T: Send + 'static,
-        E: Send + 'static,
-        F: FnOnce(Attempt) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<T, E>> + Send + 'static,
-    {
-        // The payload is the handler's to keep.
-        drop(event);
-        let effect = move |slot| async move {
-            match handler.take() {
-                Some(handler) => handler(Attempt::of(slot)).await.map_err(|error| ProcessError::Failed {
-                    error,
-                    attempt: 1,
-                    parked: false,
-                }),
-                None => Err(ProcessError::Refused(ConsumeError::Unavailable)),
-            }
-        };
-        let result = match self.runtime.engine().run_unclaimed(effect).await {
-            Ok(result) => result.map(|value| Processed { value, duplicate: false }),
-            Err(refusal) => Err(ProcessError::Refused(ConsumeError::from_refusal(refusal, 1))),
-        };
-        Concluded { result, kept: None }
-    }
-
     /// Parks an event that is not to be run, or runs it if it was parked for the same reason and redriven.
-    async fn park_or_run<T, E, F, Fut>(&self, event: &Event, reason: ParkedReason, handler: Given<F>) -> Concluded<T, E>
+    async fn park_or_run<T: DeserializeOwned, E, Running>(
+        &self,
+        event: &Event,
+        reason: ParkedReason,
+        run: impl Fn(Operation) -> Running,
+    ) -> Concluded<T, E>
     where
-        T: Serialize + DeserializeOwned + Send + 'static,
-        E: fmt::Display + Send + 'static,
-        F: FnOnce(Attempt) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        Running: Future<Output = Result<Ran<Done<T, E>>, Refusal>>,
     {
         match self.write_down(event, self.note(reason, Some(0), event)).await {
             Ok(Parking::Parked) => Concluded::refused(ConsumeError::Parked(reason)),
             Ok(Parking::Redriven) => {
                 let operation = self.redriven(event, reason);
-                let ran = self.run(operation, event, &handler).await;
+                let ran = run(operation).await;
                 self.conclude_one(operation, event, ran).await
             }
             Err(error) => Concluded::refused(error),
@@ -380,4 +386,22 @@ impl<T, E> Concluded<T, E> {
     const fn refused(error: ConsumeError) -> Self {
         Self { result: Err(ProcessError::Refused(error)), kept: None }
     }
+}
+
+/// A handler without a record.
+async fn run_once<T, E, F, Fut>(handler: Given<F>, slot: Slot) -> Result<Processed<T>, ProcessError<E>>
+where
+    F: FnOnce(Attempt) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    let Some(handler) = handler.take() else { return Err(ConsumeError::Unavailable.into()) };
+    match handler(Attempt::of(slot)).await {
+        Ok(value) => Ok(Processed { value, duplicate: false }),
+        Err(error) => Err(ProcessError::Failed { error, attempt: 1, parked: false }),
+    }
+}
+
+fn concluded<T, E>(ran: Result<Result<Processed<T>, ProcessError<E>>, Refusal>) -> Concluded<T, E> {
+    let result = ran.unwrap_or_else(|refusal| Err(ConsumeError::from_refusal(refusal, 1).into()));
+    Concluded { result, kept: None }
 }

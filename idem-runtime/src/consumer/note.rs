@@ -127,3 +127,86 @@ fn named(part: &[u8]) -> Result<ParkedReason, Unreadable> {
 fn text(part: &[u8]) -> Result<String, Unreadable> {
     String::from_utf8(part.to_vec()).map_err(|_| Unreadable)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::derive::hex;
+
+    fn note(reason: ParkedReason) -> Note {
+        Note::new("ship", reason, Some(5), &Event::new("evt_1", "payload"), 100)
+    }
+
+    /// A parked event must be read by every later version, so these bytes must never change. They come from
+    /// `tests/data/golden.py`: an answer of kind 3 around the parts.
+    #[test]
+    fn golden() {
+        let whole = note(ParkedReason::Failed).error("nö");
+        let bare = Note {
+            reason: ParkedReason::OutcomeUnknown,
+            attempts: None,
+            id: None,
+            payload: None,
+            ..note(ParkedReason::Failed)
+        };
+        for (note, expected) in [
+            (
+                whole,
+                "01038cac5f158e1f3ec8010000000000000004736869700200000000000000010103000000000000000400000005040000000000\
+                 0000056576745f310500000000000000077061796c6f61640600000000000000036ec3b6",
+            ),
+            (bare, "0103e311cb4de92838d80100000000000000047368697002000000000000000102"),
+        ] {
+            let sealed = note.seal();
+            assert_eq!(hex(sealed.as_bytes()), expected);
+            assert!(Note::open(&sealed) == Ok(note));
+        }
+    }
+
+    #[test]
+    fn every_reason_comes_back() {
+        for reason in [
+            ParkedReason::Failed,
+            ParkedReason::OutcomeUnknown,
+            ParkedReason::KeyReused,
+            ParkedReason::NoId,
+            ParkedReason::Undecodable,
+        ] {
+            assert!(Note::open(&note(reason).seal()) == Ok(note(reason)));
+        }
+    }
+
+    #[test]
+    fn a_payload_that_is_too_large_is_left_out() {
+        let event = Event::new("evt_1", "payload");
+        for (max, kept) in [(6, false), (7, true)] {
+            let note = Note::new("ship", ParkedReason::Failed, None, &event, max);
+            assert_eq!(note.payload.is_some(), kept);
+        }
+    }
+
+    /// Whole for its checksum, and still no note of this version.
+    #[test]
+    fn what_is_no_note_is_refused() {
+        let part = |tag: u8, part: &[u8]| [&[tag][..], &(part.len() as u64).to_be_bytes(), part].concat();
+        let (scope, reason) = (part(1, b"ship"), part(2, &[1]));
+        for content in [
+            Vec::new(),
+            scope.clone(),
+            reason.clone(),
+            [scope.clone(), part(2, &[9])].concat(),
+            [scope.clone(), part(2, &[1, 1])].concat(),
+            [scope.clone(), reason.clone(), part(3, &[0, 0, 5])].concat(),
+            [scope.clone(), reason.clone(), part(4, b"\xff")].concat(),
+            [scope.clone(), reason.clone(), part(77, b"")].concat(),
+            [scope.clone(), reason.clone(), vec![5]].concat(),
+            [scope.clone(), reason.clone(), vec![5, 0, 0, 0, 0, 0, 0, 0, 2, 0]].concat(),
+            [scope.clone(), reason.clone(), [&[5][..], &[0xff; 8]].concat()].concat(),
+        ] {
+            let sealed = Answer::seal(Kind::Parked, content.len(), |bytes| bytes.put_slice(&content));
+            assert!(Note::open(&sealed).is_err(), "{content:?}");
+        }
+        let other = Answer::seal(Kind::Value, 0, |bytes| bytes.put_slice(&[scope, reason].concat()));
+        assert!(Note::open(&other).is_err());
+    }
+}

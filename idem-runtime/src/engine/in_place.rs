@@ -33,23 +33,29 @@ impl Engine {
         F: FnOnce(Slot) -> Fut + Send + 'static,
         Fut: Future<Output = T> + Send + 'static,
     {
-        let Some(permit) = self.0.tracker.enter() else {
+        let engine = self.clone();
+        let tracked = async move { engine.run_unclaimed_in_place(effect).await };
+        Detached::new(tracked, self.0.counters.clone()).await
+    }
+
+    /// The same for an effect that ends with this future.
+    pub(crate) async fn run_unclaimed_in_place<T, F, Fut>(&self, effect: F) -> Result<T, Refusal>
+    where
+        F: FnOnce(Slot) -> Fut,
+        Fut: Future<Output = T>,
+    {
+        let Some(_permit) = self.0.tracker.enter() else {
             self.0.counters.overloaded.add();
             return Err(Refusal::Overloaded);
         };
         let slot = Slot::default();
         self.fill_unclaimed(&slot);
-        let engine = self.clone();
-        let tracked = async move {
-            let _permit = permit;
-            let value = CatchPanic::call(move || effect(slot)).await;
-            engine.0.counters.executed.add();
-            value.map_err(|_| {
-                engine.panicked();
-                Refusal::Panicked
-            })
-        };
-        Detached::new(tracked, self.0.counters.clone()).await
+        let value = CatchPanic::call(move || effect(slot)).await;
+        self.0.counters.executed.add();
+        value.map_err(|_| {
+            self.panicked();
+            Refusal::Panicked
+        })
     }
 
     /// Parks an operation whose outcome is unknown.

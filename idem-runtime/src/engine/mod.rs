@@ -7,6 +7,7 @@
 //! run ── claim ──┬─ won ─────── effect, lease renewed beside it ── complete or release ── value
 //!                ├─ completed ─ replay
 //!                ├─ busy ────── refuse, or wait and claim again
+//!                ├─ parked ──── its note
 //!                └─ mismatch, unknown, unreadable, no answer ── refuse
 //! ```
 //!

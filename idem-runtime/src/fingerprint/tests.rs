@@ -35,6 +35,22 @@ fn golden() {
         (request(Off, KeySpace::Scope, REQUEST), "9655212aa0643b024d6d4b6435ace89dfc17581b4bd0b853917e449b58ad1d93"),
         (Fingerprint::of_bytes(b"\x00\xffinput"), "bf113295aa388faaf7f2787a78bb6bcdd5edebb1e0f4d0a2265a5adbd8154b69"),
         (Fingerprint::of_json_text(BODY).unwrap(), "e17a40d8f9d36fb65afef45b425580b7d4908ee076b172ba86cc272ed8ce3dd6"),
+        (
+            Fingerprint::of_payload(Bytes, b"\x00\xffinput").unwrap(),
+            "bf113295aa388faaf7f2787a78bb6bcdd5edebb1e0f4d0a2265a5adbd8154b69",
+        ),
+        (
+            Fingerprint::of_payload(Json, BODY).unwrap(),
+            "e17a40d8f9d36fb65afef45b425580b7d4908ee076b172ba86cc272ed8ce3dd6",
+        ),
+        (
+            Fingerprint::of_payload(FingerprintRule::Fields(&["/amount", "/source"]), BODY).unwrap(),
+            "70cfa7f266f783758abbae809fea5e6b5ac8343cb39cf7cd24dc63d3947537e0",
+        ),
+        (
+            Fingerprint::of_payload(Off, b"anything").unwrap(),
+            "4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a",
+        ),
     ] {
         let hex: String = fingerprint.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, expected);

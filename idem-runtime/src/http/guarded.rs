@@ -165,6 +165,17 @@ pub(super) fn operation<E: Endpoint<A>, A>(
     prepared.operation(runtime, E::POLICY, argument_key, principal)
 }
 
+impl ArgumentKey {
+    /// This key, or that of the next source if there is none.
+    #[must_use]
+    pub fn or_else(self, next: impl FnOnce() -> Self) -> Self {
+        match self {
+            Self::Absent => next(),
+            found => found,
+        }
+    }
+}
+
 /// A key source's value, for generated code.
 pub fn argument_key<K: ToKey + ?Sized>(key: &K) -> ArgumentKey {
     key.to_key().map_or(ArgumentKey::Absent, |key| ArgumentKey::Text(key.into_owned()))

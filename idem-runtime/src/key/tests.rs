@@ -52,6 +52,82 @@ fn golden() {
     }
 }
 
+/// As above, for events.
+#[test]
+fn golden_of_events() {
+    use sha2::{Digest, Sha256};
+
+    let ship = Policy::new("ship");
+    let payload: [u8; 32] = Sha256::digest(b"payload").into();
+    let parked = StorageKey::from_bytes(std::array::from_fn(|at| u8::try_from(at).unwrap()));
+    let pepper = Pepper::new(b"pepper");
+    for (policy, event, pepper, expected) in [
+        (ship, EventName::Id("evt_1"), None, "cd1a295666021866d43a13cc8eb9252c78f106f235a3b9158d21f59dcdc4343e"),
+        (
+            Policy::new("a.b_c-9"),
+            EventName::Id("é:日本"),
+            None,
+            "85c5c4fe3e5a659475508b1e0b3ba3e399545d1c4dc875b1f05a649a448ae4b5",
+        ),
+        (
+            ship,
+            EventName::Id("evt_1"),
+            Some(&pepper),
+            "3fa3acfe95d50c9be2e1312446b4725585b90a1a1fd540d2a38d905147bfc0a1",
+        ),
+        (
+            ship,
+            EventName::Reused { id: "evt_1", payload: &payload },
+            None,
+            "f63448a3176297507dd688b1df5c6f6c87e230f06eef68cae8697b19bc2c45c9",
+        ),
+        (
+            ship,
+            EventName::Anonymous(&payload),
+            None,
+            "6d5c711c82af7fe60434af7aa552d9d3ef554f828c0958f894d11440a0553f04",
+        ),
+        (
+            ship,
+            EventName::Undecodable(&payload),
+            None,
+            "eb4e78acd28558156971bed4e1841a5f65ba830fe3a3d365e37d0cb1fb3773a1",
+        ),
+        (ship, EventName::Redriven(&parked), None, "a805a64fb92c7022dc8e025ec27ec22a5c707580a905b8fff0b98bd026572742"),
+    ] {
+        let key = StorageKey::of_event(&policy, event, pepper);
+        let hex: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, expected);
+    }
+}
+
+/// Not even where a text is as long as a digest, and not a request's key with the same parts.
+#[test]
+fn no_event_meets_another_or_a_request() {
+    let policy = Policy::new("ship");
+    let digest = [b'a'; 32];
+    let text = "a".repeat(32);
+    let mut keys = vec![
+        StorageKey::of_event(&policy, EventName::Id(&text), None),
+        StorageKey::of_event(&policy, EventName::Id(""), None),
+        StorageKey::of_event(&policy, EventName::Reused { id: &text, payload: &digest }, None),
+        StorageKey::of_event(&policy, EventName::Reused { id: "", payload: &digest }, None),
+        StorageKey::of_event(&policy, EventName::Anonymous(&digest), None),
+        StorageKey::of_event(&policy, EventName::Undecodable(&digest), None),
+        StorageKey::of_event(&policy, EventName::Redriven(&StorageKey::from_bytes(digest)), None),
+        StorageKey::of_event(&Policy::new("bill"), EventName::Id(&text), None),
+    ];
+    for principal in [Principal::SHARED, Principal::new(""), Principal::new(text.as_str())] {
+        for key in ["", &text] {
+            for endpoint in [None, POST] {
+                keys.push(StorageKey::of(&policy, &principal, key, endpoint, None));
+            }
+        }
+    }
+    let distinct: HashSet<_> = keys.iter().collect();
+    assert_eq!(distinct.len(), keys.len());
+}
+
 /// Every way to spread a few letters and separators over the parts of a key is a key of its own: under two scopes, with
 /// and without a principal, an endpoint and a pepper.
 #[test]

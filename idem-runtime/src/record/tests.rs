@@ -9,6 +9,7 @@ fn golden() {
         (Kind::Response, &b""[..], "01019dcf97a184f32623"),
         (Kind::Value, b"", "0102a12871fee210fb86"),
         (Kind::Value, br#"{"id":1}"#, "010290bb315387332ab27b226964223a317d"),
+        (Kind::Redriven, b"", "0104a8d5dd63fba471eb"),
     ] {
         let answer = sealed(kind, content);
         let hex: String = answer.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -2,7 +2,7 @@
 """Where the expected values of the hashing tests come from: a second implementation, in another language.
 
 Writes python_floats.txt and python_recipe_texts.json beside itself, and prints the digests that stand as literals in
-the tests of fingerprint.rs, derive.rs, key.rs, record.rs and http/stored.rs. Run it again and nothing may change.
+the tests of fingerprint.rs, derive.rs, key.rs, record.rs, http/stored.rs and consumer/note.rs. Run it again and nothing may change.
 """
 import hashlib
 import hmac
@@ -74,6 +74,18 @@ def storage_key(scope, principal, key, endpoint=None, pepper=None):
     return (hashlib.sha256(text) if pepper is None else hmac.new(pepper, text, "sha256")).hexdigest()
 
 
+def event_key(scope, *parts, pepper=None):
+    text = b"\x01"
+    for tag, part in [(1, scope.encode()), *parts]:
+        text += bytes([tag]) + len(part).to_bytes(8, "big") + part
+    return (hashlib.sha256(text) if pepper is None else hmac.new(pepper, text, "sha256")).hexdigest()
+
+
+def note(*parts):
+    """Why an event is parked: parts of tag, length in eight bytes (big endian) and bytes."""
+    return answer(3, b"".join(bytes([tag]) + len(part).to_bytes(8, "big") + part for tag, part in parts))
+
+
 def answer(kind, content):
     """A format byte, a kind byte, eight bytes of SHA-256 over both and the content, the content."""
     head = bytes([1, kind])
@@ -112,6 +124,26 @@ STORED = {
     "value": answer(2, b'{"id":1}'),
     "response": answer(1, response(201, HEADERS, b'{"id":1}\0\xff')),
     "response with trailers": answer(1, response(204, [], b"", [(b"x-checksum", b"0")])),
+}
+
+PAYLOAD = hashlib.sha256(b"payload").digest()
+
+EVENTS = {
+    "id": event_key("ship", (7, b"evt_1")),
+    "id, not ascii": event_key("a.b_c-9", (7, "é:日本".encode())),
+    "id, pepper": event_key("ship", (7, b"evt_1"), pepper=b"pepper"),
+    "reused": event_key("ship", (7, b"evt_1"), (8, PAYLOAD)),
+    "anonymous": event_key("ship", (8, PAYLOAD)),
+    "undecodable": event_key("ship", (9, PAYLOAD)),
+    "redriven": event_key("ship", (10, bytes(range(32)))),
+    "payload, json": digest((10, JSON)),
+    "payload, fields": digest((7, b"/amount"), (8, b"1999"), (7, b"/source")),
+    "payload, off": digest(),
+    "note": note(
+        (1, b"ship"), (2, b"\x01"), (3, (5).to_bytes(4, "big")), (4, b"evt_1"), (5, b"payload"), (6, "nö".encode())
+    ),
+    "bare note": note((1, b"ship"), (2, b"\x02")),
+    "redriven answer": answer(4, b""),
 }
 
 
@@ -211,6 +243,8 @@ def main():
     for name, value in FINGERPRINTS.items():
         print(f"{value}  {name}")
     for name, value in STORED.items():
+        print(f"{value}  {name}")
+    for name, value in EVENTS.items():
         print(f"{value}  {name}")
     for entity, action, params in DERIVED:
         print(f"{digest((1, entity.encode()), (2, action.encode()), (3, params.encode()))}  {entity} {action} {params}")

@@ -1,0 +1,15 @@
+use idem_runtime::{ConsumeError, Idempotency, idempotent_consumer};
+
+#[derive(serde::Serialize)]
+struct Event {
+    id: String,
+    order: u64,
+}
+
+#[idempotent_consumer(scope = "ship", key = event.id, payload = event, runtime = idempotency)]
+async fn ship(idempotency: Idempotency, event: Event) -> Result<u64, ConsumeError> {
+    let _ = idempotency;
+    Ok(event.ordre)
+}
+
+fn main() {}
