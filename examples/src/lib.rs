@@ -1,4 +1,6 @@
 //! Runnable services guarded by idem. Start one with `cargo run -p examples --bin payments`.
 
+pub mod events;
 pub mod payments;
 pub mod speed;
+pub mod stores;

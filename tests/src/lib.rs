@@ -12,6 +12,7 @@ pub mod hosts;
 pub mod probe;
 pub mod servers;
 pub mod service;
+pub mod stops;
 
 /// The reference text of the attributes, compiled: `idem-macros` cannot name the runtime itself.
 #[cfg(doctest)]

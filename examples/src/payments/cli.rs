@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::stores::StoreUrl;
+
 /// A payments service that cannot charge twice.
 ///
 /// Every caller authenticates with `Authorization: Bearer NAME` and sends an `Idempotency-Key` with what must happen once.
@@ -14,28 +16,35 @@ pub struct Options {
     #[arg(long, env = "IDEM_LISTEN", default_value = "127.0.0.1:3000", value_name = "HOST:PORT")]
     pub(super) listen: String,
 
-    /// Where answers are kept: `memory:`, which forgets on restart, or `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`.
-    #[arg(long, env = "IDEM_STORE", hide_env_values = true, default_value = "memory:", value_name = "URL")]
+    /// Where answers are kept: `sqlite:PATH`, `postgres://..`, `redis://..`, `tiered:postgres://..,redis://..`, or `memory:`, which
+    /// forgets on exit.
+    #[arg(long, env = "IDEM_STORE", hide_env_values = true, default_value = "sqlite:payments.db", value_name = "URL")]
     store: String,
 
-    /// A file that gets one JSON line per effect. Replicas may share it. Without it, effects are kept in memory.
+    /// A file that gets one JSON line per effect. Replicas may share it. By default it is beside the SQLite file, otherwise
+    /// `payments.ledger`; with `memory:`, effects are forgotten together with their answers.
     #[arg(long, env = "IDEM_LEDGER", value_name = "FILE")]
-    pub(super) ledger: Option<PathBuf>,
-}
-
-/// A checked `--store`.
-pub(super) enum StoreUrl {
-    Memory,
-    Redis(String),
+    ledger: Option<PathBuf>,
 }
 
 impl Options {
     /// What `--store` means. The error does not repeat the value: it may hold a password.
     pub(super) fn store(&self) -> Result<StoreUrl, String> {
-        match self.store.split_once(':') {
-            Some(("memory", "")) => Ok(StoreUrl::Memory),
-            Some(("redis" | "rediss", _)) => Ok(StoreUrl::Redis(self.store.clone())),
-            _ => Err("`--store` is neither `memory:` nor a `redis://` URL".to_owned()),
+        self.store.parse().map_err(|error| format!("`--store` is none that there is: {error}"))
+    }
+
+    /// Where effects are written down; `None`: nowhere. It lasts as long as the answers do: a payment that is replayed must not be
+    /// missing from the ledger.
+    pub(super) fn ledger(&self, store: &StoreUrl) -> Option<PathBuf> {
+        match (&self.ledger, store) {
+            (Some(path), _) => Some(path.clone()),
+            (None, StoreUrl::Memory) => None,
+            (None, StoreUrl::Sqlite(database)) => {
+                let mut path = database.clone().into_os_string();
+                path.push(".ledger");
+                Some(path.into())
+            }
+            (None, _) => Some("payments.ledger".into()),
         }
     }
 }

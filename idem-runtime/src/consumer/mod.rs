@@ -45,8 +45,16 @@ pub(crate) mod attribute;
 mod batch;
 mod event;
 mod inbox;
+#[cfg(feature = "nats")]
+#[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+pub mod nats;
 mod note;
 mod parked;
+#[cfg(feature = "redis-streams")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis-streams")))]
+pub mod redis_streams;
+#[cfg(any(feature = "redis-streams", feature = "nats"))]
+mod worker;
 
 use std::{fmt, future::Future};
 
@@ -66,6 +74,8 @@ use crate::{
     store::Resolved,
 };
 
+#[cfg(any(feature = "redis-streams", feature = "nats"))]
+pub use self::worker::{BrokerError, BrokerErrorKind, Outcome, RedriveError, WorkerMetrics};
 pub use self::{
     event::{ConsumeError, Delivery, Event, ParkedReason, ProcessError, Processed},
     inbox::Undone,

@@ -3,6 +3,7 @@
 //! A server that cannot be started fails the test: a test that is skipped in silence proves nothing.
 
 mod cluster;
+mod nats;
 mod postgres;
 mod process;
 mod proxy;
@@ -16,6 +17,7 @@ use std::{
 
 pub use self::{
     cluster::RedisCluster,
+    nats::NatsServer,
     postgres::{PgBouncer, PostgresSchema, PostgresServer},
     process::free_port,
     proxy::Proxy,

@@ -23,9 +23,9 @@ pub(super) enum Fault {
 
 /// A [`StoreError`] that several waiters are told.
 #[derive(Debug, Clone)]
-pub(super) struct Cause {
-    pub(super) kind: StoreErrorKind,
-    pub(super) context: Arc<str>,
+pub(crate) struct Cause {
+    pub(crate) kind: StoreErrorKind,
+    pub(crate) context: Arc<str>,
 }
 
 impl Fault {
@@ -76,7 +76,7 @@ impl Cause {
         Self { kind, context: context.into() }
     }
 
-    pub(super) fn unavailable(context: impl Into<Arc<str>>) -> Self {
+    pub(crate) fn unavailable(context: impl Into<Arc<str>>) -> Self {
         Self::new(StoreErrorKind::Unavailable, context)
     }
 
@@ -85,7 +85,7 @@ impl Cause {
     }
 
     /// What an error of the driver means, in words that name no key and no password.
-    pub(super) fn of(error: &RedisError) -> Self {
+    pub(crate) fn of(error: &RedisError) -> Self {
         let kind = match error.code() {
             Some("OOM") => StoreErrorKind::Full,
             Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "CROSSSLOT") => StoreErrorKind::Misconfigured,

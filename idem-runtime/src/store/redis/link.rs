@@ -263,7 +263,7 @@ impl Shared {
 }
 
 /// Opens a connection that notices when its peer is gone.
-pub(super) async fn open(info: ConnectionInfo, timeout: Duration) -> Result<MultiplexedConnection, Cause> {
+pub(crate) async fn open(info: ConnectionInfo, timeout: Duration) -> Result<MultiplexedConnection, Cause> {
     let address = info.addr().to_string();
     let keepalive = redis::io::tcp::socket2::TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
     let tcp = info.tcp_settings().clone().set_nodelay(true).set_keepalive(keepalive);

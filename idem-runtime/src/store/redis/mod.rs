@@ -66,6 +66,9 @@ mod route;
 mod script;
 mod sentinel;
 
+#[cfg(feature = "redis-streams")]
+pub(crate) use self::{fault::Cause, link::open};
+
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;

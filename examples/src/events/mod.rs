@@ -1,0 +1,288 @@
+//! Events that are delivered again and again, and take effect once: a producer, a broker, and workers that may be killed.
+//!
+//! | file | what |
+//! |---|---|
+//! | this one | a run from start to end |
+//! | `worker` | one worker: a broker, a consumer, an effect |
+//! | `effects` | rows of a table, lines of a ledger |
+//! | `broker` | the stream of the run, at either broker |
+//! | `crew` | the workers' processes |
+//! | `report` | what happened |
+//! | `cli` | flags and environment |
+
+mod broker;
+mod cli;
+mod crew;
+mod effects;
+mod report;
+mod worker;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinHandle;
+
+use self::{
+    broker::{Broker, Progress},
+    crew::Crew,
+    effects::{Effects, Ledger},
+    report::{Display, Report},
+    worker::{Haste, Job},
+};
+use crate::stores::{AnyStore, StoreUrl};
+
+pub use self::cli::Options;
+
+/// A run: what its workers share, and what it was told.
+struct Run {
+    id: String,
+    options: Options,
+    store: AnyStore,
+    effects: Effects,
+    broker: Broker,
+    crew: Crew,
+}
+
+/// How many events are published together.
+const TOGETHER: usize = 500;
+
+/// How often the broker is asked how far it is.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How often chaos kills.
+const KILL: Duration = Duration::from_secs(1);
+
+/// Nothing was acknowledged for so long: it never will be.
+const STUCK: Duration = Duration::from_secs(120);
+
+/// Publishes, works, and reports; or is one of the workers.
+///
+/// Exits with 2 when the options do not work, with 1 when something failed or there are not as many effects as events.
+pub async fn run(options: Options) -> ExitCode {
+    let worked = match options.worker.clone().zip(options.run.clone()) {
+        Some((name, run)) => work(options, name, run).await.map(|()| ExitCode::SUCCESS),
+        None => match Run::prepare(options).await {
+            Ok(run) => run.to_its_end().await,
+            Err(error) => {
+                complain(&error);
+                return ExitCode::from(2);
+            }
+        },
+    };
+    worked.unwrap_or_else(|error| {
+        complain(&error);
+        ExitCode::FAILURE
+    })
+}
+
+/// One worker, until it is told to stop.
+async fn work(options: Options, name: String, run: String) -> Result<(), String> {
+    let store = options.store()?.open().await?;
+    let effects = effects(&options, &store)?;
+    let broker = connect(&options, &run).await?;
+    let job = Job { run, name, store, effects, broker, haste: haste(&options) };
+    job.work(crew::say, crew::told_to_stop()).await
+}
+
+impl Run {
+    /// Everything that can be wrong with the options, each as one sentence.
+    async fn prepare(mut options: Options) -> Result<Self, String> {
+        let url = options.store()?;
+        if options.chaos && url == StoreUrl::Memory {
+            return Err("`--chaos` kills processes, and `memory:` is in one: write another `--store`".to_owned());
+        }
+        let id = format!("{:08x}", getrandom::u32().map_err(|error| format!("no randomness: {error}"))?);
+        let store = url.open().await?;
+        if !writes_rows(&options, &store) && options.ledger.is_none() {
+            let path = std::env::temp_dir().join(format!("events-{id}.ledger"));
+            tell(&options, &format!("effects are lines of {}", path.display()));
+            options.ledger = Some(path);
+        }
+        let effects = effects(&options, &store)?;
+        effects.create().await.map_err(|error| format!("cannot make the table `events_effects`: {error}"))?;
+        let mut broker = connect(&options, &id).await?;
+        let pace = haste(&options).pace(&effects);
+        broker.create(pace).await.map_err(|error| format!("cannot make the stream: {error}"))?;
+        let crew = Crew::default();
+        Ok(Self { id, options, store, effects, broker, crew })
+    }
+
+    async fn to_its_end(mut self) -> Result<ExitCode, String> {
+        let begun = Instant::now();
+        let worked = self.work_off().await;
+        let stopped = self.crew.stop().await;
+        let deleted = self.broker.delete().await.map_err(|error| format!("cannot delete the stream: {error}"));
+        let (published, kills, progress) = worked?;
+        stopped.and(deleted)?;
+
+        let report = self.report(published, kills, progress, begun.elapsed()).await?;
+        if let (Some(path), Effects::Postgres(_) | Effects::Sqlite(_)) = (&self.options.ledger, &self.effects) {
+            self.effects.copy_to(&Ledger::open(path)?, &self.id).await?;
+        }
+        let text = if self.options.json {
+            serde_json::to_string(&report).map_err(|error| error.to_string())?
+        } else {
+            report.to_string()
+        };
+        writeln!(io::stdout(), "{text}").map_err(|error| error.to_string())?;
+        Ok(if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Until everything is published and acknowledged. How much was published, how many were killed, and what the broker says.
+    async fn work_off(&mut self) -> Result<(u64, u64, Progress), String> {
+        for number in 1..=self.options.workers.get() {
+            self.start(format!("worker-{number}"))?;
+        }
+        let total = self.options.events.get() as u64 * 2;
+        let published = Arc::new(AtomicU64::new(0));
+        let producer = self.produce(published.clone());
+        let mut display = Display::new(total, self.options.json);
+        let (mut kills, mut last_kill) = (0, Instant::now());
+        let (mut last_open, mut last_change) = (0, Instant::now());
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let done = producer.is_finished();
+            let now = published.load(Relaxed);
+            let progress = self.broker.progress(now).await.map_err(|error| format!("the broker: {error}"))?;
+            display.show(now, now.saturating_sub(progress.open), kills);
+            if done && (progress.open == 0 || now < total) {
+                display.clear();
+                producer.await.map_err(|error| error.to_string())??;
+                return Ok((now, kills, progress));
+            }
+            if progress.open != last_open {
+                (last_open, last_change) = (progress.open, Instant::now());
+            }
+            if last_change.elapsed() > STUCK {
+                return Err(format!("{} messages are left, and nobody works on them", progress.open));
+            }
+            if !self.crew.is_whole() {
+                return Err("a worker ended by itself".to_owned());
+            }
+            if self.options.chaos && last_kill.elapsed() >= KILL {
+                let which = usize::try_from(kills).unwrap_or_default();
+                self.crew.replace(which, &self.id, &self.options).await?;
+                (kills, last_kill) = (kills + 1, Instant::now());
+            }
+        }
+    }
+
+    fn start(&mut self, name: String) -> Result<(), String> {
+        if !matches!(self.store, AnyStore::Memory(_)) {
+            return self.crew.start_process(name, &self.id, &self.options);
+        }
+        let job = Job {
+            run: self.id.clone(),
+            name: name.clone(),
+            store: self.store.clone(),
+            effects: self.effects.clone(),
+            broker: self.broker.clone(),
+            haste: haste(&self.options),
+        };
+        self.crew.start_task(name, job);
+        Ok(())
+    }
+
+    fn produce(&self, published: Arc<AtomicU64>) -> JoinHandle<Result<(), String>> {
+        let (mut broker, run, events) = (self.broker.clone(), self.id.clone(), self.options.events.get());
+        tokio::spawn(async move {
+            for first in (0..events).step_by(TOGETHER) {
+                let together = first..events.min(first + TOGETHER);
+                let confirmed = broker.publish_twice(&run, together).await;
+                published.fetch_add(confirmed.map_err(|error| format!("cannot publish: {error}"))?, Relaxed);
+            }
+            Ok(())
+        })
+    }
+
+    async fn report(&self, published: u64, kills: u64, progress: Progress, took: Duration) -> Result<Report, String> {
+        let seen = self.crew.seen();
+        let count = self.effects.count(&self.id).await.map_err(|error| format!("cannot count effects: {error}"))?;
+        let mut exact = vec!["published", "parked", "effects"];
+        if kills == 0 {
+            exact.extend(["delivered", "redeliveries", "duplicates"]);
+        } else if progress.delivered.is_some() {
+            exact.extend(["delivered", "redeliveries"]);
+        }
+        // Every message was delivered a first time, or it would not be acknowledged.
+        let delivered = match progress.delivered {
+            Some(delivered) => delivered,
+            None => seen.delivered.max(published + seen.redelivered),
+        };
+        Ok(Report {
+            events: self.options.events.get() as u64,
+            published,
+            delivered,
+            duplicates: seen.duplicates,
+            redeliveries: delivered.saturating_sub(published),
+            parked: self.parked().await?,
+            effects: count.effects,
+            events_with_effect: count.events,
+            kills,
+            seconds: took.as_secs_f64(),
+            exact,
+        })
+    }
+
+    /// How many events of this run are parked.
+    async fn parked(&self) -> Result<u64, String> {
+        const PAGE: usize = 500;
+        let idempotency = idem_runtime::Idempotency::builder_shared(self.store.shared()).shared().build();
+        let consumer = idempotency.consumer(haste(&self.options).policy());
+        let own = format!("{}-", self.id);
+        let (mut parked, mut page) = (0, consumer.parked(PAGE).await.map_err(|error| error.to_string())?);
+        loop {
+            parked += page.iter().filter(|event| event.id().is_some_and(|id| id.starts_with(&own))).count() as u64;
+            let (Some(last), PAGE) = (page.last(), page.len()) else { return Ok(parked) };
+            page = consumer.parked_after(last, PAGE).await.map_err(|error| error.to_string())?;
+        }
+    }
+}
+
+async fn connect(options: &Options, run: &str) -> Result<Broker, String> {
+    let connected = Broker::connect(&options.broker()?, run).await;
+    connected.map_err(|error| format!("cannot use the broker: {error}"))
+}
+
+/// Whether effects are rows. A worker comes to the same answer as the process that started it.
+fn writes_rows(options: &Options, store: &AnyStore) -> bool {
+    let can = matches!(store, AnyStore::Postgres(..) | AnyStore::Sqlite(_));
+    can && (options.transactional || options.chaos || options.ledger.is_none())
+}
+
+fn effects(options: &Options, store: &AnyStore) -> Result<Effects, String> {
+    if options.transactional && !writes_rows(options, store) {
+        return Err("`--transactional` needs a database: write `--store sqlite:PATH` or `--store postgres://..`".to_owned());
+    }
+    match (store, &options.ledger) {
+        (AnyStore::Postgres(_, pool), _) if writes_rows(options, store) => Ok(Effects::Postgres(pool.clone())),
+        (AnyStore::Sqlite(store), _) if writes_rows(options, &AnyStore::Sqlite(store.clone())) => {
+            Ok(Effects::Sqlite(store.pool().clone()))
+        }
+        (_, Some(path)) => Ok(Effects::Lines(Ledger::open(path)?)),
+        (_, None) => Err("effects that are lines need a `--ledger`".to_owned()),
+    }
+}
+
+const fn haste(options: &Options) -> Haste {
+    if options.chaos { Haste::Chaos } else { Haste::Calm }
+}
+
+/// To stderr, unless only the report is wanted.
+fn tell(options: &Options, what: &str) {
+    if !options.json {
+        let _ = writeln!(io::stderr(), "{what}");
+    }
+}
+
+/// To stderr, and never a panic: it may be closed.
+fn complain(what: &str) {
+    let _ = writeln!(io::stderr(), "error: {what}");
+}

@@ -1,0 +1,179 @@
+//! The deliveries that a worker has in hand.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc::UnboundedSender};
+
+use super::{Outcome, Settlement};
+use crate::consumer::{Delivery, Event};
+
+/// What a worker did since it was built. Clones of a worker count together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerMetrics {
+    /// Deliveries that the broker handed out to it.
+    pub delivered: u64,
+    /// Those among them that had been handed out before, to it or to another.
+    pub redelivered: u64,
+    /// Deliveries of an event that had taken effect before.
+    pub duplicates: u64,
+    /// Deliveries whose event is parked.
+    pub parked: u64,
+    /// Deliveries that were settled: the event took effect or is parked.
+    pub acknowledged: u64,
+    /// Deliveries that were given back, to come again.
+    pub retried: u64,
+}
+
+/// Behind [`WorkerMetrics`].
+#[derive(Debug, Clone, Default)]
+pub(in crate::consumer) struct Counters(Arc<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    delivered: AtomicU64,
+    redelivered: AtomicU64,
+    duplicates: AtomicU64,
+    parked: AtomicU64,
+    acknowledged: AtomicU64,
+    retried: AtomicU64,
+}
+
+/// Where jobs are handed out and settled.
+#[derive(Debug)]
+pub(super) struct Desk<R> {
+    held: Arc<Held<R>>,
+    settlements: UnboundedSender<Settlement<R>>,
+    counters: Counters,
+    backoff: (Duration, Duration),
+    next: AtomicU64,
+}
+
+/// What the broker must hear of until it is settled.
+#[derive(Debug)]
+pub(super) struct Held<R>(Mutex<HashMap<u64, R>>);
+
+/// One delivery in hand. Dropped unsettled, it is not renewed any more, so that the broker delivers it again.
+#[derive(Debug)]
+pub(in crate::consumer) struct Job<R> {
+    desk: Arc<Desk<R>>,
+    number: u64,
+    _slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Counters {
+    pub(in crate::consumer) fn snapshot(&self) -> WorkerMetrics {
+        let Table { delivered, redelivered, duplicates, parked, acknowledged, retried } = &*self.0;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        WorkerMetrics {
+            delivered: read(delivered),
+            redelivered: read(redelivered),
+            duplicates: read(duplicates),
+            parked: read(parked),
+            acknowledged: read(acknowledged),
+            retried: read(retried),
+        }
+    }
+}
+
+impl<R: Clone> Desk<R> {
+    pub(super) fn new(
+        settlements: UnboundedSender<Settlement<R>>,
+        counters: Counters,
+        backoff: (Duration, Duration),
+    ) -> Self {
+        Self { held: Arc::new(Held(Mutex::default())), settlements, counters, backoff, next: AtomicU64::new(0) }
+    }
+
+    pub(super) fn held(&self) -> Arc<Held<R>> {
+        self.held.clone()
+    }
+
+    pub(super) fn delivered(&self, again: bool) {
+        add(&self.counters.0.delivered);
+        if again {
+            add(&self.counters.0.redelivered);
+        }
+    }
+
+    pub(super) fn take(self: &Arc<Self>, receipt: R, slot: Option<OwnedSemaphorePermit>) -> Job<R> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.held.lock().insert(number, receipt);
+        Job { desk: self.clone(), number, _slot: slot }
+    }
+
+    fn settle(&self, settlement: Settlement<R>) {
+        // Nobody listens once the worker is gone, and the broker delivers again what it was not told of.
+        let _ = self.settlements.send(settlement);
+    }
+}
+
+impl<R: Clone> Held<R> {
+    pub(super) fn receipts(&self) -> Vec<R> {
+        self.lock().values().cloned().collect()
+    }
+}
+
+impl<R> Held<R> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, R>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<R: Clone> Job<R> {
+    /// Does what the outcome asks for.
+    pub(in crate::consumer) fn settle(self, event: Event, outcome: &impl Outcome) {
+        let Some(receipt) = self.release() else { return };
+        let counters = &self.desk.counters.0;
+        if outcome.is_duplicate() {
+            add(&counters.duplicates);
+        }
+        self.desk.settle(match (outcome.delivery(), outcome.parked()) {
+            (Delivery::Retry { after }, _) => {
+                add(&counters.retried);
+                let (least, most) = self.desk.backoff;
+                Settlement::Again { receipt, after: after.max(least).min(most) }
+            }
+            (Delivery::Acknowledge, None) => {
+                add(&counters.acknowledged);
+                Settlement::Done { receipt }
+            }
+            (Delivery::Acknowledge, Some(reason)) => {
+                add(&counters.acknowledged);
+                add(&counters.parked);
+                Settlement::Parked { receipt, event, reason }
+            }
+        });
+    }
+
+    /// It was not begun: whoever has a free slot may take it.
+    pub(super) fn give_back(self) {
+        if let Some(receipt) = self.release() {
+            self.desk.settle(Settlement::Again { receipt, after: Duration::ZERO });
+        }
+    }
+}
+
+impl<R> Job<R> {
+    /// From here on it is not renewed.
+    fn release(&self) -> Option<R> {
+        self.desk.held.lock().remove(&self.number)
+    }
+}
+
+impl<R> Drop for Job<R> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,259 @@
+//! The loop that every broker's worker is: fetch, handle, settle; renew what is held; stop in good order.
+//!
+//! ```text
+//! free slots ── fetch ── handle ──┬─ acknowledge ─────────┐
+//!                 │               ├─ deliver again, later ─┼─ told to the broker, many at a time
+//!                 │               └─ parked: acknowledge ──┘
+//!                 └─ held: renewed with the broker until it is settled
+//! ```
+
+mod desk;
+mod handle;
+mod methods;
+mod outcome;
+mod redrive;
+mod settle;
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::{self, Either, FusedFuture, FutureExt};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
+
+use self::{
+    desk::{Desk, Held},
+    settle::Backoff,
+};
+use super::Event;
+use crate::engine::Drained;
+
+pub use self::{
+    desk::WorkerMetrics,
+    outcome::{BrokerError, BrokerErrorKind, Outcome},
+    redrive::RedriveError,
+};
+pub(super) use self::{
+    desk::{Counters, Job},
+    handle::{Batches, Each, JsonBatches},
+    methods::worker_methods,
+    redrive::redrive,
+    settle::Settlement,
+};
+
+/// What a broker does for the loop.
+pub(super) trait Broker: Send + Sync + 'static {
+    /// Names one delivery at the broker.
+    type Receipt: Clone + Send + Sync + 'static;
+
+    /// Makes sure that there is something to fetch from: at the start, and after every fault.
+    fn prepare(&self) -> impl Future<Output = Result<(), BrokerError>> + Send;
+
+    /// At most `room` deliveries. Waits a moment for the first one, and for no other.
+    ///
+    /// Not to be dropped halfway: what the broker has handed out by then would wait until it is reclaimed.
+    fn fetch(&self, room: usize) -> impl Future<Output = Result<Vec<Fetched<Self::Receipt>>, BrokerError>> + Send;
+
+    /// Tells the broker what became of deliveries. Safe to repeat.
+    fn settle(&self, settlements: &[Settlement<Self::Receipt>])
+    -> impl Future<Output = Result<(), BrokerError>> + Send;
+
+    /// Tells the broker that these are still being worked on.
+    fn renew(&self, held: &[Self::Receipt]) -> impl Future<Output = Result<(), BrokerError>> + Send;
+
+    /// How often it must hear that.
+    fn renew_every(&self) -> Duration;
+
+    /// Publishes an event to where deliveries come from.
+    fn publish(&self, event: &Event) -> impl Future<Output = Result<(), BrokerError>> + Send;
+}
+
+/// One delivery as it was fetched.
+#[derive(Debug)]
+pub(super) struct Fetched<R> {
+    pub(super) event: Event,
+    pub(super) receipt: R,
+    /// It was handed out before.
+    pub(super) again: bool,
+}
+
+/// What is done with fetched events.
+pub(super) trait Handle<R>: Send + 'static {
+    /// Begins to handle them. Each job is settled as soon as it is known what became of its event.
+    fn begin(&self, jobs: Vec<(Event, Job<R>)>, running: &mut JoinSet<()>);
+}
+
+/// How much a worker does at once, and how patient it is.
+#[derive(Debug, Clone)]
+pub(super) struct Limits {
+    pub(super) concurrency: usize,
+    pub(super) batch: usize,
+    /// Between which bounds a delivery that failed comes again.
+    pub(super) backoff: (Duration, Duration),
+    pub(super) drain: Duration,
+}
+
+/// The broker hears the last settlements even when the time to drain is over.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            concurrency: 64,
+            batch: 64,
+            backoff: (Duration::ZERO, Duration::from_secs(60)),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Works until `shutdown` resolves, then finishes what was begun.
+pub(super) async fn run<B: Broker>(
+    broker: Arc<B>,
+    limits: Limits,
+    counters: Counters,
+    handle: impl Handle<B::Receipt>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Drained, BrokerError> {
+    let mut shutdown = pin!(shutdown.fuse());
+    match future::select(&mut shutdown, pin!(begin(&*broker))).await {
+        Either::Left(_) => return Ok(Drained { finished: true, left: 0 }),
+        Either::Right((ready, _)) => ready?,
+    }
+
+    let (settlements, queue) = mpsc::unbounded_channel();
+    let desk = Arc::new(Desk::new(settlements, counters, limits.backoff));
+    // They end with this future: a worker that is dropped says nothing more to the broker.
+    let mut clerks = JoinSet::new();
+    clerks.spawn(renew(broker.clone(), desk.held()));
+    let settler = clerks.spawn(settle::settle(broker.clone(), queue));
+    let mut running = JoinSet::new();
+
+    work(&*broker, &limits, &desk, handle, &mut running, shutdown).await;
+
+    let deadline = Instant::now() + limits.drain;
+    let finished = timeout_at(deadline, async { while running.join_next().await.is_some() {} }).await.is_ok();
+    let left = running.len();
+    running.shutdown().await;
+    // With the last sender gone, the settler ends once the broker has heard everything.
+    drop(desk);
+    let heard = timeout_at(deadline.max(Instant::now() + LAST_WORDS), async {
+        while !settler.is_finished() {
+            clerks.join_next().await;
+        }
+    });
+    let finished = heard.await.is_ok() && finished;
+    Ok(Drained { finished, left })
+}
+
+/// A broker that cannot be reached is waited for; one that refuses is a mistake to be told at once.
+async fn begin(broker: &impl Broker) -> Result<(), BrokerError> {
+    let mut backoff = Backoff::default();
+    loop {
+        match broker.prepare().await {
+            Err(error) if error.kind() == BrokerErrorKind::Unavailable => backoff.pause_after(&error).await,
+            ready => return ready,
+        }
+    }
+}
+
+/// Fetches and begins, until `shutdown` resolves.
+async fn work<B: Broker>(
+    broker: &B,
+    limits: &Limits,
+    desk: &Arc<Desk<B::Receipt>>,
+    handle: impl Handle<B::Receipt>,
+    running: &mut JoinSet<()>,
+    mut shutdown: Pin<&mut impl FusedFuture<Output = ()>>,
+) {
+    let slots = Arc::new(Semaphore::new(limits.concurrency));
+    let mut backoff = Backoff::default();
+    loop {
+        reap(running);
+        let mut room = match future::select(&mut shutdown, pin!(free(&slots, limits.batch))).await {
+            Either::Left(_) => return,
+            Either::Right((room, _)) => room,
+        };
+        let mut fetching = pin!(broker.fetch(room.num_permits()));
+        let (fetched, stop) = match future::select(&mut shutdown, &mut fetching).await {
+            // What the broker is about to hand out must not be forgotten.
+            Either::Left(_) => (fetching.await, true),
+            Either::Right((fetched, _)) => (fetched, false),
+        };
+        let fetched = match fetched {
+            Ok(fetched) => fetched,
+            Err(_) if stop => return,
+            Err(error) => {
+                drop(room);
+                let mended = async {
+                    backoff.pause_after(&error).await;
+                    if let Err(error) = broker.prepare().await {
+                        tracing::debug!(%error, "the broker is not back yet");
+                    }
+                };
+                match future::select(&mut shutdown, pin!(mended)).await {
+                    Either::Left(_) => return,
+                    Either::Right(_) => continue,
+                }
+            }
+        };
+        backoff.reset();
+        let jobs = fetched.into_iter().map(|Fetched { event, receipt, again }| {
+            desk.delivered(again);
+            let slot = room.split(1);
+            (event, desk.take(receipt, slot))
+        });
+        if stop {
+            jobs.for_each(|(_, job)| job.give_back());
+            return;
+        }
+        let jobs: Vec<_> = jobs.collect();
+        if !jobs.is_empty() {
+            handle.begin(jobs, running);
+        }
+    }
+}
+
+/// Waits for a free slot, and takes as many as are free then, `most` at most.
+async fn free(slots: &Arc<Semaphore>, most: usize) -> OwnedSemaphorePermit {
+    // Nobody closes it, and nobody else takes from it.
+    let mut room = loop {
+        if let Ok(slot) = slots.clone().acquire_owned().await {
+            break slot;
+        }
+    };
+    let more = slots.available_permits().min(most.saturating_sub(1));
+    let more = u32::try_from(more).unwrap_or(u32::MAX);
+    if let Ok(more) = slots.clone().try_acquire_many_owned(more) {
+        room.merge(more);
+    }
+    room
+}
+
+fn reap(running: &mut JoinSet<()>) {
+    while let Some(ended) = running.try_join_next() {
+        if let Err(error) = ended {
+            // Its jobs were dropped: nobody renews them, and the broker delivers them again.
+            tracing::error!(%error, "a handler of events panicked outside of its consumer");
+        }
+    }
+}
+
+async fn renew<B: Broker>(broker: Arc<B>, held: Arc<Held<B::Receipt>>) {
+    loop {
+        tokio::time::sleep(broker.renew_every()).await;
+        let receipts = held.receipts();
+        if !receipts.is_empty()
+            && let Err(error) = broker.renew(&receipts).await
+        {
+            tracing::debug!(%error, "deliveries could not be renewed");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What a handler says of a delivery, and what a broker says of a worker.
+
+use std::fmt;
+
+use crate::consumer::{ConsumeError, Delivery, ParkedReason, ProcessError, Processed};
+
+/// What a handler of deliveries may return: it says what is to become of the delivery.
+///
+/// That is what [`Consumer::process`](crate::consumer::Consumer::process) gives, or a bare [`Delivery`].
+pub trait Outcome {
+    /// What is to become of the delivery.
+    fn delivery(&self) -> Delivery;
+
+    /// Why the event is parked, if it is.
+    fn parked(&self) -> Option<ParkedReason>;
+
+    /// Whether the event had taken effect before.
+    fn is_duplicate(&self) -> bool;
+}
+
+impl Outcome for Delivery {
+    fn delivery(&self) -> Delivery {
+        *self
+    }
+
+    fn parked(&self) -> Option<ParkedReason> {
+        None
+    }
+
+    fn is_duplicate(&self) -> bool {
+        false
+    }
+}
+
+impl<T, E> Outcome for Result<Processed<T>, ProcessError<E>> {
+    fn delivery(&self) -> Delivery {
+        Delivery::of(self)
+    }
+
+    fn parked(&self) -> Option<ParkedReason> {
+        match self {
+            Err(ProcessError::Failed { parked: true, .. }) => Some(ParkedReason::Failed),
+            Err(ProcessError::Refused(ConsumeError::Parked(reason))) => Some(*reason),
+            _ => None,
+        }
+    }
+
+    fn is_duplicate(&self) -> bool {
+        match self {
+            Ok(processed) => processed.duplicate,
+            Err(error) => matches!(error, ProcessError::Refused(ConsumeError::NotKept)),
+        }
+    }
+}
+
+/// Why a broker did not do what it was asked. Names no address and no password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerError {
+    kind: BrokerErrorKind,
+    context: String,
+}
+
+/// What kind of failure it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BrokerErrorKind {
+    /// There is no connection, or no answer in time. A worker asks again until there is.
+    Unavailable,
+    /// The broker refused: wrong login, wrong name, wrong settings. Asking again will not help.
+    Misconfigured,
+}
+
+impl BrokerError {
+    pub(in crate::consumer) fn unavailable(context: impl Into<String>) -> Self {
+        Self { kind: BrokerErrorKind::Unavailable, context: context.into() }
+    }
+
+    pub(in crate::consumer) fn misconfigured(context: impl Into<String>) -> Self {
+        Self { kind: BrokerErrorKind::Misconfigured, context: context.into() }
+    }
+
+    /// What kind of failure it is.
+    pub const fn kind(&self) -> BrokerErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for BrokerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            BrokerErrorKind::Unavailable => "the broker did not answer",
+            BrokerErrorKind::Misconfigured => "the broker refused",
+        };
+        write!(f, "{kind}: {}", self.context)
+    }
+}
+
+impl std::error::Error for BrokerError {}

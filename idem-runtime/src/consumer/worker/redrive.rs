@@ -1,0 +1,56 @@
+//! Back from the store to the broker.
+
+use std::fmt;
+
+use super::{Broker, BrokerError};
+use crate::{
+    consumer::{Consumer, Event, ParkedEvent, Redriven},
+    store::StoreError,
+};
+
+/// Why a parked event was not redriven.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RedriveError {
+    /// The store gave no answer: the event is parked or runnable. Redriving it again tells.
+    Store(StoreError),
+    /// The event is runnable and was not published, or nobody knows whether it was: publish it again.
+    NotPublished {
+        /// What is to be published. Twice does no harm.
+        event: Event,
+        /// Why it was not.
+        error: BrokerError,
+    },
+}
+
+pub(in crate::consumer) async fn redrive(
+    broker: &impl Broker,
+    consumer: &Consumer,
+    parked: &ParkedEvent,
+) -> Result<Redriven, RedriveError> {
+    let redriven = consumer.redrive(parked).await.map_err(RedriveError::Store)?;
+    if let Redriven::Deliver(event) = &redriven {
+        // Not before: a worker that got it while it was parked would acknowledge it.
+        let published = broker.publish(event).await;
+        published.map_err(|error| RedriveError::NotPublished { event: event.clone(), error })?;
+    }
+    Ok(redriven)
+}
+
+impl fmt::Display for RedriveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::NotPublished { error, .. } => write!(f, "the event may run again, but was not published: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RedriveError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Store(error) => Some(error),
+            Self::NotPublished { error, .. } => Some(error),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What holds for NATS JetStream alone.
+
+use std::time::Duration;
+
+use async_nats::jetstream;
+use idem_runtime::consumer::{BrokerErrorKind, ParkedReason, Redriven, nats::Worker};
+use tests::servers::{NatsServer, eventually_async};
+
+use crate::bus::{Bus, PATIENCE, POLICY, consumer};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_not_there_is_refused_at_the_start() {
+    let server = tokio::task::spawn_blocking(NatsServer::start).await.unwrap();
+    let context = jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let worker = Worker::builder(context, "events").build();
+    let handler = |_, _| async { Ok::<_, String>(7) };
+    let error = worker.run_until(&consumer(POLICY), handler, std::future::pending()).await.unwrap_err();
+    assert_eq!(error.kind(), BrokerErrorKind::Misconfigured, "{error}");
+    assert!(error.to_string().contains("`events`"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redriven_event_passes_the_servers_own_window() {
+    let bus = Bus::nats().await;
+    let Bus::Nats { jetstream, .. } = &bus else { unreachable!() };
+    let message = jetstream::message::PublishMessage::build().message_id("e").payload("{}".into());
+    jetstream.send_publish("events", message.clone()).await.unwrap().await.unwrap();
+    // The same again is dropped by the server.
+    assert!(jetstream.send_publish("events", message).await.unwrap().await.unwrap().duplicate);
+
+    let consumer = consumer(POLICY);
+    let worker = Worker::builder(jetstream.clone(), "events").durable("events").build();
+    let failing = |_, _| async { Err::<u32, _>("never") };
+    let stop = async {
+        bus.settled().await;
+    };
+    worker.run_until(&consumer, failing, stop).await.unwrap();
+    let parked = consumer.parked(10).await.unwrap();
+    assert_eq!(parked[0].reason(), ParkedReason::Failed);
+
+    let (sender, mut ran) = tokio::sync::mpsc::unbounded_channel();
+    let redriven = worker.redrive(&consumer, &parked[0]).await.unwrap();
+    assert!(matches!(redriven, Redriven::Deliver(_)));
+    let handler = move |event: idem_runtime::consumer::Event, _| {
+        sender.send(event.id().map(str::to_owned)).unwrap();
+        async { Ok::<_, String>(7) }
+    };
+    let stop = async {
+        eventually_async("it runs", PATIENCE, async || ran.try_recv().ok()).await;
+        bus.settled().await;
+    };
+    tokio::time::timeout(Duration::from_secs(60), worker.run_until(&consumer, handler, stop)).await.unwrap().unwrap();
+    assert_eq!(bus.open().await, Some(0));
+}

@@ -1,0 +1,109 @@
+//! Events that fail, have no id, do not decode, or are not what they were.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+};
+
+use idem_runtime::consumer::{ParkedReason, Redriven};
+
+use crate::bus::{Bus, Options, POLICY, consumer, on_both_brokers};
+
+on_both_brokers!(
+    an_event_that_fails_is_parked_listed_and_redriven,
+    what_has_no_id_or_does_not_decode_is_parked_at_once,
+    an_id_that_is_used_again_with_another_payload_is_parked,
+    a_parked_event_leaves_a_dead_letter,
+);
+
+async fn an_event_that_fails_is_parked_listed_and_redriven(bus: Bus) {
+    bus.publish(Some("e"), r#"{"order":7}"#).await;
+    let (consumer, mended, runs) = (consumer(POLICY), Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let running = bus.worker("one", Options::default()).await.run(&consumer, {
+        let (mended, runs) = (mended.clone(), runs.clone());
+        move |_, attempt| {
+            runs.fetch_add(1, SeqCst);
+            let mended = mended.load(SeqCst);
+            async move { if mended { Ok(7) } else { Err(format!("out of stock, attempt {}", attempt.number())) } }
+        }
+    });
+    bus.settled().await;
+
+    assert_eq!(runs.load(SeqCst), 3);
+    let parked = consumer.parked(10).await.unwrap();
+    assert_eq!(parked.len(), 1);
+    assert_eq!((parked[0].reason(), parked[0].attempts()), (ParkedReason::Failed, 3));
+    assert_eq!(parked[0].error(), Some("out of stock, attempt 3"));
+    let metrics = running.worker.metrics();
+    assert_eq!((metrics.retried, metrics.redelivered, metrics.parked, metrics.acknowledged), (2, 2, 1, 1));
+
+    mended.store(true, SeqCst);
+    let redriven = running.worker.redrive(&consumer, &parked[0]).await;
+    assert!(matches!(&redriven, Redriven::Deliver(event) if event.id() == Some("e")), "{redriven:?}");
+    bus.settled().await;
+    assert_eq!(runs.load(SeqCst), 4);
+    assert_eq!(consumer.parked(10).await.unwrap().len(), 0);
+    assert_eq!(running.worker.redrive(&consumer, &parked[0]).await, Redriven::NotParked);
+    running.stop().await;
+}
+
+async fn what_has_no_id_or_does_not_decode_is_parked_at_once(bus: Bus) {
+    bus.publish(None, "{}").await;
+    bus.publish(Some("cut"), r#"{"order":"#).await;
+    bus.publish(Some("whole"), r#"{"order":7}"#).await;
+    let (consumer, runs) = (consumer(POLICY), Arc::new(AtomicUsize::new(0)));
+    let running = bus.worker("one", Options::default()).await.run_json(&consumer, {
+        let runs = runs.clone();
+        move |order, _| {
+            assert_eq!(order["order"], 7);
+            runs.fetch_add(1, SeqCst);
+            async { Ok(7) }
+        }
+    });
+    bus.settled().await;
+
+    assert_eq!(runs.load(SeqCst), 1);
+    let mut reasons: Vec<_> = consumer.parked(10).await.unwrap().iter().map(|parked| parked.reason()).collect();
+    reasons.sort_by_key(|reason| *reason == ParkedReason::Undecodable);
+    assert_eq!(reasons, [ParkedReason::NoId, ParkedReason::Undecodable]);
+    let metrics = running.worker.metrics();
+    assert_eq!((metrics.delivered, metrics.parked, metrics.acknowledged), (3, 2, 3));
+    running.stop().await;
+}
+
+async fn an_id_that_is_used_again_with_another_payload_is_parked(bus: Bus) {
+    bus.publish(Some("e"), r#"{"order":7}"#).await;
+    let (consumer, runs) = (consumer(POLICY), Arc::new(AtomicUsize::new(0)));
+    let running = bus.worker("one", Options::default()).await.run(&consumer, {
+        let runs = runs.clone();
+        move |_, _| {
+            runs.fetch_add(1, SeqCst);
+            async { Ok::<_, String>(7) }
+        }
+    });
+    bus.settled().await;
+    bus.publish(Some("e"), r#"{"order":8}"#).await;
+    bus.settled().await;
+
+    assert_eq!(runs.load(SeqCst), 1);
+    let parked = consumer.parked(10).await.unwrap();
+    assert_eq!(parked.len(), 1);
+    assert_eq!(parked[0].reason(), ParkedReason::KeyReused);
+    assert_eq!(parked[0].payload().map(|payload| &payload[..]), Some(&br#"{"order":8}"#[..]));
+
+    // An operator who knows that it is another event lets it run beside the first.
+    assert!(matches!(running.worker.redrive(&consumer, &parked[0]).await, Redriven::Deliver(_)));
+    bus.settled().await;
+    assert_eq!(runs.load(SeqCst), 2);
+    running.stop().await;
+}
+
+async fn a_parked_event_leaves_a_dead_letter(bus: Bus) {
+    bus.dead_letter_box("dead").await;
+    bus.publish(None, "lost").await;
+    let options = Options { dead_letters: Some("dead"), ..Options::default() };
+    let running = bus.worker("one", options).await.run(&consumer(POLICY), |_, _| async { Ok::<_, String>(7) });
+    bus.settled().await;
+    assert_eq!(bus.dead_letters("dead").await, [("lost".to_owned(), ParkedReason::NoId.to_string())]);
+    running.stop().await;
+}
