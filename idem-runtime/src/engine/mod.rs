@@ -221,7 +221,7 @@ impl Engine {
     }
 
     /// Runs `effect` if nobody did or does, else answers with what is known.
-    pub(crate) async fn run<T, F, Fut>(&self, operation: Operation, effect: F) -> Result<Ran<T>, Refusal>
+    pub(crate) async fn run<T, F, Fut>(&self, operation: &Operation, effect: F) -> Result<Ran<T>, Refusal>
     where
         T: Send + 'static,
         F: FnOnce(Won) -> Fut + Send + 'static,
@@ -231,7 +231,7 @@ impl Engine {
             Turn::Over(ran) => ran,
             Turn::Busy(effect, refusal) => match operation.terms.on_conflict {
                 OnConflict::Reject => Err(refusal),
-                OnConflict::Wait(limit) => self.wait(operation, effect, limit).await,
+                OnConflict::Wait(limit) => Box::pin(self.wait(operation, effect, limit)).await,
             },
         };
         self.0.counters.answered(&ran);
@@ -239,7 +239,7 @@ impl Engine {
     }
 
     /// Takes turns until somebody is done or `limit` has passed. Holds nothing of the store in between.
-    async fn wait<T, F, Fut>(&self, operation: Operation, mut effect: F, limit: Duration) -> Result<Ran<T>, Refusal>
+    async fn wait<T, F, Fut>(&self, operation: &Operation, mut effect: F, limit: Duration) -> Result<Ran<T>, Refusal>
     where
         T: Send + 'static,
         F: FnOnce(Won) -> Fut + Send + 'static,
@@ -260,7 +260,7 @@ impl Engine {
     }
 
     /// One claim, and the effect if it was won. Once the claim is under way, dropping this future cuts nothing.
-    async fn turn<T, F, Fut>(&self, operation: Operation, effect: F) -> Turn<T, F>
+    async fn turn<T, F, Fut>(&self, operation: &Operation, effect: F) -> Turn<T, F>
     where
         T: Send + 'static,
         F: FnOnce(Won) -> Fut + Send + 'static,
@@ -269,24 +269,24 @@ impl Engine {
         let Some(permit) = self.0.tracker.enter() else {
             return Turn::Over(Err(Refusal::Overloaded));
         };
-        let engine = self.clone();
+        let (engine, operation) = (self.clone(), *operation);
         let tracked = async move {
             let _permit = permit;
-            engine.claim_and_run(operation, effect).await
+            engine.claim_and_run(&operation, effect).await
         };
         Detached::new(tracked, self.0.counters.clone()).await
     }
 
-    async fn claim_and_run<T, F, Fut>(&self, operation: Operation, effect: F) -> Turn<T, F>
+    async fn claim_and_run<T, F, Fut>(&self, operation: &Operation, effect: F) -> Turn<T, F>
     where
         F: FnOnce(Won) -> Fut,
         Fut: Future<Output = Settled<T>>,
     {
-        if let Some(known) = self.0.aftermath.find(&operation) {
+        if let Some(known) = self.0.aftermath.find(operation) {
             return Turn::Over(known);
         }
         let claim = operation.claim();
-        let claimed = match self.claim(claim).await {
+        let claimed = match self.claim(&claim).await {
             Ok(claimed) => claimed,
             Err(Unanswered { error, taken_perhaps }) => {
                 self.0.counters.store_errors.add();
@@ -299,14 +299,15 @@ impl Engine {
                         }
                         Err(Refusal::Unavailable)
                     }
-                    OnStoreError::Run => self.run_unguarded(operation, claim, taken_perhaps, effect).await,
+                    // In a box, as all that is rare: every operation would carry the room for it.
+                    OnStoreError::Run => Box::pin(self.run_unguarded(operation, &claim, taken_perhaps, effect)).await,
                 });
             }
         };
         Turn::Over(match claimed {
             Claimed::Won { fence, attempt } => {
                 let won = Won::new(self, claim, fence, attempt);
-                self.run_won(operation, claim, won, effect).await
+                self.run_won(operation, &claim, won, effect).await
             }
             Claimed::Busy { retry_after } => return Turn::Busy(effect, Refusal::InFlight { retry_after }),
             Claimed::Completed { answer: Some(answer) } => Ok(Ran::Replay(answer)),
@@ -322,11 +323,11 @@ impl Engine {
 
     /// Asks for the claim, and asks again with the same token while the answer may only have been lost, or comes when half of
     /// the lease it grants is over: somebody else may own the key by then.
-    async fn claim(&self, claim: Claim) -> Result<Claimed, Unanswered> {
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, Unanswered> {
         let mut taken_perhaps = false;
         for _ in 0..SLOW_CLAIMS {
             let asked = Instant::now();
-            let result = ask_again(|| self.0.store.claim(claim), &mut taken_perhaps).await;
+            let result = ask_again(|| self.0.store.claim(*claim), &mut taken_perhaps).await;
             let won = matches!(result, Ok(Claimed::Won { .. }));
             if !won || asked.elapsed() <= claim.lease / 2 {
                 return result.map_err(|error| Unanswered { error, taken_perhaps });
@@ -339,8 +340,8 @@ impl Engine {
 
     async fn run_won<T, F, Fut>(
         &self,
-        operation: Operation,
-        claim: Claim,
+        operation: &Operation,
+        claim: &Claim,
         won: Won,
         effect: F,
     ) -> Result<Ran<T>, Refusal>
@@ -348,7 +349,7 @@ impl Engine {
         F: FnOnce(Won) -> Fut,
         Fut: Future<Output = Settled<T>>,
     {
-        let lease = self.0.leases.hold(Renew::of(&claim));
+        let lease = self.0.leases.hold(Renew::of(claim));
         let (result, recording) = self.effect(won, effect).await;
         self.record(operation, claim, recording, lease).await;
         self.0.waiters.wake(&operation.key);
@@ -359,8 +360,8 @@ impl Engine {
     /// may have been won protects it meanwhile.
     async fn run_unguarded<T, F, Fut>(
         &self,
-        operation: Operation,
-        claim: Claim,
+        operation: &Operation,
+        claim: &Claim,
         taken_perhaps: bool,
         effect: F,
     ) -> Result<Ran<T>, Refusal>
@@ -369,10 +370,10 @@ impl Engine {
         Fut: Future<Output = Settled<T>>,
     {
         self.0.counters.unguarded.add();
-        let lease = taken_perhaps.then(|| self.0.leases.hold(Renew::of(&claim)));
-        let (result, recording) = self.effect(Won::unguarded(self, claim), effect).await;
+        let lease = taken_perhaps.then(|| self.0.leases.hold(Renew::of(claim)));
+        let (result, recording) = self.effect(Won::unguarded(self, *claim), effect).await;
         match outcome(&recording, &operation.terms) {
-            Some(outcome) => self.0.aftermath.complete(claim, operation.complete(claim.token, outcome), lease),
+            Some(outcome) => self.0.aftermath.complete(*claim, operation.complete(claim.token, outcome), lease),
             None if taken_perhaps => self.0.aftermath.withdraw(Release::new(claim.key, claim.token)),
             None => {}
         }
@@ -399,7 +400,7 @@ impl Engine {
 
     /// Settles the record. Whatever goes wrong here is not the caller's trouble: the effect is a fact by now, so what
     /// the store does not take at once is kept and offered again.
-    async fn record(&self, operation: Operation, claim: Claim, recording: Recording, lease: HeldLease) {
+    async fn record(&self, operation: &Operation, claim: &Claim, recording: Recording, lease: HeldLease) {
         let Some(outcome) = outcome(&recording, &operation.terms) else {
             return self.release(Release::new(claim.key, claim.token)).await;
         };
@@ -414,13 +415,13 @@ impl Engine {
         }
         match completed {
             Ok(Ownership::Held) => {}
-            Ok(Ownership::Lost) => match aftermath::insist(self.store(), claim, complete.clone()).await {
+            Ok(Ownership::Lost) => match Box::pin(aftermath::insist(self.store(), *claim, complete.clone())).await {
                 // The store had lost the record.
                 Ok(Ownership::Held) => {}
                 Ok(Ownership::Lost) => self.was_stale(&operation.key),
-                Err(error) => self.keep_offering(claim, complete, lease, &error),
+                Err(error) => self.keep_offering(*claim, complete, lease, &error),
             },
-            Err(error) => self.keep_offering(claim, complete, lease, &error),
+            Err(error) => self.keep_offering(*claim, complete, lease, &error),
         }
     }
 
@@ -469,10 +470,18 @@ where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<T, StoreError>>,
 {
-    let mut error = match step().await {
-        Ok(answer) => return Ok(answer),
-        Err(error) => error,
-    };
+    match step().await {
+        Ok(answer) => Ok(answer),
+        // In a box of its own: hardly any operation gets here, and each would carry the room for it.
+        Err(error) => Box::pin(until_answered(step, error, taken_perhaps)).await,
+    }
+}
+
+async fn until_answered<T, F, Fut>(step: F, mut error: StoreError, taken_perhaps: &mut bool) -> Result<T, StoreError>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<T, StoreError>>,
+{
     let deadline = Instant::now() + ASK_AGAIN;
     let mut pause = Duration::from_millis(5);
     loop {

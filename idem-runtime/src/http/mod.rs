@@ -47,8 +47,7 @@ where
     Fut: Future<Output = Result<Response, X>> + Send + 'static,
 {
     let (rule, limits) = (policy.store_rule(), runtime.limits());
-    let key = operation.key;
-    let ran = runtime.engine().run(operation, move |won| async move {
+    let ran = runtime.engine().run(&operation, move |won| async move {
         match effect(won).await {
             Ok(response) => {
                 let Settled { value, recording } = capture::capture(response, rule, limits).await;
@@ -61,7 +60,7 @@ where
         Ok(Ran::Fresh(result)) => result,
         Ok(Ran::Replay(answer)) => {
             let replay = stored::replay(&answer);
-            runtime.engine().replayed(&key, replay.is_ok());
+            runtime.engine().replayed(&operation.key, replay.is_ok());
             Ok(replay.unwrap_or_else(IntoResponse::into_response))
         }
         Err(refusal) => Ok(Rejection::from(refusal).into_response()),
