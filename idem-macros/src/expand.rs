@@ -43,7 +43,7 @@ pub(crate) fn idempotent(options: TokenStream, item: TokenStream) -> TokenStream
         }
     }
     handler.check(&mut errors);
-    lint::check(&options, &mut errors);
+    lint::check(&options, &handler, &mut errors);
     match errors.into_compile_errors() {
         Some(errors) => quote!(#handler #errors),
         None => guarded(&options, handler),
@@ -102,6 +102,8 @@ fn kept(item: TokenStream, errors: Errors) -> TokenStream {
 //         async fn create(State(app): State<App>, Json(mut req): Json<NewOrder>) -> Result<Json<Order>, ApiError> { .. }
 //         __guarded.run(|(a0, a1)| create(a0, a1)).await
 //     }
+//
+// Under `transaction` the extractor is `private::Transacted<__idem_create, (..), Tx<PostgresStore>>`, which may call it again.
 fn guarded(options: &Options, handler: Handler) -> TokenStream {
     let root = root(options);
     let name = &handler.signature.ident;
@@ -246,7 +248,6 @@ fn function(options: &Options, handler: &Handler, endpoint: &Ident, root: &Path)
     let Handler { attributes, visibility, signature, body } = handler;
     let (outer, inner): (Vec<&Attribute>, Vec<&Attribute>) = attributes.iter().partition(|a| is_outer(a));
     let name = &signature.ident;
-    let types = types(handler);
     // Complaints about the function's future and its answer point at its name.
     let span = name.span().resolved_at(Span::mixed_site());
     let guarded = Ident::new("__guarded", span);
@@ -256,15 +257,13 @@ fn function(options: &Options, handler: &Handler, endpoint: &Ident, root: &Path)
     let run = quote_spanned! {span=>
         #guarded.run(|(#(#passed,)*)| #name(#(#passed),*)).await
     };
+    let extractor = extractor(options, handler, endpoint, root);
     // Delimiters have the user's spans: with ours rustc takes the function for foreign, and mutes lints about it.
-    let arguments = group(
-        Delimiter::Parenthesis,
-        quote!(#(#places)* #guarded: #root::private::Guarded<#endpoint, #types>,),
-        signature.paren_token.span.join(),
-    );
-    let check = state(handler).map(|state| runtime_check(options, &state, root));
+    let arguments =
+        group(Delimiter::Parenthesis, quote!(#(#places)* #guarded: #extractor,), signature.paren_token.span.join());
+    let checks = checks(options, handler, root);
     let body = reading(body, &read_by_options(options, handler));
-    let block = group(Delimiter::Brace, quote!(#(#inner)* #signature #body #check #run), body.span());
+    let block = group(Delimiter::Brace, quote!(#(#inner)* #signature #body #checks #run), body.span());
     let Signature { asyncness, fn_token, .. } = signature;
     quote! {
         #(#outer)*
@@ -359,17 +358,55 @@ fn inside_state(argument: &Type) -> Option<&Type> {
     }
 }
 
-fn runtime_check(options: &Options, state: &Type, root: &Path) -> TokenStream {
-    let runtime = runtime(options, root);
-    let check = quote!(const _: fn() = #root::private::finds_runtime::<#runtime, #state>;);
-    // All of it where the state is named, or the complaint points at the attribute.
-    check
+/// What rustc is asked about types here, because it would say it badly elsewhere.
+fn checks(options: &Options, handler: &Handler, root: &Path) -> TokenStream {
+    let transaction = options.transaction.is_some();
+    let tx = || handler.tx();
+    let mut checks = TokenStream::new();
+    if let Some(state) = state(handler) {
+        let runtime = runtime(options, root);
+        checks.extend(at(state.span(), quote!(const _: fn() = #root::private::finds_runtime::<#runtime, #state>;)));
+        for tx in tx().filter(|_| transaction) {
+            checks.extend(at(state.span(), quote!(const _: fn() = #root::private::finds_store::<#tx, #state>;)));
+        }
+    }
+    for tx in tx().filter(|_| !transaction) {
+        let check = quote! {
+            const _: () = {
+                #[allow(unused_imports)]
+                use #root::private::IsNoTx as _;
+                ::core::assert!(
+                    !#root::private::IsTx::<#tx>::YES,
+                    "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+                );
+            };
+        };
+        checks.extend(at(tx.span(), check));
+    }
+    checks
+}
+
+/// All of it at one place, or the complaint points at the attribute.
+fn at(span: Span, tokens: TokenStream) -> TokenStream {
+    tokens
         .into_iter()
-        .map(|mut token| {
-            token.set_span(state.span());
-            token
+        .map(|token| match token {
+            TokenTree::Group(inside) => group(inside.delimiter(), at(span, inside.stream()), span).into(),
+            mut token => {
+                token.set_span(span);
+                token
+            }
         })
         .collect()
+}
+
+/// The one argument that axum extracts.
+fn extractor(options: &Options, handler: &Handler, endpoint: &Ident, root: &Path) -> TokenStream {
+    let types = types(handler);
+    match handler.tx().next().filter(|_| options.transaction.is_some()) {
+        Some(tx) => quote!(#root::private::Transacted<#endpoint, #types, #tx>),
+        None => quote!(#root::private::Guarded<#endpoint, #types>),
+    }
 }
 
 fn runtime(options: &Options, root: &Path) -> TokenStream {

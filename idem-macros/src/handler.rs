@@ -3,7 +3,7 @@
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::{
-    Attribute, FnArg, Ident, PatType, Result, Safety, Signature, Visibility,
+    Attribute, FnArg, Ident, PatType, Result, Safety, Signature, Type, Visibility,
     ext::IdentExt,
     parse::{Parse, ParseStream},
     spanned::Spanned,
@@ -30,6 +30,14 @@ impl Handler {
         self.signature.inputs.iter().filter_map(|argument| match argument {
             FnArg::Typed(typed) => Some(typed),
             FnArg::Receiver(_) => None,
+        })
+    }
+
+    /// The types of the arguments that are called `Tx`.
+    pub(crate) fn tx(&self) -> impl Iterator<Item = &Type> {
+        self.arguments().map(|argument| &*argument.ty).filter(|argument| match argument {
+            Type::Path(path) => path.path.segments.last().is_some_and(|segment| segment.ident == "Tx"),
+            _ => false,
         })
     }
 

@@ -4,14 +4,18 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
 
 use crate::{
+    handler::Handler,
     options::{Errors, Options, Setting},
     value::{DAY, FingerprintRule, Missing, OnStoreError, error},
 };
 
-/// Reports every contradiction between options, each at the word to change.
-pub(crate) fn check(options: &Options, errors: &mut Errors) {
+/// Reports every contradiction between options, and with the arguments, each at the word to change.
+pub(crate) fn check(options: &Options, handler: &Handler, errors: &mut Errors) {
     if let Some(financial) = &options.financial {
         check_financial(&financial.name, options, errors);
+    }
+    if let Some(transaction) = &options.transaction {
+        check_transaction(&transaction.name, options, handler, errors);
     }
     check_remember(options, errors);
     for expression in ["key", "principal"].into_iter().filter_map(|option| options.written(option)) {
@@ -52,6 +56,38 @@ fn check_financial(financial: &syn::Ident, options: &Options, errors: &mut Error
             written,
             "`financial` must tell a retry from another payment under the same key: \
              write `fingerprint = bytes`, or leave it out",
+        ));
+    }
+}
+
+/// What must, and what must not, stand beside `transaction`.
+fn check_transaction(transaction: &syn::Ident, options: &Options, handler: &Handler, errors: &mut Errors) {
+    if handler.tx().next().is_none() {
+        errors.push(error(
+            transaction,
+            "`transaction` needs the transaction as an argument: write `mut tx: Tx<PostgresStore>` or `mut tx: Tx<SqliteStore>`",
+        ));
+    }
+    if let Some(second) = handler.tx().nth(1) {
+        errors.push(error(second, "one request has one transaction: keep one `Tx`"));
+    }
+    if let Some(written) = options.written("lease") {
+        errors.push(error(
+            written,
+            "`transaction` holds no lease: the database sees when its owner is gone: leave `lease` out",
+        ));
+    }
+    if let Some(written) = options.written("on_abandoned") {
+        errors.push(error(
+            written,
+            "`transaction` leaves nothing abandoned: what breaks off is rolled back: leave `on_abandoned` out",
+        ));
+    }
+    if let Some(written) = written_as(&options.on_store_error, |value| matches!(value, OnStoreError::Run)) {
+        errors.push(error(
+            written,
+            "`transaction` writes the effect to the store itself, and cannot run without it: \
+             write `on_store_error = reject`, or leave it out",
         ));
     }
 }

@@ -18,8 +18,7 @@ use crate::value::{
 //   name    given to `Policy::new`
 //   policy  the `Policy` method of the same name, which rustc checks at the word the user typed
 //   handler read by `expand` alone
-// What stands under `later` is refused by name.
-options! { now {
+options! {
     scope:          Scope           = "scope = \"payments\"",      name;
     ttl:            Duration        = "ttl = \"24h\"",             policy;
     remember:       Duration        = "remember = \"30d\"",        policy;
@@ -34,11 +33,10 @@ options! { now {
     on_abandoned:   OnAbandoned     = "on_abandoned = retry",      policy;
     on_store_error: OnStoreError    = "on_store_error = reject",   policy;
     financial:      Flag            = "financial",                 policy;
+    transaction:    Flag            = "transaction",               policy;
     runtime:        Runtime         = "runtime = extension",       handler;
     root "crate":   Root            = "crate = my_crate::idem",    handler;
-} later {
-    transaction;
-}}
+}
 
 /// An option as the user wrote it.
 pub(crate) struct Setting<T> {
@@ -194,7 +192,7 @@ macro_rules! options {
         Some(quote_spanned!(name.span()=> .#name(#value)))
     }};
 
-    (now { $($field:ident $($called:literal)?: $kind:ident = $example:literal, $whom:ident;)* } later { $($later:ident;)* }) => {
+    ($($field:ident $($called:literal)?: $kind:ident = $example:literal, $whom:ident;)*) => {
         /// Every option's name, in the order of the reference text.
         pub(crate) const NAMES: &[&str] = &[$(options!(@called $field $($called)?)),*];
 
@@ -217,9 +215,6 @@ macro_rules! options {
                         let written = form.tokens().unwrap_or_else(|| name.to_token_stream());
                         self.$field = Some(Setting { name, written, value });
                         Ok(())
-                    })*
-                    $(stringify!($later) => {
-                        Err(error(&name, format!("`{name}` is not available in this version: leave it out")))
                     })*
                     _ => Err(unknown(&name)),
                 }

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     canonical_json::{self, JsonError, Value},
-    key::ToKey,
+    key::{StorageKey, ToKey},
 };
 
 mod python;
@@ -146,6 +146,8 @@ impl From<JsonError> for DeriveKeyError {
 /// What [`derive_key`] digests; it changes only together with this byte.
 const LAYOUT: u8 = 1;
 
+const DOWNSTREAM_LAYOUT: u8 = 1;
+
 fn recipe(entity: impl ToKey, action: impl ToKey, params: &[u8]) -> Result<String, DeriveKeyError> {
     let entity = entity.to_key().ok_or(DeriveKeyError::NoEntity)?;
     let action = action.to_key().ok_or(DeriveKeyError::NoAction)?;
@@ -158,6 +160,19 @@ fn recipe(entity: impl ToKey, action: impl ToKey, params: &[u8]) -> Result<Strin
     let mut key = hex(&digest.finalize());
     key.truncate(32);
     Ok(key)
+}
+
+/// The key of one step of an operation at somebody else's service: SHA-256 over a label, the byte 1, the operation's
+/// storage key, the step's length in eight bytes, big endian, and the step.
+pub(crate) fn downstream_key(key: &StorageKey, step: &str) -> String {
+    let digest = Sha256::new()
+        .chain_update(b"idem downstream key")
+        .chain_update([DOWNSTREAM_LAYOUT])
+        .chain_update(key.as_bytes())
+        .chain_update((step.len() as u64).to_be_bytes())
+        .chain_update(step)
+        .finalize();
+    hex(&digest)
 }
 
 /// Two digits for each byte, in lower case.

@@ -16,6 +16,7 @@ mod policy;
 #[doc(hidden)]
 pub mod private;
 mod record;
+mod recovery;
 mod runtime;
 pub mod store;
 
@@ -25,15 +26,20 @@ pub use self::{
     canonical_json::JsonError,
     clock::{Clock, FakeClock, SystemClock},
     derive::{DeriveKeyError, derive_key, python_recipe_key, python_recipe_key_from_json},
-    engine::{Attempt, Drained, Metrics, Refusal},
+    engine::{Attempt, Drained, Metrics, Refusal, Tx},
     fingerprint::Fingerprint,
     http::{Code, Disposition, FinancialRouter, HasKeySource, IdempotencyLayer, IdempotencyService, Rejection},
     key::{KeyRequest, KeySource, Principal, StorageKey, ToKey},
     policy::{FingerprintRule, KeySpace, Missing, OnAbandoned, OnConflict, OnStoreError, Policy, StoreRule},
     record::Answer,
-    runtime::{ExecuteError, Executed, Idempotency, IdempotencyBuilder, IdempotencySetup, Operation, Settlement},
+    recovery::{LostAttempt, Recover, Recovering, Settlement, Unsettled},
+    runtime::{ExecuteError, Executed, Idempotency, IdempotencyBuilder, IdempotencySetup, Operation},
     store::{MemoryStore, Store},
 };
 
+#[cfg(feature = "postgres")]
+pub use self::store::PostgresStore;
 #[cfg(feature = "redis")]
 pub use self::store::RedisStore;
+#[cfg(feature = "sqlite")]
+pub use self::store::SqliteStore;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::{canonical_json::is_pointer, key::KeySource};
+use crate::{canonical_json::is_pointer, key::KeySource, recovery::Recover};
 
 /// Everything that can be chosen for one idempotent operation.
 ///
@@ -32,10 +32,11 @@ pub struct Policy {
     fingerprint: FingerprintRule,
     store: StoreRule,
     on_conflict: OnConflict,
-    lease: Duration,
+    lease: Option<Duration>,
     on_abandoned: Option<OnAbandoned>,
     on_store_error: OnStoreError,
     financial: bool,
+    transaction: bool,
 }
 
 /// What happens to a request that carries no key.
@@ -105,6 +106,12 @@ pub enum OnAbandoned {
     Retry,
     /// Nobody runs: 409 `outcome-unknown` until somebody who knows resolves it.
     Refuse,
+    /// As `Refuse`, but the next request asks this function. If it knows, the record is settled by its word: the request is answered
+    /// with what it says, or runs.
+    ///
+    /// It is called with nothing held, perhaps by several requests at once, of which one settles the record. A panic, `None`, or no
+    /// word within [`recovery_deadline`](crate::IdempotencySetup::recovery_deadline) leaves the outcome unknown.
+    Recover(Recover),
 }
 
 /// What happens when the store cannot be asked.
@@ -136,10 +143,11 @@ impl Policy {
             fingerprint: FingerprintRule::Bytes,
             store: StoreRule::Success,
             on_conflict: OnConflict::Reject,
-            lease: Duration::from_secs(30),
+            lease: None,
             on_abandoned: None,
             on_store_error: OnStoreError::Reject,
             financial: false,
+            transaction: false,
         }
     }
 
@@ -198,7 +206,7 @@ impl Policy {
     /// How long a claim holds without a sign of life; renewed at a third of it while the handler runs.
     /// Default: 30 seconds.
     pub const fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
+        self.lease = Some(lease);
         self
     }
 
@@ -221,15 +229,25 @@ impl Policy {
         self
     }
 
+    /// The handler's own statements, the claim and the answer are one database transaction, which the handler takes as a
+    /// [`Tx`](crate::Tx) argument: all of it is committed, or nothing.
+    ///
+    /// For the attribute. A layer refuses it, because a service takes no argument;
+    /// [`transact`](crate::Idempotency::transact) needs no such word.
+    pub const fn transaction(mut self) -> Self {
+        self.transaction = true;
+        self
+    }
+
     /// The policy, once its options are known to agree with each other. The attribute calls this in a constant.
     ///
     /// # Panics
-    /// When a duration is zero, `remember` is shorter than `ttl`, a JSON pointer is none, or `financial` stands beside an option that
-    /// could run the effect twice. In a constant this is a compile error.
+    /// When a duration is zero, `remember` is shorter than `ttl`, a JSON pointer is none, `financial` stands beside an option that
+    /// could run the effect twice, or `transaction` beside one that it has no use for. In a constant this is a compile error.
     pub const fn validate(self) -> Self {
         assert!(!self.ttl.is_zero(), "`ttl` must be longer than zero");
-        assert!(self.lease.as_millis() >= 10, "`lease` must be at least 10 ms");
-        assert!(self.lease.as_secs() <= 24 * 60 * 60, "`lease` must be at most 24 h");
+        assert!(self.lease_time().as_millis() >= 10, "`lease` must be at least 10 ms");
+        assert!(self.lease_time().as_secs() <= 24 * 60 * 60, "`lease` must be at most 24 h");
         assert!(self.ttl.as_secs() <= MAX_SECONDS, "`ttl` must be at most 10 years");
         if let Some(remember) = self.remember {
             assert!(remember.as_nanos() >= self.ttl.as_nanos(), "`remember` must be at least `ttl`");
@@ -256,6 +274,11 @@ impl Policy {
             assert!(matches!(self.on_store_error, OnStoreError::Reject), "`financial` cannot run without the store");
             assert!(!matches!(self.fingerprint, FingerprintRule::Off), "`financial` needs a fingerprint");
             assert!(self.ttl.as_nanos() >= DAY.as_nanos(), "`financial` needs a `ttl` of at least 24 h");
+        }
+        if self.transaction {
+            assert!(self.lease.is_none(), "`transaction` holds no lease: leave `lease` out");
+            assert!(self.on_abandoned.is_none(), "`transaction` leaves nothing abandoned: leave `on_abandoned` out");
+            assert!(matches!(self.on_store_error, OnStoreError::Reject), "`transaction` cannot run without the store");
         }
         self
     }
@@ -293,7 +316,14 @@ impl Policy {
     }
 
     pub(crate) const fn lease_time(&self) -> Duration {
-        self.lease
+        match self.lease {
+            Some(lease) => lease,
+            None => Duration::from_secs(30),
+        }
+    }
+
+    pub(crate) const fn is_transaction(&self) -> bool {
+        self.transaction
     }
 
     pub(crate) const fn abandoned(&self) -> OnAbandoned {

@@ -2,7 +2,10 @@
 
 pub use axum::response::Response;
 
-pub use crate::http::guarded::{
-    ArgumentKey, Endpoint, FromExtension, FromState, Guarded, KeyChosen, PrincipalText, argument_key, derived_key,
-    finds_runtime, function_key, principal,
+pub use crate::http::{
+    guarded::{
+        ArgumentKey, Endpoint, FromExtension, FromState, Guarded, KeyChosen, PrincipalText, argument_key, derived_key,
+        finds_runtime, function_key, principal, recovering,
+    },
+    transacted::{IsNoTx, IsTx, Transacted, TxArgument, finds_store},
 };

@@ -1,19 +1,22 @@
 //! The handle that everything is asked through.
 
+mod transact;
+
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use bytes::BufMut;
-use http::{Response, request::Parts};
+use http::request::Parts;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    engine::{self, Attempt, Drained, Engine, Metrics, Ran, Recording, Refusal, Settled, Terms},
+    engine::{self, Attempt, Drained, Engine, Metrics, Ran, Recording, Recovery, Refusal, Settled, Terms},
     fingerprint::Fingerprint,
-    http::{PrincipalSource, stored},
+    http::PrincipalSource,
     key::{EndpointName, Pepper, Principal, StorageKey},
     policy::Policy,
     record::{Answer, Kind},
-    store::{Resolve, Resolved, Store, StoreError, Verdict},
+    recovery::{Context, Settlement},
+    store::{Resolve, Resolved, Store, StoreError},
 };
 
 /// The runtime: one store, the principal rule, the limits. Cheap to clone; clones are one runtime.
@@ -72,6 +75,7 @@ pub struct IdempotencySetup {
     pepper: Option<Pepper>,
     limits: Limits,
     max_in_flight: usize,
+    recovery: Recovery,
 }
 
 /// One operation for [`Idempotency::execute`]: a policy, whose key it is, and the key.
@@ -103,18 +107,6 @@ pub enum ExecuteError<E> {
     Effect(E),
     /// The effect did not run for this caller, or panicked.
     Refused(Refusal),
-}
-
-/// What an operator found out about an operation whose outcome was unknown.
-#[derive(Clone)]
-#[non_exhaustive]
-pub enum Settlement {
-    /// It did not take effect: a retry runs.
-    NotExecuted,
-    /// It took effect; retries get 409 `response-not-kept`.
-    Executed,
-    /// It took effect; retries of the HTTP request get this response.
-    Responded(Response<bytes::Bytes>),
 }
 
 impl Idempotency {
@@ -161,28 +153,10 @@ impl Idempotency {
         let operation = self.operation(&operation);
         let run = self.0.engine.run(&operation, move |won| async move {
             let value = effect(won.into_attempt()).await;
-            let recording = match &value {
-                Err(_) => Recording::Release,
-                Ok(value) => match serde_json::to_vec(value) {
-                    Ok(json) if json.len() <= max => {
-                        Recording::Answer(Answer::seal(Kind::Value, json.len(), |bytes| bytes.put_slice(&json)))
-                    }
-                    // It ran: a value that cannot be kept is no reason to run it again.
-                    Ok(_) | Err(_) => Recording::Tombstone,
-                },
-            };
+            let recording = recording(&value, max);
             Settled { value, recording }
         });
-        match run.await {
-            Ok(Ran::Fresh(Ok(value))) => Ok(Executed { value, replayed: false }),
-            Ok(Ran::Fresh(Err(error))) => Err(ExecuteError::Effect(error)),
-            Ok(Ran::Replay(answer)) => {
-                let value = answer.open(Kind::Value).ok().and_then(|json| serde_json::from_slice(&json).ok());
-                self.0.engine.replayed(&operation.key, value.is_some());
-                value.map(|value| Executed { value, replayed: true }).ok_or(ExecuteError::Refused(Refusal::Unreadable))
-            }
-            Err(refusal) => Err(ExecuteError::Refused(refusal)),
-        }
+        self.executed(&operation, run.await)
     }
 
     /// Settles an operation whose outcome is unknown, on an operator's word.
@@ -190,14 +164,7 @@ impl Idempotency {
     /// # Errors
     /// When the store gives no answer; the record is then as it was, or settled.
     pub async fn resolve(&self, operation: &Operation, settlement: Settlement) -> Result<Resolved, StoreError> {
-        let (ttl, remember) = (operation.policy.answer_kept(), operation.policy.remembered());
-        let verdict = match settlement {
-            Settlement::NotExecuted => Verdict::NotExecuted,
-            Settlement::Executed => Verdict::Completed { answer: None, ttl, remember },
-            Settlement::Responded(response) => {
-                Verdict::Completed { answer: Some(stored::seal_response(&response)), ttl, remember }
-            }
-        };
+        let verdict = settlement.verdict(operation.policy.answer_kept(), operation.policy.remembered());
         self.0.engine.store().resolve(Resolve::new(self.operation(operation).key, verdict)).await
     }
 
@@ -235,6 +202,24 @@ impl Idempotency {
         StorageKey::of(policy, principal, key, endpoint, self.0.pepper.as_ref())
     }
 
+    /// What a caller is told of its value.
+    fn executed<T: DeserializeOwned, E>(
+        &self,
+        operation: &engine::Operation,
+        ran: Result<Ran<Result<T, E>>, Refusal>,
+    ) -> Result<Executed<T>, ExecuteError<E>> {
+        match ran {
+            Ok(Ran::Fresh(Ok(value))) => Ok(Executed { value, replayed: false }),
+            Ok(Ran::Fresh(Err(error))) => Err(ExecuteError::Effect(error)),
+            Ok(Ran::Replay(answer)) => {
+                let value = answer.open(Kind::Value).ok().and_then(|json| serde_json::from_slice(&json).ok());
+                self.0.engine.replayed(&operation.key, value.is_some());
+                value.map(|value| Executed { value, replayed: true }).ok_or(ExecuteError::Refused(Refusal::Unreadable))
+            }
+            Err(refusal) => Err(ExecuteError::Refused(refusal)),
+        }
+    }
+
     fn operation(&self, operation: &Operation) -> engine::Operation {
         let endpoint = operation.endpoint.as_ref().map(|(method, path)| EndpointName { method, path });
         engine::Operation {
@@ -242,6 +227,20 @@ impl Idempotency {
             fingerprint: operation.fingerprint,
             terms: Terms::of(&operation.policy),
         }
+    }
+}
+
+/// What is kept of an effect's value of at most `max` bytes.
+fn recording<T: Serialize, E>(value: &Result<T, E>, max: usize) -> Recording {
+    match value {
+        Err(_) => Recording::Release,
+        Ok(value) => match serde_json::to_vec(value) {
+            Ok(json) if json.len() <= max => {
+                Recording::Answer(Answer::seal(Kind::Value, json.len(), |bytes| bytes.put_slice(&json)))
+            }
+            // It ran: a value that cannot be kept is no reason to run it again.
+            Ok(_) | Err(_) => Recording::Tombstone,
+        },
     }
 }
 
@@ -292,6 +291,7 @@ impl IdempotencyBuilder {
                 body_deadline: Duration::from_secs(30),
             },
             max_in_flight: 10_000,
+            recovery: Recovery { context: Context::default(), deadline: Duration::from_secs(10) },
         }
     }
 }
@@ -330,11 +330,25 @@ impl IdempotencySetup {
         self
     }
 
+    /// What recovery functions reach the world through, such as the client of a payment provider: they find it by its type with
+    /// [`Unsettled::context`](crate::Unsettled::context). One value for each type; a second one replaces the first.
+    pub fn context<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.recovery.context.insert(value);
+        self
+    }
+
+    /// How long a recovery function may take; after that the outcome stays unknown, and the next request asks again. Default: 10
+    /// seconds.
+    pub const fn recovery_deadline(mut self, deadline: Duration) -> Self {
+        self.recovery.deadline = deadline;
+        self
+    }
+
     /// The runtime.
     #[must_use]
     pub fn build(self) -> Idempotency {
         Idempotency(Arc::new(Shared {
-            engine: Engine::new(self.store, self.max_in_flight),
+            engine: Engine::new(self.store, self.max_in_flight, self.recovery),
             principal: self.principal,
             pepper: self.pepper,
             limits: self.limits,
@@ -374,17 +388,6 @@ impl fmt::Debug for Operation {
             .field("scope", &self.policy.scope_name())
             .field("fingerprint", &self.fingerprint)
             .finish_non_exhaustive()
-    }
-}
-
-/// Never the response.
-impl fmt::Debug for Settlement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotExecuted => "NotExecuted",
-            Self::Executed => "Executed",
-            Self::Responded(_) => "Responded(..)",
-        })
     }
 }
 

@@ -327,9 +327,9 @@ async fn execute(idempotency: &Idempotency) {
     gate.open();
     assert!(idempotency.drain(Duration::from_secs(30)).await.finished);
     let settlements = [
-        Settlement::Responded(http::Response::new(Bytes::from(ANSWER))),
-        Settlement::Executed,
-        Settlement::NotExecuted,
+        Settlement::responded(http::Response::new(Bytes::from(ANSWER))),
+        Settlement::executed(),
+        Settlement::not_executed(),
     ];
     for settlement in settlements {
         LOG.add("settlement", &settlement);

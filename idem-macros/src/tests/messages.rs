@@ -13,12 +13,20 @@ fn said_of(option: &str) -> Vec<String> {
     said(&format!("scope = \"orders\", {option}"))
 }
 
+/// As [`said_of`], above a handler that takes a transaction.
+fn said_in_a_transaction(option: &str) -> Vec<String> {
+    complaints(&format!(
+        "#[idempotent(scope = \"orders\", {option})] async fn create(mut tx: idem_runtime::Tx<Db>, user: User) {{}}"
+    ))
+}
+
 #[test]
 fn every_example_is_right() {
     for (name, example) in NAMES.iter().zip(EXAMPLES) {
         let complaints = match *name {
             "scope" => said(example),
             "financial" => said_of(&format!("{example}, key = from_header")),
+            "transaction" => said_in_a_transaction(example),
             _ => said_of(example),
         };
         assert!(complaints.is_empty(), "{example}: {complaints:?}");
@@ -56,9 +64,8 @@ fn options() {
             "scope = \"a\", colour = red",
             "there is no option `colour`: the options are `scope`, `ttl`, `remember`, `key`, `missing`, `principal`, \
              `key_space`, `fingerprint`, `store`, `on_conflict`, `lease`, `on_abandoned`, `on_store_error`, `financial`, \
-             `runtime`, `crate`",
+             `transaction`, `runtime`, `crate`",
         ),
-        ("scope = \"a\", transaction", "`transaction` is not available in this version: leave it out"),
         ("scope = \"a\", financial = true", "`financial` is a flag: write `financial` alone"),
         ("scope = \"a\", financial(on)", "`financial` is a flag: write `financial` alone"),
         ("scope = \"a\", financial = false", "`financial` is a flag and off when it is not written: leave it out"),
@@ -104,7 +111,17 @@ fn words() {
         ("on_conflict = wait()", "how long? write a duration, as in `wait(\"5s\")`"),
         ("on_conflict = wait(\"1s\", \"2s\")", "one duration is enough: write `wait(\"5s\")`"),
         ("on_conflict = wait(5)", "`5` has no unit: write `\"5s\"` for seconds, or one of `ms`, `m`, `h`, `d`"),
-        ("on_abandoned = recover(ask_psp)", "`recover` is not available in this version: write `retry` or `refuse`"),
+        (
+            "on_abandoned = give_up",
+            "`on_abandoned` cannot be `give_up`: write `retry`, `refuse` or `recover(ask_the_provider)`",
+        ),
+        ("on_abandoned = recover", "`recover` needs a value: write `recover(ask_the_provider)`"),
+        ("on_abandoned = recover()", "who is asked? name an async function, as in `recover(ask_the_provider)`"),
+        ("on_abandoned = recover(a, b)", "one function is enough: write `recover(ask_the_provider)`"),
+        (
+            "on_abandoned = recover(|lost| ask(lost))",
+            "`recover` takes the name of an async function: write `recover(ask_the_provider)`",
+        ),
         ("runtime = global", "`runtime` cannot be `global`: write `state` or `extension`"),
         ("lease = \"5ms\"", "a lease is from `\"10ms\"` to `\"24h\"`: write `lease = \"30s\"`"),
         ("lease = \"2d\"", "a lease is from `\"10ms\"` to `\"24h\"`: write `lease = \"30s\"`"),
@@ -187,6 +204,40 @@ fn financial() {
     assert_eq!(said_of("financial, key = from_header, on_abandoned = retry"), [""; 0]);
     // A broken key is a key: one complaint is enough.
     assert_eq!(said_of("financial, key = from_path").len(), 1);
+}
+
+#[test]
+fn transaction() {
+    let missing = "`transaction` needs the transaction as an argument: \
+                   write `mut tx: Tx<PostgresStore>` or `mut tx: Tx<SqliteStore>`";
+    assert_eq!(said_of("transaction"), [missing]);
+    let lease = "`transaction` holds no lease: the database sees when its owner is gone: leave `lease` out";
+    let abandoned = "`transaction` leaves nothing abandoned: what breaks off is rolled back: leave `on_abandoned` out";
+    let run = "`transaction` writes the effect to the store itself, and cannot run without it: \
+               write `on_store_error = reject`, or leave it out";
+    for (option, expected) in [
+        ("lease = \"10s\"", lease),
+        ("on_abandoned = retry", abandoned),
+        ("on_abandoned = refuse", abandoned),
+        ("on_abandoned = recover(ask)", abandoned),
+        ("on_store_error = run", run),
+    ] {
+        assert_eq!(said_in_a_transaction(&format!("transaction, {option}")), [expected], "{option}");
+        assert_eq!(said_in_a_transaction(option), [""; 0], "without `transaction`: {option}");
+    }
+    for option in
+        ["on_store_error = reject", "on_conflict = wait(\"5s\")", "store = definitive", "key = from_header, financial"]
+    {
+        assert_eq!(said_in_a_transaction(&format!("transaction, {option}")), [""; 0], "{option}");
+    }
+    assert_eq!(
+        complaints("#[idempotent(scope = \"orders\", transaction)] async fn create(a: Tx<Db>, b: idem::Tx<Other>) {}"),
+        ["one request has one transaction: keep one `Tx`"]
+    );
+    assert_eq!(
+        complaints("#[idempotent(scope = \"orders\", transaction)] async fn create(a: State<Tx<Db>>) {}"),
+        [missing]
+    );
 }
 
 #[test]

@@ -1,26 +1,28 @@
 //! Options with a few named values, some of which carry a value of their own: `wait("5s")`.
 
-use proc_macro2::TokenStream;
-use quote::quote;
-use syn::{Expr, ExprCall, Ident, LitStr, Path, Result};
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::{Expr, ExprCall, ExprPath, Ident, LitStr, Path, Result, spanned::Spanned};
 
-use super::{Duration, Value, Written, all, error, name, nearest, text, variant, word};
+use super::{Duration, Value, Written, all, error, name, nearest, text, ungroup, variant, word};
 
 // Each kind, the path under the runtime in which its variants live, and what is written for each of them.
-// Words behind a semicolon are reserved for a later version.
 choices! {
     Missing in Missing { reject => Reject, run => Run }
     KeySpace in KeySpace { endpoint => Endpoint, scope => Scope }
     FingerprintRule in FingerprintRule { bytes => Bytes, json => Json, fields(Fields) => Fields, off => Off }
     StoreRule in StoreRule { success => Success, definitive => Definitive, all => All }
     OnConflict in OnConflict { reject => Reject, wait(Duration) => Wait }
-    OnAbandoned in OnAbandoned { retry => Retry, refuse => Refuse; recover }
+    OnAbandoned in OnAbandoned { retry => Retry, refuse => Refuse, recover(Recovery) => Recover }
     OnStoreError in OnStoreError { reject => Reject, run => Run }
     Runtime in private { state => FromState, extension => FromExtension }
 }
 
 /// The JSON pointers of `fields("/amount", "/currency")`.
 pub(crate) struct Fields(Vec<LitStr>);
+
+/// The function of `recover(ask_the_provider)`.
+pub(crate) struct Recovery(ExprPath);
 
 /// What stands in the parentheses behind a word.
 trait Payload: Sized {
@@ -74,6 +76,30 @@ impl Payload for Fields {
     }
 }
 
+impl Payload for Recovery {
+    const EXAMPLE: &'static str = "ask_the_provider";
+
+    fn parse(call: &ExprCall) -> Result<Self> {
+        let mut arguments = call.args.iter().map(ungroup);
+        match (arguments.next(), arguments.next()) {
+            (Some(Expr::Path(path)), None) => Ok(Self(path.clone())),
+            (Some(other), None) => {
+                Err(error(other, "`recover` takes the name of an async function: write `recover(ask_the_provider)`"))
+            }
+            (None, _) => Err(error(call, "who is asked? name an async function, as in `recover(ask_the_provider)`")),
+            (Some(_), Some(second)) => Err(error(second, "one function is enough: write `recover(ask_the_provider)`")),
+        }
+    }
+
+    fn emit(&self, root: &Path) -> TokenStream {
+        let path = &self.0;
+        let unsettled = Ident::new("unsettled", Span::mixed_site());
+        // With the user's span, a complaint about what the function returns points at its name.
+        let asked = quote_spanned!(path.span()=> #path(#unsettled));
+        quote!(#root::Recover::new(|#unsettled| #root::private::recovering(#asked)))
+    }
+}
+
 /// A word that can be written, and an example of what its parentheses hold.
 struct Word {
     name: &'static str,
@@ -88,7 +114,7 @@ struct Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
-    fn read(written: &'a Written<'_>, words: &[Word], later: &[&str]) -> Result<Self> {
+    fn read(written: &'a Written<'_>, words: &[Word]) -> Result<Self> {
         let value = written.value()?;
         let (found, call) = match value {
             Expr::Call(call) => (word(&call.func), Some(call)),
@@ -108,9 +134,6 @@ impl<'a> Choice<'a> {
         let name = found.to_string();
         if let Some(known) = words.iter().find(|word| word.name == name) {
             return Ok(Self { word: found, call, payload: known.payload });
-        }
-        if later.contains(&name.as_str()) {
-            return Err(error(value, format!("`{name}` is not available in this version: write {choices}")));
         }
         let names: Vec<_> = words.iter().map(|word| word.name).collect();
         let hint = match nearest(&name, &names) {
@@ -173,7 +196,7 @@ macro_rules! choices {
         }
     };
 
-    ($($kind:ident in $home:ident { $($word:ident $(($payload:ident))? => $variant:ident),* $(; $($later:ident),*)? })*) => {$(
+    ($($kind:ident in $home:ident { $($word:ident $(($payload:ident))? => $variant:ident),* })*) => {$(
         #[doc = concat!("The values of an option of the kind `", stringify!($kind), "`.")]
         pub(crate) enum $kind {
             $($variant $(($payload))?,)*
@@ -182,7 +205,7 @@ macro_rules! choices {
         impl Value for $kind {
             fn parse(written: &Written<'_>) -> Result<Self> {
                 let words = [$(Word { name: stringify!($word), payload: choices!(@payload $($payload)?) }),*];
-                let choice = Choice::read(written, &words, &[$($(stringify!($later)),*)?])?;
+                let choice = Choice::read(written, &words)?;
                 match choice.word.to_string().as_str() {
                     $(stringify!($word) => choices!(@read choice $variant $($payload)?),)*
                     // `Choice::read` let only these words through.

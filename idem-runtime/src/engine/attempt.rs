@@ -2,15 +2,15 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
-
-use sha2::{Digest, Sha256};
 
 use super::Engine;
 use crate::{
-    derive::hex,
-    key::StorageKey,
+    derive::downstream_key,
     store::{Claim, Fence, Ownership, Renew, StoreError},
 };
 
@@ -36,11 +36,23 @@ pub(crate) struct Won {
     claim: Claim,
     fence: Fence,
     attempt: u32,
+    /// Whether the transaction is open in which it was claimed: nobody else can own the operation as long as it is.
+    transaction: Option<Arc<AtomicBool>>,
 }
 
 impl Won {
     pub(super) fn new(engine: &Engine, claim: Claim, fence: Fence, attempt: u32) -> Self {
-        Self { engine: engine.clone(), claim, fence, attempt }
+        Self { engine: engine.clone(), claim, fence, attempt, transaction: None }
+    }
+
+    pub(super) fn in_transaction(
+        engine: &Engine,
+        claim: Claim,
+        fence: Fence,
+        attempt: u32,
+        open: Arc<AtomicBool>,
+    ) -> Self {
+        Self { transaction: Some(open), ..Self::new(engine, claim, fence, attempt) }
     }
 
     /// Runs although the store gave no answer: a fence below every real one, so that what is written elsewhere
@@ -82,12 +94,16 @@ impl Attempt {
         downstream_key(&self.won().claim.key, step)
     }
 
-    /// Asks the store whether this attempt still owns the operation, and starts its lease again if so.
+    /// Asks the store whether this attempt still owns the operation, and starts its lease again if so. In a transaction: whether
+    /// that is open.
     ///
     /// # Errors
     /// When the store gives no answer.
     pub async fn still_owner(&self) -> Result<bool, StoreError> {
         let won = self.won();
+        if let Some(open) = &won.transaction {
+            return Ok(open.load(Ordering::Acquire));
+        }
         Ok(won.engine.store().renew(Renew::of(&won.claim)).await? == Ownership::Held)
     }
 
@@ -111,18 +127,4 @@ impl fmt::Debug for Won {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Won").field("fence", &self.fence).field("attempt", &self.attempt).finish_non_exhaustive()
     }
-}
-
-/// The layout that a downstream key digests: this byte, the storage key, the step's length and the step.
-const LAYOUT: u8 = 1;
-
-fn downstream_key(key: &StorageKey, step: &str) -> String {
-    let digest = Sha256::new()
-        .chain_update(b"idem downstream key")
-        .chain_update([LAYOUT])
-        .chain_update(key.as_bytes())
-        .chain_update((step.len() as u64).to_be_bytes())
-        .chain_update(step)
-        .finalize();
-    hex(&digest)
 }

@@ -23,7 +23,7 @@ pub struct Metrics {
     pub unknown: u64,
     /// Refused: it ran, the answer is not kept.
     pub not_kept: u64,
-    /// Refused: the store gave no answer.
+    /// Refused: the store gave no answer, or its transactions met each other too often.
     pub unavailable: u64,
     /// Refused: too many operations in flight.
     pub overloaded: u64,
@@ -37,6 +37,10 @@ pub struct Metrics {
     pub store_errors: u64,
     /// Operations that went on after their caller was gone.
     pub detached: u64,
+    /// Unknown outcomes that a recovery function settled.
+    pub recovered: u64,
+    /// Transactions that met another one, were rolled back and run again.
+    pub reruns: u64,
     /// Outcomes given up because too many were waiting for the store.
     pub dropped_outcomes: u64,
     /// Operations in flight now.
@@ -90,7 +94,7 @@ macro_rules! counters {
 
 counters! {
     executed, replayed, conflicts, mismatches, unknown, not_kept, unavailable, overloaded, panics, unguarded,
-    stale_owners, store_errors, detached, dropped_outcomes,
+    stale_owners, store_errors, detached, recovered, reruns, dropped_outcomes,
 }
 
 impl Counters {
@@ -98,12 +102,12 @@ impl Counters {
     pub(crate) fn answered<T>(&self, ran: &Result<Ran<T>, Refusal>) {
         match ran {
             // A replay is counted by the one who reads it: it may turn out to be unreadable.
-            Ok(Ran::Fresh(_) | Ran::Replay(_)) | Err(Refusal::Panicked) => {}
+            Ok(Ran::Fresh(_) | Ran::Replay(_)) | Err(Refusal::Panicked | Refusal::Leaked) => {}
             Err(Refusal::InFlight { .. }) => self.conflicts.add(),
             Err(Refusal::Mismatch) => self.mismatches.add(),
             Err(Refusal::Unknown | Refusal::Unreadable) => self.unknown.add(),
             Err(Refusal::NotKept) => self.not_kept.add(),
-            Err(Refusal::Unavailable) => self.unavailable.add(),
+            Err(Refusal::Unavailable | Refusal::Contended | Refusal::Unconfirmed) => self.unavailable.add(),
             Err(Refusal::Overloaded) => self.overloaded.add(),
         }
     }

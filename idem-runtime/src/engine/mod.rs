@@ -17,10 +17,14 @@ mod aftermath;
 mod attempt;
 mod catch;
 mod detach;
+mod gate;
 mod lease;
 mod metrics;
+mod recover;
 mod refusal;
 mod tracker;
+mod transact;
+mod tx;
 mod wait;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -30,6 +34,7 @@ use tokio::time::Instant;
 use self::{
     aftermath::Aftermath,
     detach::Detached,
+    gate::Gates,
     lease::{HeldLease, Leases},
     metrics::Counters,
     tracker::Tracker,
@@ -46,10 +51,15 @@ use crate::{
     },
 };
 
-pub use self::{attempt::Attempt, metrics::Metrics, refusal::Refusal, tracker::Drained};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) use self::tx::Conflict;
+pub use self::{attempt::Attempt, metrics::Metrics, refusal::Refusal, tracker::Drained, tx::Tx};
 pub(crate) use self::{
     attempt::{Slot, Won, fill},
     catch::CatchPanic,
+    recover::Recovery,
+    transact::{Ended, Work},
+    tx::Place,
 };
 
 /// One store, and all that this process knows of the operations it runs on it.
@@ -63,7 +73,9 @@ struct Shared {
     tracker: Tracker,
     leases: Leases,
     waiters: Waiters,
+    gates: Gates,
     aftermath: Aftermath,
+    recovery: Recovery,
 }
 
 /// What is to run at most once, and on which terms.
@@ -154,7 +166,7 @@ impl Operation {
         let claim = Claim::new(self.key, Token::fresh(), self.fingerprint, self.terms.lease);
         match self.terms.on_abandoned {
             OnAbandoned::Retry => claim.retention(Some(self.terms.remember)),
-            OnAbandoned::Refuse => claim.abandoned(Abandoned::MarkUnknown),
+            OnAbandoned::Refuse | OnAbandoned::Recover(_) => claim.abandoned(Abandoned::MarkUnknown),
         }
     }
 
@@ -164,15 +176,17 @@ impl Operation {
 }
 
 impl Engine {
-    pub(crate) fn new(store: Arc<dyn Store>, max_in_flight: usize) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, max_in_flight: usize, recovery: Recovery) -> Self {
         let counters = Counters::default();
         Self(Arc::new(Shared {
             leases: Leases::new(store.clone(), counters.clone()),
             aftermath: Aftermath::new(store.clone(), counters.clone()),
             tracker: Tracker::new(max_in_flight),
             waiters: Waiters::default(),
+            gates: Gates::default(),
             counters,
             store,
+            recovery,
         }))
     }
 
@@ -182,11 +196,7 @@ impl Engine {
 
     /// For a handler that takes an `Attempt` and runs without a key: an operation of its own that nobody can repeat.
     pub(crate) fn fill_unclaimed(&self, slot: &Slot) {
-        let token = Token::fresh();
-        let mut key = [0; 32];
-        key[..16].copy_from_slice(token.as_bytes());
-        let claim = Claim::new(StorageKey::from_bytes(key), token, Fingerprint::from_bytes([0; 32]), Duration::ZERO);
-        fill(slot, Won::unguarded(self, claim));
+        fill(slot, Won::unguarded(self, unclaimed()));
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
@@ -286,39 +296,51 @@ impl Engine {
             return Turn::Over(known);
         }
         let claim = operation.claim();
-        let claimed = match self.claim(&claim).await {
-            Ok(claimed) => claimed,
-            Err(Unanswered { error, taken_perhaps }) => {
-                self.0.counters.store_errors.add();
-                tracing::warn!(key = %operation.key, %error, "claim failed");
-                return Turn::Over(match operation.terms.on_store_error {
-                    OnStoreError::Reject => {
-                        if taken_perhaps {
-                            // It may be ours without our knowing. Nothing ran, so it must not look as if something might have.
-                            self.0.aftermath.withdraw(Release::new(claim.key, claim.token));
-                        }
-                        Err(Refusal::Unavailable)
-                    }
-                    // In a box, as all that is rare: every operation would carry the room for it.
-                    OnStoreError::Run => Box::pin(self.run_unguarded(operation, &claim, taken_perhaps, effect)).await,
-                });
-            }
-        };
-        Turn::Over(match claimed {
-            Claimed::Won { fence, attempt } => {
+        let mut claimed = self.claim(&claim).await;
+        if let (Ok(Claimed::Unknown { fence, attempt }), OnAbandoned::Recover(ask)) =
+            (&claimed, operation.terms.on_abandoned)
+            && Box::pin(self.recover(operation, ask, *fence, *attempt)).await
+        {
+            claimed = self.claim(&claim).await;
+        }
+        match claimed {
+            Ok(Claimed::Won { fence, attempt }) => {
                 let won = Won::new(self, claim, fence, attempt);
-                self.run_won(operation, &claim, won, effect).await
+                Turn::Over(self.run_won(operation, &claim, won, effect).await)
             }
-            Claimed::Busy { retry_after } => return Turn::Busy(effect, Refusal::InFlight { retry_after }),
-            Claimed::Completed { answer: Some(answer) } => Ok(Ran::Replay(answer)),
-            Claimed::Completed { answer: None } => Err(Refusal::NotKept),
-            Claimed::Mismatch => Err(Refusal::Mismatch),
-            Claimed::Unknown { .. } | Claimed::Parked { .. } => Err(Refusal::Unknown),
-            Claimed::Unreadable => {
-                tracing::error!(key = %operation.key, "the record cannot be read by this version");
-                Err(Refusal::Unreadable)
+            Ok(claimed) => match known(&operation.key, claimed) {
+                Err(refusal @ Refusal::InFlight { .. }) => Turn::Busy(effect, refusal),
+                known => Turn::Over(known),
+            },
+            // In a box, as all that is rare: every operation would carry the room for it.
+            Err(unanswered) => Turn::Over(Box::pin(self.unanswered(operation, &claim, unanswered, effect)).await),
+        }
+    }
+
+    /// Nobody could be asked for the claim.
+    async fn unanswered<T, F, Fut>(
+        &self,
+        operation: &Operation,
+        claim: &Claim,
+        Unanswered { error, taken_perhaps }: Unanswered,
+        effect: F,
+    ) -> Result<Ran<T>, Refusal>
+    where
+        F: FnOnce(Won) -> Fut,
+        Fut: Future<Output = Settled<T>>,
+    {
+        self.0.counters.store_errors.add();
+        tracing::warn!(key = %operation.key, %error, "claim failed");
+        match operation.terms.on_store_error {
+            OnStoreError::Reject => {
+                if taken_perhaps {
+                    // It may be ours without our knowing. Nothing ran, so it must not look as if something might have.
+                    self.0.aftermath.withdraw(Release::new(claim.key, claim.token));
+                }
+                Err(Refusal::Unavailable)
             }
-        })
+            OnStoreError::Run => self.run_unguarded(operation, claim, taken_perhaps, effect).await,
+        }
     }
 
     /// Asks for the claim, and asks again with the same token while the answer may only have been lost, or comes when half of
@@ -452,12 +474,38 @@ impl Engine {
     }
 }
 
+/// What a claim that was not won says.
+fn known<T>(key: &StorageKey, claimed: Claimed) -> Result<Ran<T>, Refusal> {
+    match claimed {
+        Claimed::Completed { answer: Some(answer) } => Ok(Ran::Replay(answer)),
+        Claimed::Completed { answer: None } => Err(Refusal::NotKept),
+        Claimed::Busy { retry_after } => Err(Refusal::InFlight { retry_after }),
+        Claimed::Mismatch => Err(Refusal::Mismatch),
+        Claimed::Unknown { .. } | Claimed::Parked { .. } => Err(Refusal::Unknown),
+        // Whoever won does not ask.
+        Claimed::Won { .. } | Claimed::Unreadable => {
+            tracing::error!(%key, "the record cannot be read by this version");
+            Err(Refusal::Unreadable)
+        }
+    }
+}
+
+/// The claim of a run without a key: an operation of its own that nobody can repeat. No store sees it.
+fn unclaimed() -> Claim {
+    let token = Token::fresh();
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(token.as_bytes());
+    Claim::new(StorageKey::from_bytes(key), token, Fingerprint::from_bytes([0; 32]), Duration::ZERO)
+}
+
 /// What the store is told of a recording; `None`: that the key is free again.
 fn outcome(recording: &Recording, terms: &Terms) -> Option<Outcome> {
     match (recording, terms.on_abandoned) {
         (Recording::Answer(answer), _) => Some(Outcome::Answer(answer.clone())),
         (Recording::Tombstone, _) => Some(Outcome::Tombstone),
-        (Recording::Unknown, _) | (Recording::Broken, OnAbandoned::Refuse) => Some(Outcome::Unknown),
+        (Recording::Unknown, _) | (Recording::Broken, OnAbandoned::Refuse | OnAbandoned::Recover(_)) => {
+            Some(Outcome::Unknown)
+        }
         (Recording::Release, _) | (Recording::Broken, OnAbandoned::Retry) => None,
     }
 }

@@ -25,6 +25,12 @@ pub enum Refusal {
     Overloaded,
     /// The operation ran for this caller and panicked.
     Panicked,
+    /// Its transaction met others each time it was run, and was rolled back.
+    Contended,
+    /// It ran, and the reply to its commit was lost: the next call with the same key finds out whether it took effect.
+    Unconfirmed,
+    /// It kept its transaction, which was therefore not committed.
+    Leaked,
 }
 
 impl fmt::Display for Refusal {
@@ -38,6 +44,9 @@ impl fmt::Display for Refusal {
             Self::Unavailable => "the idempotency store gave no answer",
             Self::Overloaded => "too many operations are in flight",
             Self::Panicked => "the operation panicked",
+            Self::Contended => "the transaction met others each time it was run, and was rolled back",
+            Self::Unconfirmed => "the reply to the commit of the operation was lost",
+            Self::Leaked => "the operation kept its transaction, which was not committed",
         })
     }
 }

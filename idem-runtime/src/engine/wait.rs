@@ -67,14 +67,18 @@ impl Waiting {
 
     /// Until woken, or until it is time to ask again, at most until `deadline`.
     pub(crate) async fn pause(&mut self, deadline: Instant) {
-        // Between half and all of the pause, so that those who came together do not ask together.
-        let jitter = RandomState::new().hash_one(()) % 512;
-        let pause = self.pause / 2 + self.pause * u32::try_from(jitter).unwrap_or(0) / 1024;
+        let pause = jittered(self.pause);
         self.pause = (self.pause * 3 / 2).min(LONGEST_PAUSE);
         let until = (Instant::now() + pause).min(deadline);
         // The sender lives as long as we wait, so an error cannot come.
         let _ = tokio::time::timeout_at(until, self.woken.changed()).await;
     }
+}
+
+/// Between half and all of the pause, so that those who came together do not ask together.
+pub(crate) fn jittered(pause: Duration) -> Duration {
+    let jitter = RandomState::new().hash_one(()) % 512;
+    pause / 2 + pause * u32::try_from(jitter).unwrap_or(0) / 1024
 }
 
 impl Drop for Waiting {

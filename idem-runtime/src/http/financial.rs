@@ -6,7 +6,10 @@ use axum::{
     routing::{self, MethodRouter},
 };
 
-use super::guarded::{Guarded, KeyChosen, Via};
+use super::{
+    guarded::{Guarded, KeyChosen, Via},
+    transacted::{Transacted, TxArgument},
+};
 
 /// A router for routes that move money: what it mounts under POST, PUT, PATCH and DELETE is
 /// `#[idempotent(.., key = ..)]`, or it does not compile.
@@ -68,6 +71,9 @@ macro_rules! guarded_after {
     ($one:tt $($others:tt)*) => {
         #[diagnostic::do_not_recommend]
         impl<M, E: KeyChosen, A> HasKeySource for (Via<M>, $($others,)* Guarded<E, A>) {}
+
+        #[diagnostic::do_not_recommend]
+        impl<M, E: KeyChosen, A, T: TxArgument> HasKeySource for (Via<M>, $($others,)* Transacted<E, A, T>) {}
 
         #[diagnostic::do_not_recommend]
         impl<M> HasKeySource for (Via<M>, $($others,)* Undecided) {}

@@ -15,8 +15,9 @@ use super::{
 };
 use crate::{
     Attempt, Idempotency, Policy,
-    engine::{Slot, fill},
+    engine::{self, Slot, fill},
     key::{Principal, ToKey},
+    recovery::{Recovering, Settlement},
 };
 
 /// What the attribute knows of one handler. Implemented by generated code only.
@@ -127,20 +128,9 @@ impl<E: Endpoint<A>, A: Send + 'static> Guarded<E, A> {
         F: Future<Output: IntoResponse> + Send + 'static,
     {
         let Self { runtime, prepared, arguments, attempt, .. } = self;
-        let operation = match prepared {
-            None => None,
-            Some(prepared) => {
-                let argument_key = |place| match E::argument_key(&arguments, place) {
-                    ArgumentKey::Absent => Ok(None),
-                    ArgumentKey::Text(key) => Ok(Some(key)),
-                    ArgumentKey::Invalid => Err(Rejection::from(Code::KeyInvalid)),
-                };
-                let principal = || E::principal(&arguments).map(|PrincipalText(name)| Principal::new(name));
-                match prepared.operation(&runtime, E::POLICY, argument_key, principal) {
-                    Ok(operation) => operation,
-                    Err(rejection) => return rejection.into_response(),
-                }
-            }
+        let operation = match operation::<E, A>(&runtime, prepared, &arguments) {
+            Ok(operation) => operation,
+            Err(rejection) => return rejection.into_response(),
         };
         let Some(operation) = operation else {
             if let Some(slot) = attempt {
@@ -159,6 +149,22 @@ impl<E: Endpoint<A>, A: Send + 'static> Guarded<E, A> {
     }
 }
 
+/// The operation, if the request has a key.
+pub(super) fn operation<E: Endpoint<A>, A>(
+    runtime: &Idempotency,
+    prepared: Option<Prepared>,
+    arguments: &A,
+) -> Result<Option<engine::Operation>, Rejection> {
+    let Some(prepared) = prepared else { return Ok(None) };
+    let argument_key = |place| match E::argument_key(arguments, place) {
+        ArgumentKey::Absent => Ok(None),
+        ArgumentKey::Text(key) => Ok(Some(key)),
+        ArgumentKey::Invalid => Err(Rejection::from(Code::KeyInvalid)),
+    };
+    let principal = || E::principal(arguments).map(|PrincipalText(name)| Principal::new(name));
+    prepared.operation(runtime, E::POLICY, argument_key, principal)
+}
+
 /// A key source's value, for generated code.
 pub fn argument_key<K: ToKey + ?Sized>(key: &K) -> ArgumentKey {
     key.to_key().map_or(ArgumentKey::Absent, |key| ArgumentKey::Text(key.into_owned()))
@@ -175,6 +181,11 @@ where
         return ArgumentKey::Absent;
     };
     crate::derive_key(&entity, &action, params).map_or(ArgumentKey::Invalid, ArgumentKey::Text)
+}
+
+/// A recovery function's future, for generated code.
+pub fn recovering(asked: impl Future<Output = Option<Settlement>> + Send + 'static) -> Recovering {
+    Box::pin(asked)
 }
 
 /// A key function's value, for generated code.
@@ -203,7 +214,7 @@ impl<S: Sync> FromRequestParts<S> for Attempt {
 }
 
 /// One slot, if one of the arguments is an `Attempt`: the others pay nothing for it.
-fn attempt_slot(arguments: &[TypeId], parts: &mut Parts) -> Option<Slot> {
+pub(super) fn attempt_slot(arguments: &[TypeId], parts: &mut Parts) -> Option<Slot> {
     arguments.contains(&TypeId::of::<Attempt>()).then(|| {
         let slot = Slot::default();
         parts.extensions.insert(AttemptSlot(slot.clone()));
@@ -260,19 +271,27 @@ where
     }
 }
 
-guarded!(; A1);
-guarded!(A1; A2);
-guarded!(A1 A2; A3);
-guarded!(A1 A2 A3; A4);
-guarded!(A1 A2 A3 A4; A5);
-guarded!(A1 A2 A3 A4 A5; A6);
-guarded!(A1 A2 A3 A4 A5 A6; A7);
-guarded!(A1 A2 A3 A4 A5 A6 A7; A8);
-guarded!(A1 A2 A3 A4 A5 A6 A7 A8; A9);
-guarded!(A1 A2 A3 A4 A5 A6 A7 A8 A9; A10);
-guarded!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10; A11);
-guarded!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11; A12);
-guarded!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12; A13);
-guarded!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12 A13; A14);
-guarded!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12 A13 A14; A15);
-guarded!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12 A13 A14 A15; A16);
+/// Calls a macro with the names of one argument to sixteen.
+macro_rules! for_every_arity {
+    ($implement:ident) => {
+        $implement!(; A1);
+        $implement!(A1; A2);
+        $implement!(A1 A2; A3);
+        $implement!(A1 A2 A3; A4);
+        $implement!(A1 A2 A3 A4; A5);
+        $implement!(A1 A2 A3 A4 A5; A6);
+        $implement!(A1 A2 A3 A4 A5 A6; A7);
+        $implement!(A1 A2 A3 A4 A5 A6 A7; A8);
+        $implement!(A1 A2 A3 A4 A5 A6 A7 A8; A9);
+        $implement!(A1 A2 A3 A4 A5 A6 A7 A8 A9; A10);
+        $implement!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10; A11);
+        $implement!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11; A12);
+        $implement!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12; A13);
+        $implement!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12 A13; A14);
+        $implement!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12 A13 A14; A15);
+        $implement!(A1 A2 A3 A4 A5 A6 A7 A8 A9 A10 A11 A12 A13 A14 A15; A16);
+    };
+}
+pub(super) use for_every_arity;
+
+for_every_arity!(guarded);

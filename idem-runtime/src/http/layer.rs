@@ -50,9 +50,14 @@ impl IdempotencyLayer {
     /// A layer that guards under one policy.
     ///
     /// # Panics
-    /// As [`Policy::validate`] does, when options contradict each other.
+    /// As [`Policy::validate`] does, when options contradict each other; and for a policy with `transaction`, because a service takes
+    /// no argument to hold one.
     #[must_use]
     pub const fn new(runtime: Idempotency, policy: Policy) -> Self {
+        assert!(
+            !policy.is_transaction(),
+            "a layer cannot hold a `transaction`: write `#[idempotent(.., transaction)]`"
+        );
         Self { runtime, policy: policy.validate() }
     }
 

@@ -1,7 +1,8 @@
 //! The engine behind axum and tower.
 //!
 //! [`Guarded`](guarded::Guarded) is what the attribute makes of a handler's arguments, [`IdempotencyLayer`] puts the same guard around
-//! a service. Both prepare a request (buffer its body, find key and principal, digest it: [`request`]), run the rest
+//! a service, and
+//! [`Transacted`](transacted::Transacted) is `Guarded` for a handler in a transaction. All prepare a request (buffer its body, find key and principal, digest it: [`request`]), run the rest
 //! as one effect of the engine, [`capture`] its answer, and give back that answer, one [`stored`] earlier, or a
 //! [`Rejection`] as problem+json.
 
@@ -16,6 +17,7 @@ mod principal;
 mod rejection;
 mod request;
 pub(crate) mod stored;
+pub(crate) mod transacted;
 
 use std::future::Future;
 
@@ -31,6 +33,8 @@ pub use self::{
 use crate::{
     Idempotency, Policy,
     engine::{self, Ran, Recording, Settled, Won},
+    key::StorageKey,
+    record::Answer,
 };
 
 /// Runs `effect` under the guard and answers as HTTP does. An `Err` of the effect is passed on, as a service inside
@@ -58,11 +62,15 @@ where
     });
     match ran.await {
         Ok(Ran::Fresh(result)) => result,
-        Ok(Ran::Replay(answer)) => {
-            let replay = stored::replay(&answer);
-            runtime.engine().replayed(&operation.key, replay.is_ok());
-            Ok(replay.unwrap_or_else(IntoResponse::into_response))
-        }
+        Ok(Ran::Replay(answer)) => Ok(replay(runtime, Some(operation.key), &answer)),
         Err(refusal) => Ok(Rejection::from(refusal).into_response()),
     }
+}
+
+fn replay(runtime: &Idempotency, key: Option<StorageKey>, answer: &Answer) -> Response {
+    let replay = stored::replay(answer);
+    if let Some(key) = key {
+        runtime.engine().replayed(&key, replay.is_ok());
+    }
+    replay.unwrap_or_else(IntoResponse::into_response)
 }

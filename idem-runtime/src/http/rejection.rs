@@ -45,6 +45,12 @@ pub enum Code {
     StoreUnavailable,
     /// 503 `overloaded`, with `Retry-After`: too many operations are in flight.
     Overloaded,
+    /// 503 `contended`, with `Retry-After`: its transaction met others each time it was run, and was rolled back.
+    Contended,
+    /// 503 `commit-unconfirmed`, with `Retry-After`: the reply to its commit was lost; a retry finds out what became of it.
+    CommitUnconfirmed,
+    /// 500 `transaction-leaked`: the handler kept its transaction, which was not committed.
+    TransactionLeaked,
 }
 
 /// What a refused client is told to wait. The lease says when the owner would be given up, not when it will be done.
@@ -66,6 +72,9 @@ impl Code {
             Self::Panicked => "panicked",
             Self::StoreUnavailable => "store-unavailable",
             Self::Overloaded => "overloaded",
+            Self::Contended => "contended",
+            Self::CommitUnconfirmed => "commit-unconfirmed",
+            Self::TransactionLeaked => "transaction-leaked",
         }
     }
 
@@ -76,14 +85,24 @@ impl Code {
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InFlight | Self::OutcomeUnknown | Self::ResponseNotKept => StatusCode::CONFLICT,
-            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::StoreUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Panicked | Self::TransactionLeaked => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::StoreUnavailable | Self::Overloaded | Self::Contended | Self::CommitUnconfirmed => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
     /// Whether the same request, sent again later, may be answered otherwise.
     pub const fn retryable(self) -> bool {
-        matches!(self, Self::BodyTimeout | Self::InFlight | Self::StoreUnavailable | Self::Overloaded)
+        matches!(
+            self,
+            Self::BodyTimeout
+                | Self::InFlight
+                | Self::StoreUnavailable
+                | Self::Overloaded
+                | Self::Contended
+                | Self::CommitUnconfirmed
+        )
     }
 
     const fn title(self) -> &'static str {
@@ -97,9 +116,11 @@ impl Code {
             Self::InFlight => "Request in flight",
             Self::OutcomeUnknown => "Outcome unknown",
             Self::ResponseNotKept => "Response not kept",
-            Self::Panicked => "Internal error",
+            Self::Panicked | Self::TransactionLeaked => "Internal error",
             Self::StoreUnavailable => "Idempotency store unavailable",
             Self::Overloaded => "Too many requests in flight",
+            Self::Contended => "Too many requests for the same data",
+            Self::CommitUnconfirmed => "Commit not confirmed",
         }
     }
 
@@ -121,6 +142,11 @@ impl Code {
                 "It cannot be told whether this request ran before. Nothing ran. Ask again later."
             }
             Self::Overloaded => "Nothing ran. Ask again later.",
+            Self::Contended => "The request met others that change the same data, and was undone. Ask again later.",
+            Self::CommitUnconfirmed => {
+                "It cannot be told yet whether this request took effect. Ask again later, with the same key."
+            }
+            Self::TransactionLeaked => "The request failed in a way that was not foreseen, and was undone.",
         }
     }
 }
@@ -168,6 +194,9 @@ impl From<Refusal> for Rejection {
             Refusal::Unavailable => Code::StoreUnavailable,
             Refusal::Overloaded => Code::Overloaded,
             Refusal::Panicked => Code::Panicked,
+            Refusal::Contended => Code::Contended,
+            Refusal::Unconfirmed => Code::CommitUnconfirmed,
+            Refusal::Leaked => Code::TransactionLeaked,
         })
     }
 }

@@ -200,7 +200,7 @@ fn query_param(uri: &Uri, name: &str) -> Result<Option<String>, KeyError> {
 }
 
 /// The whole body, under the route's `DefaultBodyLimit` and the runtime's deadline.
-async fn buffer(runtime: &Idempotency, parts: &mut Parts, body: Body) -> Result<Bytes, Response> {
+pub(super) async fn buffer(runtime: &Idempotency, parts: &mut Parts, body: Body) -> Result<Bytes, Response> {
     if http_body::Body::is_end_stream(&body) {
         return Ok(Bytes::new());
     }

@@ -18,7 +18,10 @@ use super::{
     capture::whole,
     rejection::{Code, Rejection},
 };
-use crate::record::{Answer, Kind};
+use crate::{
+    record::{Answer, Kind},
+    recovery::Settlement,
+};
 
 /// Set on every replayed response, to `true`.
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -63,12 +66,12 @@ pub(super) fn seal(parts: &Parts, body: &Bytes, trailers: Option<&HeaderMap>) ->
     })
 }
 
-/// What is kept of a response that an operator wrote.
-pub(crate) fn seal_response(response: &http::Response<Bytes>) -> Answer {
-    let mut parts = Response::new(()).into_parts().0;
-    parts.status = response.status();
-    parts.headers = response.headers().clone();
-    seal(&parts, response.body(), None)
+impl Settlement {
+    /// It took effect; retries of the HTTP request get this response.
+    pub fn responded(response: http::Response<Bytes>) -> Self {
+        let (parts, body) = response.into_parts();
+        Self::answered(seal(&parts, &body, None))
+    }
 }
 
 /// The response as the first client got it, and the header that says so.

@@ -21,9 +21,17 @@
 //! Implement the methods of [`Store`], each as one atomic step on the server, then run the public suite of
 //! `idem_runtime::conformance` (feature `conformance`) against it.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod executor;
 mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "sqlite")]
+mod row;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 mod transaction;
 
 use std::{
@@ -41,8 +49,12 @@ use async_trait::async_trait;
 use crate::{fingerprint::Fingerprint, key::StorageKey, record::Answer};
 
 pub use self::memory::{MemoryStore, MemoryStoreBuilder};
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresStore;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::SqliteStore;
 pub use self::transaction::Transactions;
 
 /// The atomic steps a record can take.

@@ -1,7 +1,9 @@
 //! The stores that the acceptance tests run on. A new store is one [`Fixture`] and one row of [`on_every_store`](crate::on_every_store).
 
 mod memory;
+mod postgres;
 mod redis;
+mod sqlite;
 mod watched;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -9,7 +11,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use idem_runtime::Store;
 
-pub use self::{memory::Memory, redis::Redis, watched::Watched};
+pub use self::{memory::Memory, postgres::Postgres, redis::Redis, sqlite::Sqlite, watched::Watched};
 
 /// The records that one test works on, and what it may do to them.
 #[async_trait]
@@ -86,6 +88,8 @@ macro_rules! on_every_store {
     ($($test:ident),* $(,)?) => {
         $crate::on_store!(memory, $crate::backend::Memory, $($test),*);
         $crate::on_store!(redis, $crate::backend::Redis, $($test),*);
+        $crate::on_store!(sqlite, $crate::backend::Sqlite, $($test),*);
+        $crate::on_store!(postgres, $crate::backend::Postgres, $($test),*);
     };
 }
 

@@ -84,8 +84,8 @@ async fn open(State(app): State<App>) {
 async fn settle(State(app): State<App>, body: String) -> Result<String, Response> {
     const REFUSE: Policy = Policy::new("crash").key(&[KeySource::DEFAULT]);
     let settlement = match body.as_str() {
-        "executed" => Settlement::Responded(http::Response::new("found out".into())),
-        _ => Settlement::NotExecuted,
+        "executed" => Settlement::responded(http::Response::new("found out".into())),
+        _ => Settlement::not_executed(),
     };
     let operation = Operation::new(REFUSE, Principal::SHARED, "k").endpoint(&Method::POST, "/refuse");
     let resolved = app.idempotency.resolve(&operation, settlement).await.map_err(failed)?;

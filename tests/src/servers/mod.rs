@@ -3,6 +3,7 @@
 //! A server that cannot be started fails the test: a test that is skipped in silence proves nothing.
 
 mod cluster;
+mod postgres;
 mod process;
 mod proxy;
 mod redis;
@@ -15,6 +16,7 @@ use std::{
 
 pub use self::{
     cluster::RedisCluster,
+    postgres::{PostgresSchema, PostgresServer},
     process::free_port,
     proxy::Proxy,
     redis::{RedisServer, Tls},

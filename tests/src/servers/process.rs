@@ -12,12 +12,19 @@ use std::{
 pub(super) struct Process(Child);
 
 impl Process {
-    /// Starts `program` in `directory`, its output in `NAME.log` there.
+    /// Starts `program` in `directory`, its output in `server.log` there.
     pub(super) fn start(program: &str, args: &[String], directory: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.args(args);
+        Self::spawn(command, directory)
+    }
+
+    /// Starts a command in `directory`, its output in `server.log` there.
+    pub(super) fn spawn(mut command: Command, directory: &Path) -> Self {
         let log = File::create(directory.join("server.log")).expect("a log file");
         let errors = log.try_clone().expect("a second handle of the log file");
-        let child = Command::new(program)
-            .args(args)
+        let program = command.get_program().to_string_lossy().into_owned();
+        let child = command
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(log)
@@ -25,6 +32,10 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start `{program}`, which these tests need: {error}"));
         Self(child)
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
     }
 
     pub(super) fn is_running(&mut self) -> bool {

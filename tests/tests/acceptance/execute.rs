@@ -191,7 +191,7 @@ async fn an_effect_that_panics_where_money_moves_is_unknown(backend: Backend) {
     refused::<(), ()>(panics, Refusal::Panicked);
     let runs = Arc::default();
     refused(execute(&runtime, operation.clone(), &runs).await, Refusal::Unknown);
-    assert_eq!(runtime.resolve(&operation, Settlement::NotExecuted).await.expect("an answer"), Resolved::Applied);
+    assert_eq!(runtime.resolve(&operation, Settlement::not_executed()).await.expect("an answer"), Resolved::Applied);
     value(execute(&runtime, operation, &runs).await, 1, false);
 }
 
@@ -384,7 +384,7 @@ async fn unknown(service: &Service) -> Operation {
 async fn an_unknown_outcome_that_did_not_happen_runs_again(backend: Backend) {
     let service = service(&backend).await;
     let operation = unknown(&service).await;
-    let resolved = service.idempotency().resolve(&operation, Settlement::NotExecuted).await.expect("an answer");
+    let resolved = service.idempotency().resolve(&operation, Settlement::not_executed()).await.expect("an answer");
     assert_eq!(resolved, Resolved::Applied);
     let second = service.post("/pay").key("k").send().await;
     second.assert_fresh(201);
@@ -395,7 +395,7 @@ async fn an_unknown_outcome_that_did_not_happen_runs_again(backend: Backend) {
 async fn an_unknown_outcome_that_happened_is_not_run_again(backend: Backend) {
     let service = service(&backend).await;
     let operation = unknown(&service).await;
-    let resolved = service.idempotency().resolve(&operation, Settlement::Executed).await.expect("an answer");
+    let resolved = service.idempotency().resolve(&operation, Settlement::executed()).await.expect("an answer");
     assert_eq!(resolved, Resolved::Applied);
     service.post("/pay").key("k").send().await.assert_problem(409, "response-not-kept");
     service.post("/pay").key("k").body("other").send().await.assert_problem(422, "key-reused");
@@ -411,7 +411,7 @@ async fn an_unknown_outcome_is_answered_as_it_was_settled(backend: Backend) {
         .header("content-type", "text/plain")
         .body(Bytes::from("found it"))
         .expect("a response");
-    let resolved = service.idempotency().resolve(&operation, Settlement::Responded(response)).await.expect("an answer");
+    let resolved = service.idempotency().resolve(&operation, Settlement::responded(response)).await.expect("an answer");
     assert_eq!(resolved, Resolved::Applied);
     let replay = service.post("/pay").key("k").send().await;
     assert!(replay.is_replay(), "{replay}");
@@ -425,15 +425,15 @@ async fn only_an_unknown_outcome_can_be_settled(backend: Backend) {
     let service = service(&backend).await;
     let operation = Operation::new(FINANCIAL, Principal::new("acct_1"), "k").endpoint(&Method::POST, "/pay");
     let settle = async |settlement| service.idempotency().resolve(&operation, settlement).await.expect("an answer");
-    assert_eq!(settle(Settlement::NotExecuted).await, Resolved::NotUnknown, "there is nothing");
+    assert_eq!(settle(Settlement::not_executed()).await, Resolved::NotUnknown, "there is nothing");
     service.script().hold();
     let first = tokio::spawn(service.post("/pay").key("k").send());
     service.script().begun(1).await;
-    assert_eq!(settle(Settlement::NotExecuted).await, Resolved::NotUnknown, "it runs");
+    assert_eq!(settle(Settlement::not_executed()).await, Resolved::NotUnknown, "it runs");
     service.script().release();
     let first = first.await.expect("a reply");
-    assert_eq!(settle(Settlement::NotExecuted).await, Resolved::NotUnknown, "it is done");
-    assert_eq!(settle(Settlement::Executed).await, Resolved::NotUnknown, "it is done");
+    assert_eq!(settle(Settlement::not_executed()).await, Resolved::NotUnknown, "it is done");
+    assert_eq!(settle(Settlement::executed()).await, Resolved::NotUnknown, "it is done");
     service.post("/pay").key("k").send().await.assert_replay_of(&first);
     assert_eq!(service.runs(), 1);
 }

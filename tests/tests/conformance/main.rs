@@ -3,4 +3,6 @@
 
 mod broken;
 mod memory;
+mod postgres;
 mod redis;
+mod sqlite;

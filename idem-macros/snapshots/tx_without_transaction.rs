@@ -1,0 +1,2 @@
+#[idempotent(scope = "transfers")]
+async fn transfer(tx: my_crate::Tx<Postgres>) {}

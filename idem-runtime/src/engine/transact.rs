@@ -1,0 +1,467 @@
+//! Operations whose claim, effect and answer are one database transaction.
+//!
+//! ```text
+//! begin ── claim ──┬─ won ──────── effect ──┬─ an answer to keep ─ complete, commit ── value
+//!                  │                        ├─ an error to keep ── roll back, record it apart ── value
+//!                  │                        └─ nothing to keep ─── roll back ── value
+//!                  ├─ completed ── roll back, replay
+//!                  └─ anything else ─ roll back, refuse or wait
+//! ```
+//!
+//! No lease and no unknown outcome: whatever breaks off is undone by the database. A transaction that met another one is rolled
+//! back and run again.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    CatchPanic, Detached, Engine, Operation, Ran, Recording, Refusal, Settled, Turn, Won,
+    gate::Pass,
+    known, outcome,
+    tx::{Leaked, Place},
+    unclaimed,
+    wait::jittered,
+};
+use crate::{
+    policy::OnConflict,
+    store::{Claim, Claimed, Complete, Fence, Outcome, Ownership, StoreError, StoreErrorKind, Transactions},
+};
+
+/// What is done in the transaction, perhaps more than once.
+pub(crate) trait Work: Send + 'static {
+    type Value: Send + 'static;
+
+    /// Makes ready for the next run, while no transaction is open. `Err`: it cannot run, and this is the answer.
+    fn ready(&mut self) -> impl Future<Output = Result<(), Self::Value>> + Send;
+
+    fn run(&mut self, won: Won) -> impl Future<Output = Ended<Self::Value>> + Send;
+}
+
+/// What a run in a transaction came to.
+#[derive(Debug)]
+pub(crate) struct Ended<T> {
+    pub(crate) settled: Settled<T>,
+    /// The answer is an error: what the run wrote is undone, whatever is kept of the answer.
+    pub(crate) undo: bool,
+}
+
+/// How often the work is run while its transaction meets others.
+const MAX_RUNS: u32 = 5;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long a duplicate that is not to wait queues behind one of the same process. Behind one of another process it
+/// waits for the store's lock time-out, so it is never refused at once.
+const QUEUE: Duration = Duration::from_secs(5);
+
+/// How long it is asked what became of a commit whose reply was lost, beyond the store's own time-out.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// How long a transaction that cannot be begun is tried again.
+const BEGIN_AGAIN: Duration = Duration::from_millis(250);
+
+/// One operation under way, and its work.
+struct Transacting<D: Transactions, W> {
+    on: Ground<D>,
+    work: W,
+}
+
+/// What every run of one operation stands on.
+struct Ground<D: Transactions> {
+    engine: Engine,
+    store: D,
+    place: Place<D>,
+    /// `None`: there is no key, so nothing is claimed and nothing recorded.
+    operation: Option<Operation>,
+}
+
+/// An operation that was claimed in a transaction of the caller's own.
+pub(crate) struct Joined {
+    engine: Engine,
+    operation: Operation,
+    claim: Claim,
+    won: Won,
+    _open: Open,
+}
+
+/// Tells the `Attempt` of a run that its transaction is open, until it is dropped.
+struct Open(Arc<AtomicBool>);
+
+/// Where one run ended.
+enum Once<T> {
+    Over(Result<Ran<T>, Refusal>),
+    /// Somebody else runs.
+    Busy(Refusal),
+    /// It was rolled back and may run again.
+    Again,
+}
+
+impl Engine {
+    /// Runs `work` in a transaction of `store` unless the operation ran before, else answers with what is known.
+    pub(crate) async fn transact<D, W>(
+        &self,
+        store: D,
+        place: Place<D>,
+        operation: Option<Operation>,
+        work: W,
+    ) -> Result<Ran<W::Value>, Refusal>
+    where
+        D: Transactions,
+        W: Work,
+    {
+        let transacting = Transacting { on: Ground { engine: self.clone(), store, place, operation }, work };
+        let ran = match operation {
+            Some(operation) => self.queue(operation, transacting).await,
+            None => match self.turn_in_transaction(None, transacting).await {
+                Turn::Over(ran) => ran,
+                Turn::Busy(_, refusal) => Err(refusal),
+            },
+        };
+        self.0.counters.answered(&ran);
+        ran
+    }
+
+    /// Claims in a transaction of the caller's own. `Err`: it was not won, and this is known.
+    pub(crate) async fn join<D: Transactions, T>(
+        &self,
+        store: &D,
+        connection: &mut D::Connection,
+        operation: &Operation,
+    ) -> Result<Joined, Result<Ran<T>, Refusal>> {
+        let claim = operation.claim();
+        let known = match store.claim_in(connection, claim).await {
+            Ok(Claimed::Won { fence, attempt }) => {
+                let open = Open::new();
+                let won = Won::in_transaction(self, claim, fence, attempt, open.0.clone());
+                return Ok(Joined { engine: self.clone(), operation: *operation, claim, won, _open: open });
+            }
+            Ok(claimed) => known(&operation.key, claimed),
+            Err(error) => Err(self.failed_in(&error)),
+        };
+        self.0.counters.answered(&known);
+        Err(known)
+    }
+
+    fn failed_in(&self, error: &StoreError) -> Refusal {
+        if error.kind() == StoreErrorKind::Conflict {
+            return Refusal::Contended;
+        }
+        self.0.counters.store_errors.add();
+        tracing::warn!(%error, "a step in the caller's transaction failed");
+        Refusal::Unavailable
+    }
+
+    async fn queue<D, W>(
+        &self,
+        operation: Operation,
+        mut transacting: Transacting<D, W>,
+    ) -> Result<Ran<W::Value>, Refusal>
+    where
+        D: Transactions,
+        W: Work,
+    {
+        let (limit, reject) = match operation.terms.on_conflict {
+            OnConflict::Reject => (QUEUE, true),
+            OnConflict::Wait(limit) => (limit, false),
+        };
+        let deadline = Instant::now() + limit;
+        let mut waiting = self.0.waiters.join(operation.key);
+        loop {
+            waiting.listen();
+            let Ok(pass) = tokio::time::timeout_at(deadline, self.0.gates.pass(operation.key)).await else {
+                return Err(Refusal::InFlight { retry_after: Duration::from_secs(1) });
+            };
+            match self.turn_in_transaction(Some(pass), transacting).await {
+                Turn::Over(ran) => return ran,
+                Turn::Busy(_, refusal) if reject || Instant::now() >= deadline => return Err(refusal),
+                Turn::Busy(given_back, _) => transacting = given_back,
+            }
+            waiting.pause(deadline).await;
+        }
+    }
+
+    /// One claim, and the work if it was won. Once it is under way, dropping this future cuts nothing.
+    async fn turn_in_transaction<D, W>(
+        &self,
+        pass: Option<Pass>,
+        transacting: Transacting<D, W>,
+    ) -> Turn<W::Value, Transacting<D, W>>
+    where
+        D: Transactions,
+        W: Work,
+    {
+        let Some(permit) = self.0.tracker.enter() else {
+            return Turn::Over(Err(Refusal::Overloaded));
+        };
+        let tracked = async move {
+            let _held = (permit, pass);
+            transacting.turn().await
+        };
+        Detached::new(tracked, self.0.counters.clone()).await
+    }
+}
+
+impl Joined {
+    pub(crate) fn won(&self) -> Won {
+        self.won.clone()
+    }
+
+    /// Records what the effect came to; the caller commits.
+    pub(crate) async fn complete<D: Transactions, T>(
+        self,
+        store: &D,
+        connection: &mut D::Connection,
+        settled: Settled<T>,
+    ) -> Result<Ran<T>, Refusal> {
+        let Settled { value, recording } = settled;
+        self.engine.0.counters.executed.add();
+        let Some(outcome) = outcome(&recording, &self.operation.terms) else {
+            return Ok(Ran::Fresh(value));
+        };
+        let complete = self.operation.complete(self.claim.token, outcome);
+        let refusal = match store.complete_in(connection, complete).await {
+            Ok(Ownership::Held) => return Ok(Ran::Fresh(value)),
+            Ok(Ownership::Lost) => {
+                tracing::error!(key = %self.claim.key, "the record was changed inside its own transaction");
+                Refusal::Unavailable
+            }
+            Err(error) => self.engine.failed_in(&error),
+        };
+        let refused = Err(refusal);
+        self.engine.0.counters.answered(&refused);
+        refused
+    }
+}
+
+impl Open {
+    fn new() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl<D: Transactions, W: Work> Transacting<D, W> {
+    async fn turn(mut self) -> Turn<W::Value, Self> {
+        let claim = self.on.operation.map_or_else(unclaimed, |operation| operation.claim());
+        let mut pause = FIRST_PAUSE;
+        for run in 1.. {
+            match self.once(claim).await {
+                Once::Over(ran) => {
+                    self.on.count(&ran);
+                    return Turn::Over(ran);
+                }
+                Once::Busy(refusal) => return Turn::Busy(self, refusal),
+                Once::Again if run == MAX_RUNS => break,
+                Once::Again => {}
+            }
+            self.on.engine.0.counters.reruns.add();
+            tokio::time::sleep(jittered(pause)).await;
+            pause *= 2;
+            if let Err(value) = self.work.ready().await {
+                return Turn::Over(Ok(Ran::Fresh(value)));
+            }
+        }
+        tracing::warn!(key = %claim.key, "the transaction met others each time it was run, and is given up");
+        Turn::Over(Err(Refusal::Contended))
+    }
+
+    /// One transaction. When this returns it is over.
+    async fn once(&mut self, claim: Claim) -> Once<W::Value> {
+        let (transaction, fence, attempt) = match self.on.claim(claim).await {
+            Ok(won) => won,
+            Err(not_won) => return not_won,
+        };
+        self.on.place.open(transaction);
+        let open = Open::new();
+        let won = Won::in_transaction(&self.on.engine, claim, fence, attempt, open.0.clone());
+        let ended = CatchPanic::call(|| self.work.run(won)).await;
+        drop(open);
+        let transaction = match self.on.place.close() {
+            Ok(transaction) => transaction,
+            Err(Leaked) => {
+                tracing::error!(
+                    key = %claim.key,
+                    "the `Tx` of a handler still lives after the handler has returned: nothing is committed. \
+                     Do not move it into a task, or wait for the task"
+                );
+                return Once::Over(Err(if ended.is_err() { Refusal::Panicked } else { Refusal::Leaked }));
+            }
+        };
+        // Whatever the handler made of it, the database has undone what was written.
+        if self.on.place.met_conflict() {
+            self.on.store.rollback(transaction).await;
+            return Once::Again;
+        }
+        let Ok(Ended { settled: Settled { value, recording }, undo }) = ended else {
+            self.on.store.rollback(transaction).await;
+            self.on.engine.0.counters.panics.add();
+            return Once::Over(Err(Refusal::Panicked));
+        };
+        let outcome = match recording {
+            Recording::Answer(answer) => Outcome::Answer(answer),
+            Recording::Tombstone => Outcome::Tombstone,
+            Recording::Release | Recording::Broken | Recording::Unknown => {
+                if matches!(recording, Recording::Unknown) {
+                    tracing::warn!(key = %claim.key, "an outcome in a transaction is never unknown: it is rolled back");
+                }
+                self.on.store.rollback(transaction).await;
+                return Once::Over(Ok(Ran::Fresh(value)));
+            }
+        };
+        let complete = self.on.operation.map(|operation| operation.complete(claim.token, outcome));
+        match complete {
+            complete if !undo => self.on.finish(transaction, claim, complete, value).await,
+            None => {
+                self.on.store.rollback(transaction).await;
+                Once::Over(Ok(Ran::Fresh(value)))
+            }
+            Some(complete) => {
+                self.on.store.rollback(transaction).await;
+                self.on.record_apart(claim, complete, value).await
+            }
+        }
+    }
+}
+
+impl<D: Transactions> Ground<D> {
+    /// A transaction in which the claim was won.
+    async fn claim<T>(&self, claim: Claim) -> Result<(D::Transaction, Fence, u32), Once<T>> {
+        let mut transaction = self.begin().await.map_err(|error| self.failed(&error))?;
+        if self.operation.is_none() {
+            return Ok((transaction, Fence::new(0), 1));
+        }
+        let claimed = self.store.claim_in(&mut transaction, claim).await;
+        if let Ok(Claimed::Won { fence, attempt }) = claimed {
+            return Ok((transaction, fence, attempt));
+        }
+        self.store.rollback(transaction).await;
+        Err(match claimed {
+            Ok(claimed) => not_won(claim, claimed),
+            Err(error) => self.failed(&error),
+        })
+    }
+
+    async fn begin(&self) -> Result<D::Transaction, StoreError> {
+        let deadline = Instant::now() + BEGIN_AGAIN;
+        loop {
+            match self.store.begin().await {
+                Err(error) if error.kind() != StoreErrorKind::Misconfigured && Instant::now() < deadline => {
+                    tokio::time::sleep(jittered(BEGIN_AGAIN / 5)).await;
+                }
+                begun => return begun,
+            }
+        }
+    }
+
+    /// Completes, if there is a record, and commits.
+    async fn finish<T>(
+        &self,
+        mut transaction: D::Transaction,
+        claim: Claim,
+        complete: Option<Complete>,
+        value: T,
+    ) -> Once<T> {
+        if let Some(complete) = &complete {
+            let completed = self.store.complete_in(&mut transaction, complete.clone()).await;
+            if !matches!(completed, Ok(Ownership::Held)) {
+                self.store.rollback(transaction).await;
+                return match completed {
+                    Err(error) => self.failed(&error),
+                    Ok(_) => {
+                        tracing::error!(key = %claim.key, "the record was changed inside its own transaction");
+                        Once::Over(Err(Refusal::Unavailable))
+                    }
+                };
+            }
+        }
+        match self.store.commit(transaction).await {
+            Ok(()) => {
+                self.engine.0.waiters.wake(&claim.key);
+                Once::Over(Ok(Ran::Fresh(value)))
+            }
+            Err(error) if matches!(error.kind(), StoreErrorKind::Unavailable | StoreErrorKind::Unreachable) => {
+                self.engine.0.counters.store_errors.add();
+                tracing::warn!(key = %claim.key, %error, "the reply to a commit was lost");
+                match complete {
+                    Some(complete) => self.settle(claim, complete, value).await,
+                    None => Once::Over(Err(Refusal::Unconfirmed)),
+                }
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// What became of a commit whose reply was lost: claims again, which waits for whoever still works on the record.
+    async fn settle<T>(&self, claim: Claim, complete: Complete, value: T) -> Once<T> {
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            match self.look(claim).await {
+                Ok(Claimed::Won { .. }) => return Once::Again,
+                // Another run may have come between if ours was undone. One answer for all is the recorded one.
+                Ok(Claimed::Completed { answer: Some(answer) })
+                    if complete.outcome == Outcome::Answer(answer.clone()) =>
+                {
+                    return Once::Over(Ok(Ran::Fresh(value)));
+                }
+                Ok(Claimed::Busy { .. }) | Err(_) if Instant::now() < deadline => {}
+                Ok(Claimed::Busy { .. }) | Err(_) => break,
+                Ok(claimed) => return not_won(claim, claimed),
+            }
+            tokio::time::sleep(jittered(BEGIN_AGAIN)).await;
+        }
+        tracing::error!(key = %claim.key, "nobody can tell whether a transaction was committed; the next request will");
+        Once::Over(Err(Refusal::Unconfirmed))
+    }
+
+    async fn look(&self, claim: Claim) -> Result<Claimed, StoreError> {
+        let mut transaction = self.store.begin().await?;
+        let claimed = self.store.claim_in(&mut transaction, claim).await;
+        self.store.rollback(transaction).await;
+        claimed
+    }
+
+    /// The effect is undone, its answer is kept. Between the two somebody else may have run: then that one's answer counts.
+    async fn record_apart<T>(&self, claim: Claim, complete: Complete, value: T) -> Once<T> {
+        match self.claim(claim).await {
+            Ok((transaction, ..)) => self.finish(transaction, claim, Some(complete), value).await,
+            // Nothing happened, and a retry runs.
+            Err(Once::Over(Err(Refusal::Unavailable))) => Once::Over(Ok(Ran::Fresh(value))),
+            Err(not_won) => not_won,
+        }
+    }
+
+    fn failed<T>(&self, error: &StoreError) -> Once<T> {
+        if error.kind() == StoreErrorKind::Conflict {
+            return Once::Again;
+        }
+        self.engine.0.counters.store_errors.add();
+        tracing::warn!(%error, "the transaction failed and was rolled back");
+        Once::Over(Err(Refusal::Unavailable))
+    }
+
+    fn count<T>(&self, ran: &Result<Ran<T>, Refusal>) {
+        if matches!(ran, Ok(Ran::Fresh(_)) | Err(Refusal::Panicked | Refusal::Leaked | Refusal::Unconfirmed)) {
+            self.engine.0.counters.executed.add();
+        }
+    }
+}
+
+fn not_won<T>(claim: Claim, claimed: Claimed) -> Once<T> {
+    match known(&claim.key, claimed) {
+        Err(refusal @ Refusal::InFlight { .. }) => Once::Busy(refusal),
+        known => Once::Over(known),
+    }
+}

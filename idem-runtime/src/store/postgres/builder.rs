@@ -1,0 +1,347 @@
+//! The options of the store, and how it connects.
+
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+
+use sqlx::{
+    PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::{
+    Inner, PostgresStore, expiry,
+    fault::Fault,
+    link::{Link, Source},
+    own::Own,
+    schema::{self, Table},
+    statement::Texts,
+    transaction::{self, Transacting},
+};
+use crate::store::StoreError;
+
+/// The options of a [`PostgresStore`].
+///
+/// ```no_run
+/// # async fn example() -> Result<(), idem_runtime::store::StoreError> {
+/// use std::time::Duration;
+/// use idem_runtime::PostgresStore;
+///
+/// let store = PostgresStore::builder()
+///     .schema("shop")
+///     .max_connections(10)
+///     .command_timeout(Duration::from_millis(200))
+///     .connect("postgres://app:secret@10.0.0.1/shop")
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "options connect to nothing"]
+pub struct PostgresStoreBuilder {
+    table: Table,
+    max_connections: u32,
+    max_transactions: u32,
+    command_timeout: Duration,
+    statement_timeout: Option<Duration>,
+    lock_timeout: Duration,
+    acquire_timeout: Duration,
+    connect_timeout: Duration,
+    isolation: Isolation,
+    transaction_pooler: bool,
+    sweep: Option<Duration>,
+}
+
+/// How far [transactions](crate::store::Transactions) that the store begins are kept apart from each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Isolation {
+    /// Each statement sees what was committed before it.
+    ReadCommitted,
+    /// All statements see what was committed before the first one. What meets another is undone, and run again.
+    RepeatableRead,
+    /// As if the transactions had run one after the other. What does not fit is undone, and run again.
+    Serializable,
+}
+
+impl PostgresStoreBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            table: Table { schema: None, name: schema::DEFAULT_TABLE.to_owned() },
+            max_connections: 5,
+            max_transactions: 5,
+            command_timeout: Duration::from_millis(500),
+            statement_timeout: None,
+            lock_timeout: Duration::from_secs(2),
+            acquire_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(1),
+            isolation: Isolation::ReadCommitted,
+            transaction_pooler: false,
+            sweep: Some(Duration::from_secs(60)),
+        }
+    }
+
+    /// The table of the records, of `a` to `z`, `0` to `9` and `_`. Default `idem_records`. Beside it lies `NAME_schema`.
+    pub fn table(mut self, name: impl Into<String>) -> Self {
+        self.table.name = name.into();
+        self
+    }
+
+    /// The schema that the table is in. Default: the first of the login's `search_path` that has it.
+    pub fn schema(mut self, name: impl Into<String>) -> Self {
+        self.table.schema = Some(name.into());
+        self
+    }
+
+    /// How many connections are open at most for claims, completions and whatever else is one statement. Default 5.
+    pub fn max_connections(mut self, connections: u32) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// How many [transactions](crate::store::Transactions) are open at most, each on a connection of its own. Default 5.
+    /// None is opened before the first one.
+    pub fn max_transactions(mut self, transactions: u32) -> Self {
+        self.max_transactions = transactions;
+        self
+    }
+
+    /// How long one step may take, waiting for a connection and further attempts included. Default 500 ms.
+    pub fn command_timeout(mut self, timeout: Duration) -> Self {
+        self.command_timeout = timeout;
+        self
+    }
+
+    /// When the server itself ends a statement of the store. Default: as the command time-out.
+    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.statement_timeout = Some(timeout);
+        self
+    }
+
+    /// How long a claim in a transaction waits for another one with the same key, before it is told that it is busy.
+    /// Default 2 s.
+    ///
+    /// A claim outside of one waits for half a command time-out.
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.lock_timeout = timeout;
+        self
+    }
+
+    /// How long a transaction waits for others to end when there are as many as may be. Default 10 s.
+    pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
+        self.acquire_timeout = timeout;
+        self
+    }
+
+    /// How long opening a connection may take, name resolution, TLS and login included. Default 1 s. Requests do not
+    /// wait for it longer than their command time-out.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How far transactions that the store begins are kept apart. Default [`Isolation::ReadCommitted`].
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
+        self
+    }
+
+    /// Works behind a pooler that gives a connection to a transaction, not to a session: `PgBouncer` with
+    /// `pool_mode = transaction`. Nothing is prepared and nothing set for a session; each step is a transaction of four
+    /// round trips instead of one.
+    pub fn transaction_pooler(mut self) -> Self {
+        self.transaction_pooler = true;
+        self
+    }
+
+    /// How often records past their time are deleted, give or take a quarter; `None`: only by
+    /// [`expire`](PostgresStore::expire). Default once a minute.
+    pub fn sweep_every(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.sweep = interval.into();
+        self
+    }
+
+    /// As [`PostgresStore::connect`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn connect(self, url: &str) -> Result<PostgresStore, StoreError> {
+        self.connect_with(parse(url).map_err(wrong)?).await
+    }
+
+    /// A store over connections with the driver's own options.
+    ///
+    /// # Errors
+    ///
+    /// As [`PostgresStore::connect`].
+    pub async fn connect_with(self, options: PgConnectOptions) -> Result<PostgresStore, StoreError> {
+        self.try_connect(options).await.map_err(wrong)
+    }
+
+    /// A store over a pool of one's own, whose connections other code uses too.
+    ///
+    /// Other code can leave a connection inside a transaction, by a `begin` that was dropped halfway: what is claimed on it
+    /// would vanish with that transaction. So each step begins by ending whatever is open, and is a transaction of
+    /// three round trips instead of one statement of one. And while other code has every connection of the pool,
+    /// nothing can be claimed.
+    ///
+    /// # Errors
+    ///
+    /// As [`PostgresStore::connect`].
+    pub async fn with_pool(self, pool: PgPool) -> Result<PostgresStore, StoreError> {
+        self.try_pool(pool).await.map_err(wrong)
+    }
+
+    /// As [`PostgresStore::migrate`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn migrate(self, url: &str) -> Result<(), StoreError> {
+        self.try_migrate(url).await.map_err(|fault| fault.into_error("migrate"))
+    }
+
+    async fn try_migrate(self, url: &str) -> Result<(), Fault> {
+        self.table.validate()?;
+        let own = self.own(parse(url)?);
+        schema::migrate(&mut own.open().await?, &self.table).await
+    }
+
+    async fn try_connect(self, options: PgConnectOptions) -> Result<PostgresStore, Fault> {
+        self.table.validate()?;
+        let place = place(&options);
+        let options = options.extra_float_digits(None);
+        // The server's own default may be one that a claim cannot work in. A pooler takes no such options.
+        let mine = match self.transaction_pooler {
+            true => options.clone(),
+            false => options.clone().options([
+                ("default_transaction_isolation", "read committed".to_owned()),
+                ("statement_timeout", milliseconds(self.ends_after())),
+                ("lock_timeout", milliseconds(self.command_timeout / 2)),
+            ]),
+        };
+        let own = self.own(mine);
+        self.check(&mut own.open().await?).await?;
+        let pool = PgPoolOptions::new()
+            .max_connections(self.max_transactions.max(1))
+            .acquire_timeout(self.command_timeout)
+            .after_release({
+                let limit = self.command_timeout;
+                move |connection, _| Box::pin(transaction::clear(connection, limit))
+            })
+            .connect_lazy_with(match self.transaction_pooler {
+                true => options.statement_cache_capacity(0),
+                false => options,
+            });
+        let places = self.max_transactions;
+        self.finish(Source::Own(own), pool, places, place)
+    }
+
+    async fn try_pool(self, pool: PgPool) -> Result<PostgresStore, Fault> {
+        self.table.validate()?;
+        let place = place(&pool.connect_options());
+        let mut connection = match timeout(self.connect_timeout, pool.acquire()).await {
+            Ok(connection) => connection.map_err(|error| Fault::from(error).before_sending())?,
+            Err(_) => return Err(Fault::unreachable("no connection of the pool within the connect time-out")),
+        };
+        let checked = match transaction::clear(&mut connection, self.connect_timeout).await {
+            Ok(true) => self.check(&mut connection).await,
+            _ => Err(Fault::unreachable("the connection of the pool does not answer")),
+        };
+        if checked.is_err() {
+            connection.close_on_drop();
+        }
+        checked?;
+        let places = pool.options().get_max_connections();
+        self.finish(Source::Users(pool.clone()), pool, places, place)
+    }
+
+    async fn check(&self, connection: &mut PgConnection) -> Result<(), Fault> {
+        match timeout(self.connect_timeout, schema::check(connection, &self.table)).await {
+            Ok(checked) => checked,
+            Err(_) => Err(Fault::unreachable("no answer within the connect time-out")),
+        }
+    }
+
+    fn own(&self, options: PgConnectOptions) -> Arc<Own> {
+        Own::new(options, self.max_connections, self.connect_timeout)
+    }
+
+    fn finish(self, source: Source, pool: PgPool, places: u32, place: String) -> Result<PostgresStore, Fault> {
+        let framed = self.transaction_pooler || matches!(source, Source::Users(_));
+        let frame = framed.then(|| -> Arc<str> {
+            // The first `BEGIN` is for a transaction that somebody left open: without one to end, `ROLLBACK` writes a
+            // warning into the server's log.
+            format!(
+                "BEGIN; ROLLBACK; BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {}; \
+                 SET LOCAL lock_timeout = {}",
+                milliseconds(self.ends_after()),
+                milliseconds(self.command_timeout / 2),
+            )
+            .into()
+        });
+        let begin: Arc<str> = match self.isolation {
+            Isolation::ReadCommitted => "BEGIN ISOLATION LEVEL READ COMMITTED",
+            Isolation::RepeatableRead => "BEGIN ISOLATION LEVEL REPEATABLE READ",
+            Isolation::Serializable => "BEGIN ISOLATION LEVEL SERIALIZABLE",
+        }
+        .into();
+        let places = usize::try_from(places).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
+        let inner = Arc::new(Inner {
+            link: Link { source, budget: self.command_timeout, frame, prepared: !self.transaction_pooler },
+            texts: Texts::new(&self.table.quoted()),
+            transacting: Transacting {
+                pool,
+                places: Arc::new(Semaphore::new(places)),
+                begin,
+                lock_timeout: self.lock_timeout,
+                acquire_timeout: self.acquire_timeout,
+            },
+            place,
+            table: self.table.quoted(),
+        });
+        let sweeping = self.sweep.map(|interval| expiry::sweep(Arc::downgrade(&inner), interval));
+        Ok(PostgresStore { inner, _sweeping: sweeping.map(Arc::new) })
+    }
+
+    fn ends_after(&self) -> Duration {
+        self.statement_timeout.unwrap_or(self.command_timeout)
+    }
+}
+
+/// As PostgreSQL reads a time-out. None is zero: that would be no time-out at all.
+fn milliseconds(duration: Duration) -> String {
+    duration.as_millis().clamp(1, 2_147_483_647).to_string()
+}
+
+/// The server's address and the database, never the login.
+fn place(options: &PgConnectOptions) -> String {
+    let host =
+        options.get_socket().map_or_else(|| options.get_host().to_owned(), |socket| socket.display().to_string());
+    format!("{host}:{}/{}", options.get_port(), options.get_database().unwrap_or_default())
+}
+
+fn parse(url: &str) -> Result<PgConnectOptions, Fault> {
+    const FORM: &str = "the URL does not parse: write `postgres://USER:PASSWORD@HOST:PORT/DATABASE`";
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(Fault::misconfigured(FORM));
+    }
+    PgConnectOptions::from_str(url).map_err(|_| Fault::misconfigured(FORM))
+}
+
+/// What a server says once it is asked whether it will do is final: nothing was entrusted to it yet.
+fn wrong(fault: Fault) -> StoreError {
+    fault.before_sending().into_error("connect")
+}
+
+/// Shows no login: there is none in it.
+impl fmt::Debug for PostgresStoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStoreBuilder")
+            .field("table", &self.table.quoted())
+            .field("max_connections", &self.max_connections)
+            .field("max_transactions", &self.max_transactions)
+            .field("command_timeout", &self.command_timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,269 @@
+//! Records in PostgreSQL 13 or later, on the primary.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), idem_runtime::store::StoreError> {
+//! use idem_runtime::PostgresStore;
+//!
+//! let url = "postgres://app:secret@10.0.0.1/shop";
+//! PostgresStore::migrate(url).await?;
+//! let store = PostgresStore::connect(url).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it costs
+//!
+//! A claim, a completion, a replay and a batch of claims are one statement and one round trip each, in a transaction of their own, over
+//! a few connections of the store's own. A claim takes a second one where somebody else wrote the same key in the same
+//! moment. A statement is prepared when a connection first sends it, at one more round trip.
+//!
+//! With [`with_pool`](PostgresStoreBuilder::with_pool) a step is three round trips, behind a
+//! [`transaction_pooler`](PostgresStoreBuilder::transaction_pooler) four. A claim that is part of a
+//! [transaction](crate::store::Transactions) is three, its completion one; begin and commit come on top.
+//!
+//! A replay and a claim that is refused write nothing.
+//!
+//! # What it holds to
+//!
+//! - Time is the server's, as `clock_timestamp()` tells it. A lease is a value in the row.
+//! - Claims work in `READ COMMITTED`, whatever the server's default is.
+//! - A connection on which a step did not come to its end is closed, so no claim is ever part of a transaction that
+//!   somebody left open. On a pool of one's own, where other code can do so, every step ends it first.
+//! - Rows past their time are absent to every claim, and deleted later: by a task of the store, in small batches, any
+//!   number of replicas at once, never one in flight within its lease, unknown or parked.
+//! - A fence grows over release and expiry by the row, and by the clock where the row is gone.
+//!
+//! # What it cannot hold to
+//!
+//! With `synchronous_commit = off`, a server that dies forgets its last answers, and they run a second time. So does a
+//! standby that takes over without having them: set `synchronous_standby_names`, or know that the last moments can be lost.
+//!
+//! A server whose clock is set back makes the fences of keys without a row smaller than they were.
+//!
+//! # What the login needs
+//!
+//! `SELECT, INSERT, UPDATE, DELETE` on `idem_records` and `SELECT` on `idem_records_schema`, or the chosen names. To
+//! [`migrate`](PostgresStore::migrate), also `CREATE` in the schema.
+
+mod builder;
+mod expiry;
+mod fault;
+mod link;
+mod own;
+mod row;
+mod schema;
+mod statement;
+mod transaction;
+
+use std::{collections::HashSet, fmt, sync::Arc};
+
+use async_trait::async_trait;
+
+pub use self::{
+    builder::{Isolation, PostgresStoreBuilder},
+    transaction::PostgresTransaction,
+};
+use self::{
+    expiry::Sweeping,
+    fault::Fault,
+    link::{Link, Reply, Source},
+    row::Row,
+    statement::{Statement, Texts},
+    transaction::{BUSY, Transacting},
+};
+use super::{
+    Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store, StoreError,
+    StoreErrorKind,
+};
+
+/// The driver whose connections, pools and transactions these are.
+pub use ::sqlx as driver;
+
+/// Records in PostgreSQL. Cheap to clone: clones share the connections.
+#[derive(Clone)]
+pub struct PostgresStore {
+    inner: Arc<Inner>,
+    _sweeping: Option<Arc<Sweeping>>,
+}
+
+struct Inner {
+    link: Link,
+    texts: Texts,
+    transacting: Transacting,
+    /// Address and database, for `Debug`.
+    place: String,
+    table: String,
+}
+
+/// How often a claim is asked that found its record changing under it.
+const TRIES: usize = 10;
+
+impl PostgresStore {
+    /// The default table as SQL, for those who run their migrations themselves. Running it again changes nothing.
+    pub const SCHEMA: &str = schema::SCHEMA;
+
+    /// A store on one server, with the options' defaults: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, with `?sslmode=`
+    /// and the other parameters of the driver.
+    ///
+    /// # Errors
+    ///
+    /// `Misconfigured`: the URL, the login, a version before 13, a standby, a read-only database, a table that is missing or
+    /// of another version. `Unreachable`: no answer.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        Self::builder().connect(url).await
+    }
+
+    /// Makes the table if it is not there. Any number of replicas may do so at once.
+    ///
+    /// # Errors
+    ///
+    /// `Misconfigured`: the URL, the login, a missing privilege, a table of another version. `Unreachable`: no answer.
+    pub async fn migrate(url: &str) -> Result<(), StoreError> {
+        Self::builder().migrate(url).await
+    }
+
+    /// The options, before one of them connects.
+    pub fn builder() -> PostgresStoreBuilder {
+        PostgresStoreBuilder::new()
+    }
+
+    /// Deletes at most `limit` records that are past their time for ten seconds or longer, and says how many there were. Never
+    /// one in flight within its lease, unknown or parked. Any number of replicas may do so at once.
+    ///
+    /// The store does so by itself: see [`sweep_every`](PostgresStoreBuilder::sweep_every).
+    ///
+    /// # Errors
+    ///
+    /// As any step.
+    pub async fn expire(&self, limit: u32) -> Result<u64, StoreError> {
+        expiry::expire(&self.inner, limit).await
+    }
+
+    async fn take(&self, statement: Statement) -> Result<Reply, StoreError> {
+        self.inner.link.ask(&statement).await.map_err(|fault| fault.into_error(statement.doing))
+    }
+
+    /// Claims keys of which no two are alike, in the order of the keys.
+    async fn try_claims(&self, claims: &[&Claim]) -> Result<Vec<Option<Claimed>>, Fault> {
+        let reply = self.inner.link.ask(&self.inner.texts.claim(claims)).await?;
+        let mut found = vec![None; claims.len()];
+        let mut stale = Vec::new();
+        for row in reply.rows {
+            let at = usize::try_from(row.place - 1).ok().filter(|at| *at < claims.len());
+            let Some((at, claim)) = at.and_then(|at| Some((at, *claims.get(at)?))) else { continue };
+            if row.is_stale() {
+                stale.push(at);
+            }
+            if let Some(found) = found.get_mut(at) {
+                *found = row.claimed(claim);
+            }
+        }
+        for at in stale {
+            if let (Some(claim), Some(found)) = (claims.get(at), found.get_mut(at)) {
+                let reply = self.inner.link.ask(&self.inner.texts.refresh(claim)).await?;
+                if let Some(refreshed) = reply.rows.into_iter().next().and_then(|row| row.claimed(claim)) {
+                    *found = Some(refreshed);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn claim_one(&self, claim: &Claim) -> Result<Claimed, StoreError> {
+        for _ in 0..TRIES {
+            match self.try_claims(&[claim]).await {
+                Ok(found) => {
+                    if let Some(Some(claimed)) = found.into_iter().next() {
+                        return Ok(claimed);
+                    }
+                }
+                Err(fault) if fault.is_locked() => return Ok(Claimed::Busy { retry_after: BUSY }),
+                Err(fault) => return Err(fault.into_error("claim")),
+            }
+        }
+        Err(StoreError::new(StoreErrorKind::Unavailable, "claim: the record changes faster than it can be read"))
+    }
+}
+
+/// Shows the server by its address, never a URL.
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { link, place, table, .. } = &*self.inner;
+        let mut shown = f.debug_struct("PostgresStore");
+        shown.field("server", place).field("table", table).field("budget", &link.budget);
+        shown.field("pool", &if let Source::Own(_) = link.source { "own" } else { "given" }).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
+        self.claim_one(&claim).await
+    }
+
+    async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
+        let mut found: Vec<Option<Result<Claimed, StoreError>>> = Vec::new();
+        found.resize_with(claims.len(), || None);
+        // A statement can write a row only once, and locks rows in the order of their keys.
+        let mut keys = HashSet::new();
+        let mut batch: Vec<(usize, &Claim)> =
+            claims.iter().enumerate().filter(|(_, claim)| keys.insert(claim.key)).collect();
+        batch.sort_by_key(|(_, claim)| claim.key);
+        let (places, batch): (Vec<usize>, Vec<&Claim>) = batch.into_iter().unzip();
+        if batch.is_empty() {
+            return Vec::new();
+        }
+        match self.try_claims(&batch).await {
+            Ok(claimed) => {
+                for (place, claimed) in places.into_iter().zip(claimed) {
+                    if let Some(found) = found.get_mut(place) {
+                        *found = claimed.map(Ok);
+                    }
+                }
+            }
+            // One of them is somebody's open transaction's. The others need not wait for that.
+            Err(fault) if fault.is_locked() => {}
+            Err(fault) => {
+                for place in places {
+                    if let Some(found) = found.get_mut(place) {
+                        *found = Some(Err(fault.clone().into_error("claim")));
+                    }
+                }
+            }
+        }
+        let mut all = Vec::with_capacity(claims.len());
+        for (claim, found) in claims.iter().zip(found) {
+            all.push(match found {
+                Some(found) => found,
+                None => self.claim_one(claim).await,
+            });
+        }
+        all
+    }
+
+    async fn renew(&self, renew: Renew) -> Result<Ownership, StoreError> {
+        self.take(self.inner.texts.renew(&renew)).await.map(|reply| ownership(&reply))
+    }
+
+    async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
+        self.take(self.inner.texts.complete(&complete)).await.map(|reply| ownership(&reply))
+    }
+
+    async fn release(&self, release: Release) -> Result<Ownership, StoreError> {
+        self.take(self.inner.texts.release(&release)).await.map(|reply| ownership(&reply))
+    }
+
+    async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
+        let reply = self.take(self.inner.texts.resolve(&resolve)).await?;
+        Ok(if reply.affected > 0 { Resolved::Applied } else { Resolved::NotUnknown })
+    }
+
+    async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
+        let reply = self.take(self.inner.texts.parked(&parked)).await?;
+        Ok(reply.rows.into_iter().filter_map(Row::parked).collect())
+    }
+}
+
+fn ownership(reply: &Reply) -> Ownership {
+    if reply.affected > 0 { Ownership::Held } else { Ownership::Lost }
+}

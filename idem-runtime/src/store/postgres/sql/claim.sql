@@ -1,0 +1,81 @@
+-- Claims, one or many: what can be won is written, what cannot is read.
+--
+-- $1 keys, no two alike  $2 tokens  $3 fingerprints  $4 leases  $5 retentions, null: until settled
+-- $6 whether an abandoned record becomes unknown instead of being taken over
+--
+-- What is read is as old as the statement. Where somebody else wrote since, neither half gives a row, and the claim is
+-- asked again: a new statement sees what was written.
+WITH clock AS MATERIALIZED (
+    SELECT {now} AS now
+),
+asked AS MATERIALIZED (
+    SELECT *
+    FROM unnest($1::bytea[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[], $6::boolean[])
+        WITH ORDINALITY AS asked (key, token, fingerprint, lease, retention, mark, place)
+),
+seen AS MATERIALIZED (
+    SELECT asked.place, r.*,
+        coalesce({readable} AND (
+            r.state = 6 OR r.forget <= clock.now
+            OR r.fingerprint = asked.fingerprint AND r.state = 1
+                AND (r.token IS NULL OR r.token = asked.token OR r.until <= clock.now)
+        ), false) AS open
+    FROM asked
+    JOIN {table} AS r ON r.key = asked.key
+    CROSS JOIN clock
+),
+won AS (
+    INSERT INTO {table} AS r (key, format, state, fingerprint, token, fence, attempt, until, forget)
+    SELECT asked.key, 1, 1, asked.fingerprint, asked.token, clock.now, 1,
+        clock.now + asked.lease, clock.now + asked.lease + asked.retention
+    FROM asked
+    CROSS JOIN clock
+    WHERE NOT EXISTS (SELECT FROM seen WHERE seen.place = asked.place AND NOT seen.open)
+    -- Every statement locks in one order, so that no two wait for each other.
+    ORDER BY asked.key
+    -- The row may be another one than was seen, and is locked now. `excluded.fence` is the clock of this statement;
+    -- what is written counts from the moment of writing.
+    ON CONFLICT (key) DO UPDATE SET (state, fingerprint, token, fence, attempt, until, forget, answer, answer_length) = (
+        SELECT
+            CASE WHEN now.marks THEN 4 ELSE 1 END,
+            excluded.fingerprint,
+            CASE WHEN now.marks THEN r.token ELSE excluded.token END,
+            CASE WHEN now.marks OR now.mine THEN r.fence ELSE greatest(r.fence + 1, {now}) END,
+            CASE
+                WHEN now.gone THEN 1
+                WHEN now.marks OR now.mine THEN r.attempt
+                ELSE least(r.attempt, 2147483646) + 1
+            END,
+            CASE WHEN NOT now.marks THEN {now} + (excluded.until - excluded.fence) END,
+            CASE WHEN NOT now.marks THEN {now} + (excluded.forget - excluded.fence) END,
+            NULL::bytea,
+            NULL::integer
+        FROM (
+            SELECT
+                held.gone,
+                NOT held.gone AND r.token IS NOT DISTINCT FROM excluded.token AS mine,
+                NOT held.gone AND r.token <> excluded.token IS TRUE
+                    AND (SELECT asked.mark FROM asked WHERE asked.key = excluded.key) AS marks
+            FROM (SELECT r.state = 6 OR coalesce(r.forget <= excluded.fence, false) AS gone) AS held
+        ) AS now
+    )
+    WHERE {readable} AND (
+        r.state = 6 OR r.forget <= excluded.fence
+        OR r.fingerprint = excluded.fingerprint AND r.state = 1
+            AND (r.token IS NULL OR r.token = excluded.token OR r.until <= excluded.fence)
+    )
+    RETURNING r.*, {now} - (SELECT now FROM clock) AS late
+)
+SELECT asked.place, true AS written, clock.now, won.late,
+    won.key, won.format, won.state, won.fingerprint, won.token, won.fence, won.attempt, won.until, won.forget,
+    won.answer, won.answer_length
+FROM won
+JOIN asked ON asked.key = won.key
+CROSS JOIN clock
+UNION ALL
+SELECT seen.place, false, clock.now, 0,
+    seen.key, seen.format, seen.state, seen.fingerprint, seen.token, seen.fence, seen.attempt, seen.until, seen.forget,
+    seen.answer, seen.answer_length
+FROM seen
+CROSS JOIN clock
+WHERE NOT seen.open

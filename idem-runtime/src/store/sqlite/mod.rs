@@ -1,0 +1,213 @@
+//! Records in a SQLite file: the durable store of a service that runs on one host.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), idem_runtime::store::StoreError> {
+//! use idem_runtime::SqliteStore;
+//!
+//! let store = SqliteStore::open("/var/lib/shop/idempotency.db").await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod builder;
+mod fault;
+mod step;
+mod table;
+mod writer;
+
+use std::{fmt, path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+
+pub use self::builder::{SqliteStoreBuilder, Synchronous};
+use self::{
+    fault::Fault,
+    step::{Change, Step, Timeline},
+    writer::Writer,
+};
+use super::{
+    Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store, StoreError,
+    Transactions,
+};
+
+/// The driver whose types [`SqliteStore::with_pool`] and [`Transactions`] speak.
+pub use ::sqlx as driver;
+
+/// Records in a SQLite file. Cheap to clone: clones share the connections.
+#[derive(Clone)]
+pub struct SqliteStore(Arc<Inner>);
+
+struct Inner {
+    /// As it was given: for people.
+    path: Box<Path>,
+    writer: Writer,
+    timeline: Arc<Timeline>,
+    connections: Connections,
+}
+
+/// Apart from each other, so that whoever waits for one kind leaves the others alone.
+struct Connections {
+    /// One connection, for which the writer and the transactions of handlers queue.
+    write: SqlitePool,
+    /// For claims that change nothing, and for lists.
+    read: SqlitePool,
+    /// For transactions that did not get the write lock in time: they do not wait for it again.
+    late: SqlitePool,
+    /// The user's.
+    user: SqlitePool,
+}
+
+/// After how long a claim should come again that waited in vain for the write lock.
+const COME_AGAIN: Duration = Duration::from_secs(1);
+
+impl SqliteStore {
+    /// The tables that the store needs, as SQL: for who reviews it, or has migrations of their own.
+    pub const SCHEMA: &'static str = table::SCHEMA;
+
+    /// A store in this file, with the options' defaults. The file is created if it is missing, and its tables too.
+    ///
+    /// # Errors
+    ///
+    /// `Misconfigured`: the directory is missing, the file is none of SQLite's, cannot be written to, or has tables of
+    /// another version. `Unreachable`: somebody holds its lock.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::builder().open(path).await
+    }
+
+    /// A store in the file of this pool, in which the service has tables of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and where the tables of the store are missing: [`migrate`](Self::migrate) makes them.
+    pub async fn with_pool(pool: SqlitePool) -> Result<Self, StoreError> {
+        Self::builder().with_pool(pool).await
+    }
+
+    /// The options, before one of them opens.
+    pub fn builder() -> SqliteStoreBuilder {
+        SqliteStoreBuilder::new()
+    }
+
+    /// Makes the tables of the store in the file of this pool, unless they are there.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub async fn migrate(pool: &SqlitePool) -> Result<(), StoreError> {
+        let made = async { table::require_schema(&mut *pool.acquire().await?, true).await };
+        made.await.map_err(Fault::into_error)
+    }
+
+    /// Connections to the same file for the service's own statements: the pool that was given, or one of five that are
+    /// opened when they are needed. The store uses others.
+    #[must_use]
+    pub fn pool(&self) -> &SqlitePool {
+        &self.0.connections.user
+    }
+
+    /// What a claim finds, if it changes nothing: needs no lock and no `fsync`, and waits for nobody.
+    async fn look(&self, claim: &Claim) -> Result<Option<Claimed>, Fault> {
+        let mut connection = self.0.connections.read.acquire().await?;
+        let (last_fence, found) = table::read(&mut connection, &claim.key).await?;
+        let (change, claimed) = claim.judge(found, &mut self.0.timeline.at(last_fence));
+        Ok(matches!(change, Change::None).then_some(claimed))
+    }
+
+    async fn take<S: Step>(&self, step: S) -> Result<S::Done, StoreError> {
+        self.0.writer.take(step).await.map_err(Fault::into_error)
+    }
+
+    async fn join<S: Step>(&self, connection: &mut SqliteConnection, step: &S) -> Result<Option<S::Done>, StoreError> {
+        table::join(connection, &self.0.timeline, step).await.map_err(Fault::into_error)
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.0.path).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
+        match self.look(&claim).await.map_err(Fault::into_error)? {
+            Some(claimed) => Ok(claimed),
+            None => self.take(claim).await,
+        }
+    }
+
+    async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
+        let claimed = self.0.writer.take_all(claims.iter().copied()).await;
+        claimed.into_iter().map(|claimed| claimed.map_err(Fault::into_error)).collect()
+    }
+
+    async fn renew(&self, renew: Renew) -> Result<Ownership, StoreError> {
+        self.take(renew).await
+    }
+
+    async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
+        self.take(complete).await
+    }
+
+    async fn release(&self, release: Release) -> Result<Ownership, StoreError> {
+        self.take(release).await
+    }
+
+    async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
+        self.take(resolve).await
+    }
+
+    async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
+        let listed = async { table::parked(&mut *self.0.connections.read.acquire().await?, &parked).await };
+        listed.await.map_err(Fault::into_error)
+    }
+}
+
+#[async_trait]
+impl Transactions for SqliteStore {
+    type Connection = SqliteConnection;
+    type Transaction = Transaction<'static, Sqlite>;
+
+    /// Waits for the write lock, and holds it until the end of the transaction. One that does not get it within
+    /// `lock_timeout` can read, and its claim is told [`Claimed::Busy`] at once.
+    async fn begin(&self) -> Result<Self::Transaction, StoreError> {
+        let Connections { write, late, .. } = &self.0.connections;
+        let begun = match write.begin_with("BEGIN IMMEDIATE").await {
+            Err(error) if fault::is_locked(&error) => late.begin().await,
+            begun => begun,
+        };
+        begun.map_err(|error| Fault::of(&error).into_error())
+    }
+
+    async fn claim_in(&self, connection: &mut SqliteConnection, claim: Claim) -> Result<Claimed, StoreError> {
+        let claimed = self.join(connection, &claim).await?;
+        // Whose key the other transaction has claimed cannot be seen before it commits. It may be this one.
+        Ok(claimed.unwrap_or(Claimed::Busy { retry_after: COME_AGAIN }))
+    }
+
+    async fn complete_in(
+        &self,
+        connection: &mut SqliteConnection,
+        complete: Complete,
+    ) -> Result<Ownership, StoreError> {
+        self.join(connection, &complete).await?.ok_or_else(|| Fault::locked().into_error())
+    }
+
+    async fn commit(&self, transaction: Self::Transaction) -> Result<(), StoreError> {
+        transaction.commit().await.map_err(|error| Fault::of_commit(&error).into_error())
+    }
+
+    async fn rollback(&self, transaction: Self::Transaction) {
+        roll_back(transaction).await;
+    }
+}
+
+/// Rolls back. Where that fails, SQLite has done it already, and the driver does not know: the connection is then
+/// closed as it returns to its pool.
+async fn roll_back(transaction: Transaction<'static, Sqlite>) {
+    if let Err(error) = transaction.rollback().await {
+        tracing::debug!(fault = %Fault::of(&error), "a transaction was rolled back by SQLite itself");
+    }
+}

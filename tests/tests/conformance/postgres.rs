@@ -1,0 +1,113 @@
+//! The Postgres store keeps every law: those that need no restart on a server that all share.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use idem_runtime::{
+    PostgresStore, StorageKey, Store,
+    conformance::{Damage, Damageable, Fixture, Restartable, check, each_law, laws, suite},
+    store::postgres::driver as sqlx,
+};
+use tests::{
+    backend::{Fixture as _, Postgres},
+    servers::PostgresServer,
+};
+
+suite!(one_server, Shared::start().await, damage: yes, restart: no("on a server of its own, below"));
+
+macro_rules! on_a_server_of_its_own {
+    ([] $($module:ident { $($law:ident)* })*) => {
+        mod own_server {
+            use super::*;
+
+            $($(
+                #[test]
+                fn $law() {
+                    check(async { laws::$module::$law(&OwnServer::start().await).await });
+                }
+            )*)*
+        }
+    };
+}
+
+each_law!(restart(on_a_server_of_its_own)[]);
+
+struct Shared(Postgres, sqlx::PgPool);
+
+impl Shared {
+    async fn start() -> Self {
+        let postgres = Postgres::start().await;
+        let pool = sqlx::PgPool::connect_lazy(&postgres.url()).unwrap();
+        Self(postgres, pool)
+    }
+}
+
+#[async_trait]
+impl Fixture for Shared {
+    async fn store(&self) -> Arc<dyn Store> {
+        self.0.connect().await
+    }
+
+    /// Waiting is what is asked for here: it is the server's time that passes.
+    async fn pass(&self, time: Duration) {
+        self.0.pass(time).await;
+    }
+}
+
+#[async_trait]
+impl Damageable for Shared {
+    async fn damage(&self, key: StorageKey, damage: Damage) {
+        let schema = self.0.schema();
+        let statement = match damage {
+            Damage::NewerFormat => format!("UPDATE {schema}.idem_records SET format = 2 WHERE key = $1"),
+            Damage::BrokenBytes => {
+                format!("UPDATE {schema}.idem_records SET fingerprint = substr(fingerprint, 2) WHERE key = $1")
+            }
+            Damage::Gone => format!("DELETE FROM {schema}.idem_records WHERE key = $1"),
+            other => panic!("the fixture does not know how to do this: {other}"),
+        };
+        let query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(&key.as_bytes()[..]);
+        assert_eq!(query.execute(&self.1).await.unwrap().rows_affected(), 1);
+    }
+}
+
+/// A server that writes every commit to disk before it answers.
+struct OwnServer(Mutex<PostgresServer>);
+
+impl OwnServer {
+    async fn start() -> Self {
+        let server = PostgresServer::start();
+        PostgresStore::migrate(&server.url()).await.unwrap();
+        Self(Mutex::new(server))
+    }
+
+    fn with<T>(&self, what: impl FnOnce(&mut PostgresServer) -> T) -> T {
+        what(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[async_trait]
+impl Fixture for OwnServer {
+    async fn store(&self) -> Arc<dyn Store> {
+        let url = self.with(|server| server.url());
+        Arc::new(PostgresStore::builder().command_timeout(PATIENT).connect(&url).await.unwrap())
+    }
+
+    /// Waiting is what is asked for here: it is the server's time that passes.
+    async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+}
+
+#[async_trait]
+impl Restartable for OwnServer {
+    async fn restart(&self) {
+        self.with(PostgresServer::restart);
+    }
+}
+
+/// A busy machine fails no law.
+const PATIENT: Duration = Duration::from_secs(20);
