@@ -259,7 +259,9 @@ fn writes_rows(options: &Options, store: &AnyStore) -> bool {
 
 fn effects(options: &Options, store: &AnyStore) -> Result<Effects, String> {
     if options.transactional && !writes_rows(options, store) {
-        return Err("`--transactional` needs a database: write `--store sqlite:PATH` or `--store postgres://..`".to_owned());
+        return Err(
+            "`--transactional` needs a database: write `--store sqlite:PATH` or `--store postgres://..`".to_owned()
+        );
     }
     match (store, &options.ledger) {
         (AnyStore::Postgres(_, pool), _) if writes_rows(options, store) => Ok(Effects::Postgres(pool.clone())),

@@ -68,7 +68,11 @@ impl Haste {
             Self::Calm => Duration::from_secs(30),
             Self::Chaos => Duration::from_secs(2),
         };
-        Policy::new("events").ttl(Duration::from_secs(24 * 60 * 60)).lease(lease).max_attempts(100).validate_for_events()
+        Policy::new("events")
+            .ttl(Duration::from_secs(24 * 60 * 60))
+            .lease(lease)
+            .max_attempts(100)
+            .validate_for_events()
     }
 }
 

@@ -25,10 +25,10 @@ pub(super) enum Keys {
 }
 
 /// What came of one load.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Load {
     pub(super) requests: u64,
-    time: Duration,
+    pub(super) time: Duration,
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -38,6 +38,11 @@ const BODY: &str = r#"{"amount":1999,"currency":"usd","source":"tok_visa"}"#;
 impl Load {
     pub(super) fn per_second(&self) -> f64 {
         self.requests as f64 / self.time.as_secs_f64()
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.time += other.time;
     }
 }
 

@@ -1,9 +1,14 @@
 //! The speed command: subjects, load, report.
+//!
+//! A guard is measured against a base in *turns*: base, subject, base, subject, each for half a second, so that whatever
+//! else the machine does meets both alike. Each pair of turns gives one ratio, and the median of a row's ratios counts.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the report of a command")]
 
 mod load;
+mod postgres;
 mod report;
 mod servers;
+mod sql;
 mod subject;
 
 use std::{process::ExitCode, time::Duration};
@@ -11,52 +16,75 @@ use std::{process::ExitCode, time::Duration};
 use clap::Parser;
 
 use self::{
-    load::Keys,
-    report::Report,
-    servers::{Redis, Server},
+    load::{Keys, Load},
+    report::{Measured, Report},
+    servers::{Server, Servers},
     subject::Subject,
 };
 
-/// Measures guarded against bare.
+/// Measures guarded against bare, and against the least that its store could cost.
 #[derive(Debug, Parser)]
 struct Options {
-    /// How long each subject is loaded in each round.
-    #[arg(long, default_value_t = 3)]
-    seconds: u64,
-    /// How many rounds; the median counts.
+    /// How long each turn is, in milliseconds.
+    #[arg(long, default_value_t = 500)]
+    turn: u64,
+    /// How many pairs of turns a row has in each round.
+    #[arg(long, default_value_t = 4)]
+    turns: usize,
+    /// How many rounds, each with processes of its own.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Open connections.
     #[arg(long, default_value_t = 32)]
     connections: usize,
+    /// Only rows of these subjects, such as `memory,redis`.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Subject>,
     /// Serve one subject instead, on a free port. The command starts itself with this.
-    #[arg(long, hide = true, requires = "redis")]
+    #[arg(long, hide = true, requires = "place")]
     serve: Option<Subject>,
-    /// The Redis that `serve` uses.
+    /// Where the records of the subject served are kept: a URL or a path.
     #[arg(long, hide = true)]
-    redis: Option<String>,
+    place: Option<String>,
 }
 
-/// What is measured of each subject.
-const MEASURED: [(Subject, Keys); 10] = [
-    (Subject::Bare, Keys::New),
-    (Subject::Memory, Keys::New),
-    (Subject::Memory, Keys::Same),
-    (Subject::Layer, Keys::New),
-    (Subject::Layer, Keys::Same),
-    (Subject::Floor, Keys::New),
-    (Subject::Redis, Keys::New),
-    (Subject::Floor, Keys::Same),
-    (Subject::Redis, Keys::Same),
-    (Subject::Bare, Keys::Same),
+/// One row of the report.
+#[derive(Debug, Clone, Copy)]
+struct Pair {
+    subject: Subject,
+    base: Subject,
+    keys: Keys,
+}
+
+const fn pair(subject: Subject, base: Subject, keys: Keys) -> Pair {
+    Pair { subject, base, keys }
+}
+
+/// What is measured, and against what.
+const PAIRS: [Pair; 11] = [
+    pair(Subject::Memory, Subject::Bare, Keys::New),
+    pair(Subject::Memory, Subject::Bare, Keys::Same),
+    pair(Subject::Layer, Subject::Bare, Keys::New),
+    pair(Subject::Layer, Subject::Bare, Keys::Same),
+    pair(Subject::Floor, Subject::Bare, Keys::New),
+    pair(Subject::Redis, Subject::Floor, Keys::New),
+    pair(Subject::Redis, Subject::Floor, Keys::Same),
+    pair(Subject::Postgres, Subject::PostgresFloor, Keys::New),
+    pair(Subject::PostgresTransaction, Subject::PostgresByHand, Keys::New),
+    pair(Subject::Sqlite, Subject::SqliteFloor, Keys::New),
+    pair(Subject::SqliteTransaction, Subject::SqliteByHand, Keys::New),
 ];
 
 /// The whole command.
 pub async fn main() -> ExitCode {
     let options = Options::parse();
-    let result = match (options.serve, &options.redis) {
-        (Some(subject), Some(redis)) => subject.serve(redis).await,
-        _ => measure(&options).await,
+    let result = match (options.serve, &options.place) {
+        (Some(subject), Some(place)) => subject.serve(place).await,
+        _ => tokio::select! {
+            measured = measure(&options) => measured,
+            // The servers are ended on the way out.
+            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,21 +98,52 @@ pub async fn main() -> ExitCode {
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 async fn measure(options: &Options) -> Result<()> {
-    let redis = Redis::start().await?;
-    let mut report = Report::new(&MEASURED);
-    let time = Duration::from_secs(options.seconds);
-    for round in 0..options.rounds {
-        for (row, (subject, keys)) in MEASURED.iter().enumerate() {
-            // A fresh process for each turn: what the last one stored slows nobody down.
-            let server = Server::start(*subject, redis.url()).await?;
-            load::run(server.address(), *keys, options.connections, Duration::from_millis(300)).await?;
-            redis.reset().await?;
-            let cpu = server.cpu_time()?;
-            let load = load::run(server.address(), *keys, options.connections, time).await?;
-            report.add(row, &load, redis.commands().await?, server.cpu_time()? - cpu);
-            eprintln!("round {}, {subject} {keys}: {:.0} requests/s", round + 1, load.per_second());
+    let wanted = |pair: &Pair| options.only.is_empty() || options.only.contains(&pair.subject);
+    let pairs: Vec<Pair> = PAIRS.into_iter().filter(wanted).collect();
+    let mut servers = Servers::start(&pairs).await?;
+    let mut report = Report::new(&pairs);
+    for round in 1..=options.rounds {
+        for (row, pair) in pairs.iter().enumerate() {
+            // Fresh processes for each round: what the last one stored slows nobody down.
+            servers.forget().await?;
+            let mut base = Contestant::start(pair.base, pair.keys, &mut servers, options).await?;
+            let mut subject = Contestant::start(pair.subject, pair.keys, &mut servers, options).await?;
+            for _ in 0..options.turns {
+                let (before, after) = (base.turn(&servers).await?, subject.turn(&servers).await?);
+                report.add(row, &before, &after);
+            }
+            eprintln!("round {round}, {} {}: {}", pair.subject, pair.keys, report.ratio(row));
         }
     }
     report.print();
     Ok(())
+}
+
+/// One side of a pair: its process, warm.
+struct Contestant {
+    server: Server,
+    keys: Keys,
+    connections: usize,
+    time: Duration,
+}
+
+impl Contestant {
+    async fn start(subject: Subject, keys: Keys, servers: &mut Servers, options: &Options) -> Result<Self> {
+        let server = Server::start(subject, &servers.place(subject))?;
+        let warm = Duration::from_millis(300);
+        load::run(server.address(), keys, options.connections, warm).await?;
+        Ok(Self { server, keys, connections: options.connections, time: Duration::from_millis(options.turn) })
+    }
+
+    async fn turn(&mut self, servers: &Servers) -> Result<Measured> {
+        servers.reset_count().await?;
+        let (cpu, own) = (self.server.cpu_time()?, servers::own_cpu_time()?);
+        let load: Load = load::run(self.server.address(), self.keys, self.connections, self.time).await?;
+        Ok(Measured {
+            load,
+            commands: servers.commands().await?,
+            cpu: self.server.cpu_time()? - cpu,
+            load_cpu: servers::own_cpu_time()? - own,
+        })
+    }
 }

@@ -1,15 +1,21 @@
-//! The processes that are measured: the command itself, serving one subject, and a Redis of its own.
+//! The processes that are measured: the command itself, serving one subject, and the servers it keeps records in.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use redis::aio::MultiplexedConnection;
 
-use super::{Result, subject::Subject};
+use super::{
+    Pair, Result,
+    postgres::Postgres,
+    subject::{Needs, Subject},
+};
 
 /// This command, serving one subject.
 pub(super) struct Server {
@@ -18,28 +24,114 @@ pub(super) struct Server {
 }
 
 /// A `redis-server` on a free port that keeps nothing on disk.
-pub(super) struct Redis {
+struct Redis {
     _process: Process,
     url: String,
     connection: MultiplexedConnection,
 }
 
-/// Killed when dropped.
-struct Process(Child);
+/// The servers that the subjects of these pairs need, and files for those that need none.
+pub(super) struct Servers {
+    redis: Option<Redis>,
+    postgres: Option<Postgres>,
+    files: usize,
+    // Last, so that it outlives the servers that write into it.
+    folder: Folder,
+}
+
+/// Gone when dropped.
+struct Folder(PathBuf);
+
+/// Ended when dropped.
+pub(super) struct Process {
+    child: Child,
+    politely: bool,
+}
+
+impl Servers {
+    pub(super) async fn start(pairs: &[Pair]) -> Result<Self> {
+        let needs = |what| pairs.iter().any(|pair| pair.subject.needs() == what || pair.base.needs() == what);
+        let folder = Folder(std::env::temp_dir().join(format!("idem-speed-{}", std::process::id())));
+        fs::create_dir(&folder.0)?;
+        Ok(Self {
+            redis: if needs(Needs::Redis) { Some(Redis::start().await?) } else { None },
+            postgres: if needs(Needs::Postgres) { Some(Postgres::start(&folder.0).await?) } else { None },
+            files: 0,
+            folder,
+        })
+    }
+
+    /// Where a process that serves `subject` is to keep its records; a file is another one each time.
+    pub(super) fn place(&mut self, subject: Subject) -> String {
+        match subject.needs() {
+            Needs::Nothing => String::new(),
+            Needs::Redis => self.redis.as_ref().map(|redis| redis.url.clone()).unwrap_or_default(),
+            Needs::Postgres => self.postgres.as_ref().map(|postgres| postgres.url().to_owned()).unwrap_or_default(),
+            Needs::File => {
+                self.files += 1;
+                self.folder.0.join(format!("{}.db", self.files)).display().to_string()
+            }
+        }
+    }
+
+    /// Redis forgets every record.
+    pub(super) async fn forget(&self) -> Result<()> {
+        match &self.redis {
+            Some(redis) => redis.ask(&["FLUSHALL"]).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn reset_count(&self) -> Result<()> {
+        match &self.redis {
+            Some(redis) => redis.ask(&["CONFIG", "RESETSTAT"]).await,
+            None => Ok(()),
+        }
+    }
+
+    /// How many commands Redis was sent since.
+    pub(super) async fn commands(&self) -> Result<u64> {
+        match &self.redis {
+            Some(redis) => redis.commands().await,
+            None => Ok(0),
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Process {
+    fn new(child: Child) -> Self {
+        Self { child, politely: false }
+    }
+
+    /// Asked to end, and waited for.
+    pub(super) fn ended_politely(child: Child) -> Self {
+        Self { child, politely: true }
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let id = self.child.id().to_string();
+        let asked = self.politely && Command::new("kill").args(["-INT", &id]).status().is_ok_and(|sent| sent.success());
+        if !asked {
+            let _ = self.child.kill();
+        }
+        let _ = self.child.wait();
     }
 }
 
 impl Server {
-    pub(super) async fn start(subject: Subject, redis: &str) -> Result<Self> {
+    pub(super) fn start(subject: Subject, place: &str) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--serve").arg(subject.argument()).arg("--redis").arg(redis);
-        let mut process = Process(command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?);
-        let stdout = process.0.stdout.take().ok_or("no standard output")?;
+        command.arg("--serve").arg(subject.argument()).arg("--place").arg(place);
+        let mut process = Process::new(command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?);
+        let stdout = process.child.stdout.take().ok_or("no standard output")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         let address = line.trim().parse().map_err(|_| format!("`{subject}` did not start"))?;
@@ -52,23 +144,32 @@ impl Server {
 
     /// What the process has used of the processors; zero where the system does not tell.
     pub(super) fn cpu_time(&self) -> Result<Duration> {
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", self.process.0.id())) else {
-            return Ok(Duration::ZERO);
-        };
-        // Behind the name in parentheses: state is field 3, user and system time are 14 and 15, in hundredths of a second.
-        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
-        let ticks = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>();
-        Ok(Duration::from_millis(ticks * 10))
+        cpu_time(Path::new(&format!("/proc/{}/stat", self.process.child.id())))
     }
 }
 
+/// What this process has used, which asks.
+pub(super) fn own_cpu_time() -> Result<Duration> {
+    cpu_time(Path::new("/proc/self/stat"))
+}
+
+fn cpu_time(stat: &Path) -> Result<Duration> {
+    let Ok(stat) = fs::read_to_string(stat) else {
+        return Ok(Duration::ZERO);
+    };
+    // Behind the name in parentheses: state is field 3, user and system time are 14 and 15, in hundredths of a second.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    let ticks = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>();
+    Ok(Duration::from_millis(ticks * 10))
+}
+
 impl Redis {
-    pub(super) async fn start() -> Result<Self> {
+    async fn start() -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut command = Command::new("redis-server");
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
         command.args(["--maxmemory-policy", "noeviction"]);
-        let process = Process(
+        let process = Process::new(
             command
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
@@ -88,19 +189,14 @@ impl Redis {
         Ok(Self { _process: process, url, connection })
     }
 
-    pub(super) fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// Forgets every record and every count.
-    pub(super) async fn reset(&self) -> Result<()> {
+    async fn ask(&self, command: &[&str]) -> Result<()> {
         let mut connection = self.connection.clone();
-        redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await?;
-        Ok(redis::cmd("CONFIG").arg("RESETSTAT").query_async::<()>(&mut connection).await?)
+        let (name, args) = command.split_first().ok_or("no command")?;
+        Ok(redis::cmd(name).arg(args).query_async::<()>(&mut connection).await?)
     }
 
     /// How many commands clients have sent since. What a script does inside the server is not a round trip.
-    pub(super) async fn commands(&self) -> Result<u64> {
+    async fn commands(&self) -> Result<u64> {
         let mut connection = self.connection.clone();
         let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await?;
         // What a script does inside the server is no round trip, though it is counted as commands too; the floor uses

@@ -16,7 +16,7 @@ use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use super::Result;
+use super::{Result, sql};
 
 /// What serves `POST /charge`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,13 +31,45 @@ pub(super) enum Subject {
     Floor,
     /// The attribute, in Redis.
     Redis,
+    /// The attribute, in Postgres.
+    Postgres,
+    /// The handler, an `INSERT` before it and an `UPDATE` behind it, in Postgres.
+    PostgresFloor,
+    /// The attribute with `transaction`, in Postgres.
+    PostgresTransaction,
+    /// The same transaction written by hand, in Postgres.
+    PostgresByHand,
+    /// The attribute, in SQLite.
+    Sqlite,
+    /// The handler, an `INSERT` before it and an `UPDATE` behind it, in SQLite.
+    SqliteFloor,
+    /// The attribute with `transaction`, in SQLite.
+    SqliteTransaction,
+    /// The same transaction written by hand, in SQLite.
+    SqliteByHand,
+}
+
+/// What a subject keeps its records in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
+    Nothing,
+    Redis,
+    Postgres,
+    File,
 }
 
 #[derive(Debug, Deserialize)]
-struct NewCharge {
+pub(super) struct NewCharge {
     amount: u64,
-    currency: String,
-    source: String,
+    pub(super) currency: String,
+    pub(super) source: String,
+}
+
+impl NewCharge {
+    /// As a database counts.
+    pub(super) fn amount(&self) -> i64 {
+        self.amount.cast_signed()
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -57,6 +89,14 @@ impl fmt::Display for Subject {
             Self::Layer => "layer, memory",
             Self::Floor => "floor, redis",
             Self::Redis => "redis",
+            Self::Postgres => "postgres",
+            Self::PostgresFloor => "floor, postgres",
+            Self::PostgresTransaction => "postgres, tx",
+            Self::PostgresByHand => "by hand, postgres",
+            Self::Sqlite => "sqlite",
+            Self::SqliteFloor => "floor, sqlite",
+            Self::SqliteTransaction => "sqlite, tx",
+            Self::SqliteByHand => "by hand, sqlite",
         })
     }
 }
@@ -67,8 +107,17 @@ impl Subject {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// Serves until killed; says where on standard output.
-    pub(super) async fn serve(self, redis: &str) -> Result<()> {
+    pub(super) fn needs(self) -> Needs {
+        match self {
+            Self::Bare | Self::Memory | Self::Layer => Needs::Nothing,
+            Self::Floor | Self::Redis => Needs::Redis,
+            Self::Postgres | Self::PostgresFloor | Self::PostgresTransaction | Self::PostgresByHand => Needs::Postgres,
+            Self::Sqlite | Self::SqliteFloor | Self::SqliteTransaction | Self::SqliteByHand => Needs::File,
+        }
+    }
+
+    /// Serves until killed, with its records at `place`: a URL or a path. Says where on standard output.
+    pub(super) async fn serve(self, place: &str) -> Result<()> {
         let app = match self {
             Self::Bare => Router::new().route("/charge", post(charge)),
             Self::Memory => guarded(Idempotency::builder(memory()).shared().build()),
@@ -78,10 +127,18 @@ impl Subject {
                 Router::new().route("/charge", post(charge)).layer(layer)
             }
             Self::Floor => {
-                let connection = redis::Client::open(redis)?.get_multiplexed_async_connection().await?;
+                let connection = redis::Client::open(place)?.get_multiplexed_async_connection().await?;
                 Router::new().route("/charge", post(floor)).with_state(connection)
             }
-            Self::Redis => guarded(Idempotency::builder(RedisStore::connect(redis).await?).shared().build()),
+            Self::Redis => guarded(Idempotency::builder(RedisStore::connect(place).await?).shared().build()),
+            Self::Postgres => sql::postgres_lease(place).await?,
+            Self::PostgresFloor => sql::postgres_statements(place).await?,
+            Self::PostgresTransaction => sql::postgres_transaction(place).await?,
+            Self::PostgresByHand => sql::postgres_by_hand(place).await?,
+            Self::Sqlite => sql::sqlite_lease(place).await?,
+            Self::SqliteFloor => sql::sqlite_statements(place).await?,
+            Self::SqliteTransaction => sql::sqlite_transaction(place).await?,
+            Self::SqliteByHand => sql::sqlite_by_hand(place).await?,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("{}", listener.local_addr()?);
@@ -94,7 +151,7 @@ struct App {
     idempotency: Idempotency,
 }
 
-fn guarded(idempotency: Idempotency) -> Router {
+pub(super) fn guarded(idempotency: Idempotency) -> Router {
     Router::new().route("/charge", post(guarded_charge)).with_state(App { idempotency })
 }
 
@@ -102,7 +159,7 @@ fn memory() -> MemoryStore {
     MemoryStore::builder().max_entries(10_000_000).max_bytes(8 << 30).build()
 }
 
-async fn charge(Json(charge): Json<NewCharge>) -> impl IntoResponse {
+pub(super) async fn charge(Json(charge): Json<NewCharge>) -> impl IntoResponse {
     let NewCharge { amount, currency, source } = charge;
     (StatusCode::CREATED, Json(Charge { id: 1, amount, currency, source, status: "succeeded" }))
 }
@@ -123,10 +180,7 @@ async fn floor(State(mut redis): State<MultiplexedConnection>, headers: HeaderMa
         Ok(Some(answer)) => return created(answer.into()),
         Err(_) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
-    let answer = charge(body).await.into_response();
-    let Ok(answer) = axum::body::to_bytes(answer.into_body(), 1 << 20).await else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    };
+    let answer = answer_of(charge(body).await).await;
     let mut record = redis::cmd("SET");
     record.arg(key).arg(&answer[..]).arg("PX").arg(day);
     match record.query_async::<()>(&mut redis).await {
@@ -135,6 +189,12 @@ async fn floor(State(mut redis): State<MultiplexedConnection>, headers: HeaderMa
     }
 }
 
-fn created(body: Bytes) -> Response {
+/// The bytes of a handler's answer, as those keep it who keep nothing else.
+pub(super) async fn answer_of(answer: impl IntoResponse) -> Bytes {
+    // The body of a JSON answer is in memory already.
+    axum::body::to_bytes(answer.into_response().into_body(), 1 << 20).await.unwrap_or_default()
+}
+
+pub(super) fn created(body: Bytes) -> Response {
     (StatusCode::CREATED, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

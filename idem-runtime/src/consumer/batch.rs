@@ -71,7 +71,7 @@ impl Consumer {
         for ((place, event, operation, given), ran) in leaders.into_iter().zip(ran) {
             let run = |operation| {
                 let (work, given) = (Work::new(self, &event), given.clone());
-                self.runtime.engine().run(operation, move |won| work.attempt(given, won))
+                async move { self.runtime.engine().run(&operation, move |won| work.attempt(given, won)).await }
             };
             let concluded = self.conclude(operation, &event, ran, run).await;
             follow.insert(place, Follow::of(&concluded));

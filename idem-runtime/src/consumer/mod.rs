@@ -166,7 +166,7 @@ impl Consumer {
             entry => {
                 let run = |operation| {
                     let (work, handler) = (Work::new(self, &event), handler.clone());
-                    engine.run(operation, move |won| work.attempt(handler, won))
+                    async move { engine.run(&operation, move |won| work.attempt(handler, won)).await }
                 };
                 self.handle(&event, entry, run).await
             }
@@ -321,7 +321,7 @@ impl Consumer {
         let effect = move |_| async move {
             Settled { value: (), recording: Recording::Parked { note: note.seal(), ran: false } }
         };
-        match self.runtime.engine().run(operation, effect).await {
+        match self.runtime.engine().run(&operation, effect).await {
             Ok(Ran::Fresh(())) => {
                 tracing::warn!(%key, scope = self.policy.scope_name(), %reason, "an event was parked");
                 Ok(Parking::Parked)

@@ -51,7 +51,7 @@ impl Engine {
         let waits = taken.into_iter().map(|(place, operation, turn)| {
             let engine = self.clone();
             async move {
-                let ran = engine.wait(operation, turn, |effect| engine.turn(operation, effect)).await;
+                let ran = engine.wait(&operation, turn, |effect| engine.turn(&operation, effect)).await;
                 engine.0.counters.answered(&ran);
                 (place, ran)
             }
@@ -104,7 +104,7 @@ impl Engine {
                     Step::Claimed { claim, permit, effect, claimed, lease } => {
                         let _permit = permit;
                         drop(lease);
-                        engine.go_on(operation, claim, claimed, effect).await
+                        engine.go_on(&operation, claim, claimed, effect).await
                     }
                 };
                 (place, operation, turn)
@@ -148,7 +148,7 @@ impl Engine {
             answers.push(match heard {
                 Heard::Claimed(claimed) => Ok(claimed),
                 Heard::Failed(error) => Err(Unanswered { error, taken_perhaps }),
-                Heard::TooLate | Heard::Nothing => self.claim(claim).await,
+                Heard::TooLate | Heard::Nothing => self.claim(&claim).await,
             });
         }
         answers

@@ -21,9 +21,9 @@ impl Engine {
             let Some(_permit) = self.0.tracker.enter() else {
                 return Turn::Over(Err(Refusal::Overloaded));
             };
-            self.claim_and_run(operation, effect).await
+            self.claim_and_run(&operation, effect).await
         };
-        self.take_turns(operation, effect, turn).await
+        self.take_turns(&operation, effect, turn).await
     }
 
     /// Runs an effect that nobody can ask for again: to its end and drained, but nothing is claimed or recorded.

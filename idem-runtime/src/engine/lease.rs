@@ -72,7 +72,7 @@ impl Leases {
             Some(next_look) if next_look <= due => {}
             Some(_) => self.0.earlier.notify_one(),
             // Outside the lock: a runtime that is shutting down drops the task at once, and that takes the lock.
-            None => drop(tokio::spawn(Renewing { leases: self.clone(), ended: false }.run())),
+            None => drop(tokio::spawn(Renewing { leases: self.clone(), ended: false }.run(due))),
         }
         HeldLease { leases: self.clone(), slot, tenancy }
     }
@@ -156,24 +156,28 @@ struct Renewing {
 }
 
 impl Renewing {
-    async fn run(mut self) {
+    /// Sleeps first: most operations are over long before their lease is due, and one task is there for all of them.
+    async fn run(mut self, mut next_look: Instant) {
         loop {
-            let (due, next_look) = {
+            // Woken earlier when a lease is due before that; either way the table says what is due.
+            let _ = timeout_at(next_look, self.leases.0.earlier.notified()).await;
+            let (due, looks) = {
                 let mut table = self.leases.table();
-                let (due, next_look) = table.take_due(Instant::now());
-                table.next_look = next_look;
-                (due, next_look)
-            };
-            let Some(next_look) = next_look else {
-                // Nothing is held: the next lease starts another task.
-                self.ended = true;
-                return;
+                let (due, looks) = table.take_due(Instant::now());
+                table.next_look = looks;
+                (due, looks)
             };
             for (slot, tenancy, renew) in due {
                 tokio::spawn(self.leases.clone().renew(slot, tenancy, renew));
             }
-            // Woken earlier when a lease is due before that; either way the table says what is due.
-            let _ = timeout_at(next_look, self.leases.0.earlier.notified()).await;
+            next_look = match looks {
+                Some(looks) => looks,
+                None => {
+                    // Nothing is held: the next lease starts another task.
+                    self.ended = true;
+                    return;
+                }
+            };
         }
     }
 }
@@ -185,3 +189,6 @@ impl Drop for Renewing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

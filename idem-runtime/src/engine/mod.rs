@@ -276,7 +276,7 @@ impl Engine {
     }
 
     /// Runs `effect` if nobody did or does, else answers with what is known.
-    pub(crate) async fn run<T, F, Fut>(&self, operation: Operation, effect: F) -> Result<Ran<T>, Refusal>
+    pub(crate) async fn run<T, F, Fut>(&self, operation: &Operation, effect: F) -> Result<Ran<T>, Refusal>
     where
         T: Send + 'static,
         F: FnOnce(Won) -> Fut + Send + 'static,
@@ -288,15 +288,18 @@ impl Engine {
     /// One turn, and more if `on_conflict` says to wait.
     async fn take_turns<T, F, Taking>(
         &self,
-        operation: Operation,
+        operation: &Operation,
         effect: F,
         turn: impl Fn(F) -> Taking,
     ) -> Result<Ran<T>, Refusal>
     where
         Taking: Future<Output = Turn<T, F>>,
     {
-        let taken = turn(effect).await;
-        let ran = self.wait(operation, taken, turn).await;
+        let ran = match turn(effect).await {
+            Turn::Over(ran) => ran,
+            // In a box, as all that is rare.
+            busy @ Turn::Busy(..) => Box::pin(self.wait(operation, busy, turn)).await,
+        };
         self.0.counters.answered(&ran);
         ran
     }
@@ -304,7 +307,7 @@ impl Engine {
     /// Takes turns until somebody is done or `on_conflict` has been waited for. Holds nothing of the store in between.
     async fn wait<T, F, Taking>(
         &self,
-        operation: Operation,
+        operation: &Operation,
         taken: Turn<T, F>,
         turn: impl Fn(F) -> Taking,
     ) -> Result<Ran<T>, Refusal>
@@ -331,7 +334,7 @@ impl Engine {
     }
 
     /// One claim, and the effect if it was won. Once the claim is under way, dropping this future cuts nothing.
-    async fn turn<T, F, Fut>(&self, operation: Operation, effect: F) -> Turn<T, F>
+    async fn turn<T, F, Fut>(&self, operation: &Operation, effect: F) -> Turn<T, F>
     where
         T: Send + 'static,
         F: FnOnce(Won) -> Fut + Send + 'static,
@@ -340,31 +343,31 @@ impl Engine {
         let Some(permit) = self.0.tracker.enter() else {
             return Turn::Over(Err(Refusal::Overloaded));
         };
-        let engine = self.clone();
+        let (engine, operation) = (self.clone(), *operation);
         let tracked = async move {
             let _permit = permit;
-            engine.claim_and_run(operation, effect).await
+            engine.claim_and_run(&operation, effect).await
         };
         Detached::new(tracked, self.0.counters.clone()).await
     }
 
-    async fn claim_and_run<T, F, Fut>(&self, operation: Operation, effect: F) -> Turn<T, F>
+    async fn claim_and_run<T, F, Fut>(&self, operation: &Operation, effect: F) -> Turn<T, F>
     where
         F: FnOnce(Won) -> Fut,
         Fut: Future<Output = Settled<T>>,
     {
-        if let Some(known) = self.0.aftermath.find(&operation) {
+        if let Some(known) = self.0.aftermath.find(operation) {
             return Turn::Over(known);
         }
         let claim = operation.claim();
-        let claimed = self.claim(claim).await;
+        let claimed = self.claim(&claim).await;
         self.go_on(operation, claim, claimed, effect).await
     }
 
     /// What follows from the answer to a claim.
     async fn go_on<T, F, Fut>(
         &self,
-        operation: Operation,
+        operation: &Operation,
         claim: Claim,
         mut claimed: Result<Claimed, Unanswered>,
         effect: F,
@@ -375,28 +378,29 @@ impl Engine {
     {
         if let (Ok(Claimed::Unknown { fence, attempt }), OnAbandoned::Recover(ask)) =
             (&claimed, operation.terms.on_abandoned)
-            && self.recover(operation, ask, *fence, *attempt).await
+            && Box::pin(self.recover(operation, ask, *fence, *attempt)).await
         {
-            claimed = self.claim(claim).await;
+            claimed = self.claim(&claim).await;
         }
         match claimed {
             Ok(Claimed::Won { fence, attempt }) => {
                 let won = Won::new(self, claim, fence, attempt);
-                Turn::Over(self.run_won(operation, claim, won, effect).await)
+                Turn::Over(self.run_won(operation, &claim, won, effect).await)
             }
             Ok(claimed) => match known(&operation.key, claimed) {
                 Err(refusal @ Refusal::InFlight { .. }) => Turn::Busy(effect, refusal),
                 known => Turn::Over(known),
             },
-            Err(unanswered) => Turn::Over(self.unanswered(operation, claim, unanswered, effect).await),
+            // In a box, as all that is rare: every operation would carry the room for it.
+            Err(unanswered) => Turn::Over(Box::pin(self.unanswered(operation, &claim, unanswered, effect)).await),
         }
     }
 
     /// Nobody could be asked for the claim.
     async fn unanswered<T, F, Fut>(
         &self,
-        operation: Operation,
-        claim: Claim,
+        operation: &Operation,
+        claim: &Claim,
         Unanswered { error, taken_perhaps }: Unanswered,
         effect: F,
     ) -> Result<Ran<T>, Refusal>
@@ -420,11 +424,11 @@ impl Engine {
 
     /// Asks for the claim, and asks again with the same token while the answer may only have been lost, or comes when half of
     /// the lease it grants is over: somebody else may own the key by then.
-    async fn claim(&self, claim: Claim) -> Result<Claimed, Unanswered> {
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, Unanswered> {
         let mut taken_perhaps = false;
         for _ in 0..SLOW_CLAIMS {
             let asked = Instant::now();
-            let result = ask_again(|| self.0.store.claim(claim), &mut taken_perhaps).await;
+            let result = ask_again(|| self.0.store.claim(*claim), &mut taken_perhaps).await;
             let won = matches!(result, Ok(Claimed::Won { .. }));
             if !won || asked.elapsed() <= claim.lease / 2 {
                 return result.map_err(|error| Unanswered { error, taken_perhaps });
@@ -437,8 +441,8 @@ impl Engine {
 
     async fn run_won<T, F, Fut>(
         &self,
-        operation: Operation,
-        claim: Claim,
+        operation: &Operation,
+        claim: &Claim,
         won: Won,
         effect: F,
     ) -> Result<Ran<T>, Refusal>
@@ -446,7 +450,7 @@ impl Engine {
         F: FnOnce(Won) -> Fut,
         Fut: Future<Output = Settled<T>>,
     {
-        let lease = self.0.leases.hold(Renew::of(&claim));
+        let lease = self.0.leases.hold(Renew::of(claim));
         let (result, recording) = self.effect(won, effect).await;
         let parks = matches!(recording, Recording::Parked { .. });
         let recorded = self.record(operation, claim, recording, lease).await;
@@ -464,8 +468,8 @@ impl Engine {
     /// may have been won protects it meanwhile.
     async fn run_unguarded<T, F, Fut>(
         &self,
-        operation: Operation,
-        claim: Claim,
+        operation: &Operation,
+        claim: &Claim,
         taken_perhaps: bool,
         effect: F,
     ) -> Result<Ran<T>, Refusal>
@@ -474,10 +478,10 @@ impl Engine {
         Fut: Future<Output = Settled<T>>,
     {
         self.0.counters.unguarded.add();
-        let lease = taken_perhaps.then(|| self.0.leases.hold(Renew::of(&claim)));
-        let (result, recording) = self.effect(Won::unguarded(self, claim), effect).await;
+        let lease = taken_perhaps.then(|| self.0.leases.hold(Renew::of(claim)));
+        let (result, recording) = self.effect(Won::unguarded(self, *claim), effect).await;
         match outcome(&recording, &operation.terms) {
-            Some(outcome) => self.0.aftermath.complete(claim, operation.complete(claim.token, outcome), lease),
+            Some(outcome) => self.0.aftermath.complete(*claim, operation.complete(claim.token, outcome), lease),
             None if taken_perhaps => self.0.aftermath.withdraw(operation.release(claim.token, &recording)),
             None => {}
         }
@@ -506,7 +510,7 @@ impl Engine {
 
     /// Settles the record, and says whether the store has taken it. Whatever goes wrong here is not the caller's trouble: the
     /// effect is a fact by now, so what the store does not take at once is kept and offered again.
-    async fn record(&self, operation: Operation, claim: Claim, recording: Recording, lease: HeldLease) -> bool {
+    async fn record(&self, operation: &Operation, claim: &Claim, recording: Recording, lease: HeldLease) -> bool {
         let Some(outcome) = outcome(&recording, &operation.terms) else {
             return self.release(operation.release(claim.token, &recording)).await;
         };
@@ -521,13 +525,13 @@ impl Engine {
         }
         match completed {
             Ok(Ownership::Held) => return true,
-            Ok(Ownership::Lost) => match aftermath::insist(self.store(), claim, complete.clone()).await {
+            Ok(Ownership::Lost) => match Box::pin(aftermath::insist(self.store(), *claim, complete.clone())).await {
                 // The store had lost the record.
                 Ok(Ownership::Held) => return true,
                 Ok(Ownership::Lost) => self.was_stale(&operation.key),
-                Err(error) => self.keep_offering(claim, complete, lease, &error),
+                Err(error) => self.keep_offering(*claim, complete, lease, &error),
             },
-            Err(error) => self.keep_offering(claim, complete, lease, &error),
+            Err(error) => self.keep_offering(*claim, complete, lease, &error),
         }
         false
     }
@@ -606,10 +610,18 @@ where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<T, StoreError>>,
 {
-    let mut error = match step().await {
-        Ok(answer) => return Ok(answer),
-        Err(error) => error,
-    };
+    match step().await {
+        Ok(answer) => Ok(answer),
+        // In a box of its own: hardly any operation gets here, and each would carry the room for it.
+        Err(error) => Box::pin(until_answered(step, error, taken_perhaps)).await,
+    }
+}
+
+async fn until_answered<T, F, Fut>(step: F, mut error: StoreError, taken_perhaps: &mut bool) -> Result<T, StoreError>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<T, StoreError>>,
+{
     let deadline = Instant::now() + ASK_AGAIN;
     let mut pause = Duration::from_millis(5);
     loop {

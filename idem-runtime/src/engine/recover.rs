@@ -19,7 +19,7 @@ pub(crate) struct Recovery {
 
 impl Engine {
     /// Asks the recovery function about the owner of this fence. Whether the record may be another one now.
-    pub(super) async fn recover(&self, operation: Operation, ask: Recover, fence: Fence, attempt: u32) -> bool {
+    pub(super) async fn recover(&self, operation: &Operation, ask: Recover, fence: Fence, attempt: u32) -> bool {
         let Recovery { context, deadline } = self.0.recovery.clone();
         let unsettled = Unsettled::new(operation.key, fence, attempt, context);
         let found = tokio::time::timeout(deadline, CatchPanic::call(|| ask.ask(unsettled))).await;

@@ -3,6 +3,7 @@
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, response::Parts};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
@@ -36,13 +37,10 @@ enum End {
 pub(super) async fn capture(mut response: Response, rule: StoreRule, limits: Limits) -> Settled<Response> {
     let word = response.extensions_mut().remove::<Disposition>();
     match word.unwrap_or_else(|| Disposition::of(rule, response.status())) {
-        Disposition::Release => Settled { value: response, recording: Recording::Release },
-        Disposition::Unknown => Settled { value: response, recording: Recording::Unknown },
-        Disposition::Store => store(response, limits).await,
+        Disposition::Release => return Settled { value: response, recording: Recording::Release },
+        Disposition::Unknown => return Settled { value: response, recording: Recording::Unknown },
+        Disposition::Store => {}
     }
-}
-
-async fn store(response: Response, limits: Limits) -> Settled<Response> {
     let (parts, body) = response.into_parts();
     let Read { mut pieces, end } = read(body, limits).await;
     match end {
@@ -79,34 +77,52 @@ fn tombstone(parts: Parts, body: Resumed) -> Settled<Response> {
 
 async fn read(mut body: Body, limits: Limits) -> Read {
     let mut pieces = Vec::new();
-    if http_body::Body::size_hint(&body).lower() > limits.max_answer_bytes as u64 {
+    if body.size_hint().lower() > limits.max_answer_bytes as u64 {
         return Read { pieces, end: End::Beyond(body) };
     }
     let deadline = Instant::now() + limits.answer_deadline;
+    let stopped = timeout_at(deadline, CatchPanic::new(collect(&mut body, &mut pieces, limits.max_answer_bytes))).await;
+    let end = match stopped {
+        Ok(Ok(Stopped::End(trailers))) => End::Whole(trailers),
+        Ok(Ok(Stopped::Broken(error))) => End::Broken(error),
+        Ok(Err(_)) => End::Broken(axum::Error::new(BodyPanicked)),
+        Ok(Ok(Stopped::Full)) | Err(_) => End::Beyond(body),
+    };
+    Read { pieces, end }
+}
+
+/// Where reading a body stopped.
+enum Stopped {
+    End(Option<HeaderMap>),
+    Full,
+    Broken(axum::Error),
+}
+
+async fn collect(body: &mut Body, pieces: &mut Vec<Bytes>, max: usize) -> Stopped {
     let mut bytes = 0;
-    loop {
-        let frame = match timeout_at(deadline, CatchPanic::new(body.frame())).await {
-            Err(_) => return Read { pieces, end: End::Beyond(body) },
-            Ok(Err(_)) => return Read { pieces, end: End::Broken(axum::Error::new(BodyPanicked)) },
-            Ok(Ok(None)) => return Read { pieces, end: End::Whole(None) },
-            Ok(Ok(Some(Err(error)))) => return Read { pieces, end: End::Broken(error) },
-            Ok(Ok(Some(Ok(frame)))) => frame,
+    // Most answers are one piece, and say behind it that they are over.
+    while !body.is_end_stream() {
+        let frame = match body.frame().await {
+            None => break,
+            Some(Err(error)) => return Stopped::Broken(error),
+            Some(Ok(frame)) => frame,
         };
         match frame.into_data() {
             Ok(data) => {
                 bytes += data.len();
                 pieces.push(data);
-                if bytes > limits.max_answer_bytes {
-                    return Read { pieces, end: End::Beyond(body) };
+                if bytes > max {
+                    return Stopped::Full;
                 }
             }
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
-                    return Read { pieces, end: End::Whole(Some(trailers)) };
+                    return Stopped::End(Some(trailers));
                 }
             }
         }
     }
+    Stopped::End(None)
 }
 
 #[derive(Debug)]

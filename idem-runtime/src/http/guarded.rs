@@ -256,8 +256,9 @@ macro_rules! guarded {
                     let $leading =
                         $leading::from_request_parts(&mut parts, state).await.map_err(IntoResponse::into_response)?;
                 )*
-                let (prepared, request) = prepare(&runtime, E::POLICY, parts, body, !E::PRINCIPAL).await?;
+                let (prepared, body) = prepare(&runtime, E::POLICY, &mut parts, body, !E::PRINCIPAL).await?;
                 // An invalid body never touches the store and never burns a key.
+                let request = Request::from_parts(parts, body);
                 let $last = $last::from_request(request, state).await.map_err(IntoResponse::into_response)?;
                 Ok(Self { runtime, prepared, arguments: ($($leading,)* $last,), attempt, endpoint: PhantomData })
             }
@@ -274,9 +275,9 @@ where
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let runtime = E::Runtime::find(&parts, state)?;
-        let (prepared, _) = prepare(&runtime, E::POLICY, parts, body, !E::PRINCIPAL).await?;
+        let (prepared, _) = prepare(&runtime, E::POLICY, &mut parts, body, !E::PRINCIPAL).await?;
         Ok(Self { runtime, prepared, arguments: (), attempt: None, endpoint: PhantomData })
     }
 }

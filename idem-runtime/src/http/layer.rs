@@ -121,11 +121,12 @@ where
     R: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let IdempotencyLayer { runtime, policy } = layer;
-    let (parts, body) = request.into_parts();
-    let (prepared, mut request) = match prepare(&runtime, &policy, parts, body, true).await {
+    let (mut parts, body) = request.into_parts();
+    let (prepared, body) = match prepare(&runtime, &policy, &mut parts, body, true).await {
         Ok(prepared) => prepared,
         Err(refused) => return Ok(refused),
     };
+    let mut request = Request::from_parts(parts, body);
     let Some(prepared) = prepared else {
         return pass(inner, request).await;
     };

@@ -51,8 +51,7 @@ where
     Fut: Future<Output = Result<Response, X>> + Send + 'static,
 {
     let (rule, limits) = (policy.store_rule(), runtime.limits());
-    let key = operation.key;
-    let ran = runtime.engine().run(operation, move |won| async move {
+    let ran = runtime.engine().run(&operation, move |won| async move {
         match effect(won).await {
             Ok(response) => {
                 let Settled { value, recording } = capture::capture(response, rule, limits).await;
@@ -63,7 +62,7 @@ where
     });
     match ran.await {
         Ok(Ran::Fresh(result)) => result,
-        Ok(Ran::Replay(answer)) => Ok(replay(runtime, Some(key), &answer)),
+        Ok(Ran::Replay(answer)) => Ok(replay(runtime, Some(operation.key), &answer)),
         Ok(Ran::Parked(_)) => Ok(Rejection::from(Refusal::Unknown).into_response()),
         Err(refusal) => Ok(Rejection::from(refusal).into_response()),
     }

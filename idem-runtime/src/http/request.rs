@@ -36,7 +36,7 @@ pub(super) struct Prepared {
 /// The first key that the request itself holds, and the place of its source among all sources.
 struct RequestKey(Option<(usize, String)>);
 
-/// Reads what can be told before the handler's last argument takes the request apart, and gives the request back whole.
+/// Reads what can be told before the handler's last argument takes the request apart, and gives its body back whole.
 ///
 /// `None`: there is no key, and the policy runs such a request as it is; its body was not touched.
 ///
@@ -45,30 +45,31 @@ struct RequestKey(Option<(usize, String)>);
 pub(super) async fn prepare(
     runtime: &Idempotency,
     policy: &Policy,
-    parts: Parts,
+    parts: &mut Parts,
     body: Body,
     ask_principal: bool,
-) -> Result<(Option<Prepared>, Request), Response> {
+) -> Result<(Option<Prepared>, Body), Response> {
     let sources = policy.key_sources();
-    let mut header_key = false;
-    for source in sources {
+    let mut header_key = None;
+    for (place, source) in sources.iter().enumerate() {
         if let KeySource::Header(name) = source {
-            header_key |= parse_key_header(&parts.headers, name).map_err(invalid_key)?.is_some();
+            let key = parse_key_header(&parts.headers, name).map_err(invalid_key)?;
+            header_key = header_key.or(key.map(|key| (place, key.into_owned())));
         }
     }
-    if !header_key && sources.iter().all(|source| matches!(source, KeySource::Header(_))) {
+    if header_key.is_none() && sources.iter().all(|source| matches!(source, KeySource::Header(_))) {
         return match policy.on_missing() {
             Missing::Reject => Err(Rejection::from(Code::KeyMissing).into_response()),
-            Missing::Run => Ok((None, Request::from_parts(parts, body))),
+            Missing::Run => Ok((None, body)),
         };
     }
     let principal = match ask_principal {
-        true => Some(runtime.principal(&parts).ok_or(Rejection::from(Code::PrincipalMissing))?),
+        true => Some(runtime.principal(parts).ok_or(Rejection::from(Code::PrincipalMissing))?),
         false => None,
     };
-    let (mut parts, body) = buffer(runtime, parts, body).await?;
+    let body = buffer(runtime, parts, body).await?;
     let path_params = match sources.iter().any(|source| matches!(source, KeySource::Path(_))) {
-        true => RawPathParams::from_request_parts(&mut parts, &()).await.ok(),
+        true => RawPathParams::from_request_parts(parts, &()).await.ok(),
         false => None,
     };
     // A nested router has taken its prefix off `parts.uri`.
@@ -85,13 +86,13 @@ pub(super) async fn prepare(
         },
     );
     let fingerprint = fingerprint.map(Ok).or_else(invalid_body)?;
-    let key = match request_key(sources, &KeyRequest::new(&parts, &uri, &body), path_params.as_ref()) {
+    let key = match request_key(sources, header_key, &KeyRequest::new(parts, &uri, &body), path_params.as_ref()) {
         Ok(key) => Ok(RequestKey(key)),
         Err(KeyError::Invalid(detail)) => Err(Rejection::detail(Code::KeyInvalid, detail)),
         Err(KeyError::Body(error)) => invalid_body(error)?,
     };
     let prepared = Prepared { method: parts.method.clone(), uri, principal, fingerprint, key };
-    Ok((Some(prepared), Request::from_parts(parts, Body::from(body))))
+    Ok((Some(prepared), Body::from(body)))
 }
 
 impl Prepared {
@@ -153,14 +154,14 @@ const EMPTY_KEY: &str = "The idempotency key is empty; write at least one charac
 
 fn request_key(
     sources: &[KeySource],
+    header_key: Option<(usize, String)>,
     request: &KeyRequest<'_>,
     path_params: Option<&RawPathParams>,
 ) -> Result<Option<(usize, String)>, KeyError> {
-    for (place, source) in sources.iter().enumerate() {
+    // Sources behind the first header that holds a key are not asked.
+    let before = header_key.as_ref().map_or(sources.len(), |(place, _)| *place);
+    for (place, source) in sources.iter().enumerate().take(before) {
         let key = match source {
-            KeySource::Header(name) => parse_key_header(request.headers, name)
-                .map_err(|error| KeyError::Invalid(error.message()))?
-                .map(|key| key.into_owned()),
             KeySource::Path(name) => path_param(path_params, name),
             KeySource::Query(name) => query_param(request.uri, name)?,
             KeySource::Body(pointer) => match body_key(request.body, pointer).map_err(KeyError::Body)? {
@@ -171,13 +172,13 @@ fn request_key(
                 }
             },
             KeySource::Function(find) => find(request),
-            KeySource::Arguments => None,
+            KeySource::Header(_) | KeySource::Arguments => None,
         };
         if let Some(key) = key {
             return if key.is_empty() { Err(KeyError::Invalid(EMPTY_KEY)) } else { Ok(Some((place, key))) };
         }
     }
-    Ok(None)
+    Ok(header_key)
 }
 
 fn path_param(params: Option<&RawPathParams>, name: &str) -> Option<String> {
@@ -199,18 +200,27 @@ fn query_param(uri: &Uri, name: &str) -> Result<Option<String>, KeyError> {
 }
 
 /// The whole body, under the route's `DefaultBodyLimit` and the runtime's deadline.
-pub(super) async fn buffer(runtime: &Idempotency, parts: Parts, body: Body) -> Result<(Parts, Bytes), Response> {
+pub(super) async fn buffer(runtime: &Idempotency, parts: &mut Parts, body: Body) -> Result<Bytes, Response> {
     if http_body::Body::is_end_stream(&body) {
-        return Ok((parts, Bytes::new()));
+        return Ok(Bytes::new());
     }
-    let (parts, body) = Request::from_parts(parts, body).with_limited_body().into_parts();
+    let body = limited(parts, body);
     let collected = tokio::time::timeout(runtime.limits().body_deadline, body.collect())
         .await
         .map_err(|_| Rejection::from(Code::BodyTimeout).into_response())?;
     match collected {
-        Ok(collected) => Ok((parts, collected.to_bytes())),
+        Ok(collected) => Ok(collected.to_bytes()),
         Err(error) => Err(unread(&error)),
     }
+}
+
+/// axum keeps the limit among the extensions, where only a request finds it.
+fn limited(parts: &mut Parts, body: Body) -> Body {
+    let mut request = Request::new(body);
+    std::mem::swap(request.extensions_mut(), &mut parts.extensions);
+    let mut request = request.with_limited_body();
+    std::mem::swap(request.extensions_mut(), &mut parts.extensions);
+    request.into_body()
 }
 
 /// As axum's own extractors answer.

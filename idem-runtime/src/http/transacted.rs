@@ -208,9 +208,8 @@ macro_rules! transacted {
                     let $leading =
                         $leading::from_request_parts(&mut parts, state).await.map_err(IntoResponse::into_response)?;
                 )*
-                let (prepared, request) = prepare(&runtime, E::POLICY, parts, body, !E::PRINCIPAL).await?;
-                let (parts, body) = request.into_parts();
-                let (parts, body) = buffer(&runtime, parts, body).await?;
+                let (prepared, body) = prepare(&runtime, E::POLICY, &mut parts, body, !E::PRINCIPAL).await?;
+                let body = buffer(&runtime, &mut parts, body).await?;
                 let request = Request::from_parts(parts, Body::from(body.clone()));
                 let $last = $last::from_request(request, state).await.map_err(IntoResponse::into_response)?;
                 let given = (($($leading,)* $last,), attempt);
