@@ -179,7 +179,7 @@ mod tests {
             ("a newer format", |columns| columns.format = 2),
             ("format 0", |columns| columns.format = 0),
             ("a state of no format", |columns| columns.state = 6),
-            ("a cut fingerprint", |columns| drop(columns.fingerprint.pop())),
+            ("a cut fingerprint", |columns| columns.fingerprint.truncate(31)),
             ("a cut token", |columns| columns.token = Some(vec![9; 15])),
             ("an empty token", |columns| columns.token = Some(vec![])),
             ("a fence below zero", |columns| columns.fence = -1),

@@ -8,6 +8,65 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! In a file that holds the service's own tables, so that a handler's statements and its record can be one
+//! [transaction](Transactions):
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use idem_runtime::{SqliteStore, store::sqlite::driver::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool}};
+//!
+//! let options = SqliteConnectOptions::new().filename("/var/lib/shop/shop.db").journal_mode(SqliteJournalMode::Wal);
+//! let pool = SqlitePool::connect_with(options).await?;
+//! SqliteStore::migrate(&pool).await?;
+//! let store = SqliteStore::with_pool(pool).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it costs
+//!
+//! A won claim and a completion are a commit each, and a commit is an `fsync`. Steps that wait at once are committed
+//! together: on two busy cores and one virtual disk one request after the other made 160 to 240 operations a second,
+//! 64 at once 1,800 to 3,800. A replay, like every claim that changes nothing, is one read: no lock, no `fsync`, and it waits
+//! for no writer; there were 8,000 to 34,000 a second.
+//!
+//! [`Synchronous::Normal`] leaves out the `fsync`, and with it the promise: see there.
+//!
+//! # What it holds to
+//!
+//! - What was answered is on the disk. A killed process loses nothing, and with [`Synchronous::Full`] a power cut neither.
+//! - Several processes on one host share one file. Each step decides under the file's one write lock.
+//! - Time is the file's: it counts from the host's start, as the first process that opened the file after that start wrote
+//!   it down. Setting the wall clock moves nothing, also for processes that start afterwards. It never runs back behind the
+//!   last fence that was given, whatever the clock says after a restart. Where the system does not tell when it started
+//!   (on Linux it does), each process goes by the wall clock as it was when the store was opened.
+//! - Fences grow over the whole file, not only for each key.
+//! - Every 32 steps the writer drops up to 128 records past their time, and answers past theirs. The file does not shrink: what
+//!   they took is used again.
+//! - Where there is no room a step is refused with [`Full`](crate::store::StoreErrorKind::Full), and its neighbours of the
+//!   same commit are not. Replays go on.
+//! - A lock that somebody else holds for longer than [`lock_timeout`](SqliteStoreBuilder::lock_timeout) refuses a step with
+//!   [`Unreachable`](crate::store::StoreErrorKind::Unreachable): it was not taken.
+//!
+//! # Transactions
+//!
+//! [`begin`](Transactions::begin) takes the write lock, so that handlers in a transaction run one after the other, and all other
+//! claims that must write wait for them. Keep them short: a call to another service does not belong there. They queue for one
+//! connection in the order in which they come, and hold none while they wait.
+//!
+//! SQLite has one lock for the whole file, and shows nobody what is not committed. So a claim that waited in vain is told
+//! [`Busy`](Claimed::Busy), whichever key the transaction is about that it waited for.
+//!
+//! # What it cannot hold to
+//!
+//! - One host. On a network file system (NFS, SMB) SQLite's locks and its shared memory do not work, and two hosts would both
+//!   win; SQLite cannot always tell. Take Postgres or Redis there.
+//! - A disk that says that it wrote what it did not.
+//! - A copy of the database file alone is no backup: the newest records are in the log beside it, `FILE-wal`. Write
+//!   `VACUUM INTO 'copy.db'`, or use the shell's `.backup`. Whoever goes back to a backup forgets what came after it, and that
+//!   runs again.
+//! - Moving or deleting the file under a running service: it goes on with the file that it opened.
 
 mod builder;
 mod fault;
@@ -35,7 +94,7 @@ use super::{
 /// The driver whose types [`SqliteStore::with_pool`] and [`Transactions`] speak.
 pub use ::sqlx as driver;
 
-/// Records in a SQLite file. Cheap to clone: clones share the connections.
+/// Records in a SQLite file. Cheap to clone: clones share the connections. Needs the runtime that it was opened on.
 #[derive(Clone)]
 pub struct SqliteStore(Arc<Inner>);
 

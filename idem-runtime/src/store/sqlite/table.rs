@@ -272,3 +272,54 @@ fn record(row: &SqliteRow) -> Option<Record> {
 fn gone() -> Fault {
     Fault::misconfigured("the one row of `idem_schema` is gone or broken")
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+
+    async fn tables() -> SqliteConnection {
+        let options = SqliteConnectOptions::new().in_memory(true);
+        let mut connection = SqliteConnection::connect_with(&options).await.expect("a database");
+        require_schema(&mut connection, true).await.expect("the tables");
+        connection
+    }
+
+    /// None of these may look at every record.
+    #[tokio::test]
+    async fn no_statement_reads_the_whole_table() {
+        let mut connection = tables().await;
+        for (statement, index) in [
+            (READ, "idem_records USING PRIMARY KEY"),
+            (REMOVE, "idem_records USING PRIMARY KEY"),
+            (PARKED, "idem_records_parked"),
+            (DROP, "idem_records_forget"),
+            (TRIM, "idem_records_until"),
+        ] {
+            let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+            let rows = sqlx::query(explain).fetch_all(&mut connection).await.expect("a plan");
+            let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            assert!(plan.iter().any(|line| line.contains(index)), "{statement}: {plan:?}");
+            assert!(!plan.iter().any(|line| line.starts_with("SCAN idem_records")), "{statement}: {plan:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_schema_is_frozen() {
+        let mut connection = tables().await;
+        let columns = "SELECT group_concat(name || ' ' || type || ' ' || \"notnull\", ', ') FROM pragma_table_info(?1)";
+        for (table, frozen) in [
+            ("idem_schema", "id INTEGER 1, version INTEGER 1, last_fence INTEGER 1, boot TEXT 0, booted INTEGER 0"),
+            (
+                "idem_records",
+                "key BLOB 1, format INTEGER 1, state INTEGER 1, fingerprint BLOB 1, token BLOB 0, fence INTEGER 1, \
+                 attempt INTEGER 1, until INTEGER 0, forget INTEGER 0, length INTEGER 0, answer BLOB 0",
+            ),
+        ] {
+            let found: String =
+                sqlx::query_scalar(columns).bind(table).fetch_one(&mut connection).await.expect("its columns");
+            assert_eq!(found, frozen, "another layout is another version");
+        }
+    }
+}
