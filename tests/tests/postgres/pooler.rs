@@ -1,9 +1,7 @@
 //! Behind PgBouncer, which gives a connection to a transaction.
 
-use std::time::Duration;
-
 use idem_runtime::{
-    PostgresStore, Store,
+    Store,
     store::{Claimed, Ownership, Release, StoreErrorKind, Transactions, postgres::driver as sqlx},
 };
 use tests::{
@@ -15,8 +13,7 @@ use tokio::task::JoinSet;
 use crate::support::*;
 
 fn builder() -> idem_runtime::store::postgres::PostgresStoreBuilder {
-    let patient = Duration::from_secs(20);
-    PostgresStore::builder().command_timeout(patient).connect_timeout(patient).transaction_pooler()
+    patient().transaction_pooler()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,7 +21,7 @@ async fn behind_a_pooler_every_step_works() {
     let server = migrated(&["default_transaction_isolation=serializable"]).await;
     let pooler = PgBouncer::start(&server);
     // Without the option it is said at the start what does not work, and what to write.
-    let error = PostgresStore::connect(&pooler.url()).await.unwrap_err();
+    let error = patient().connect(&pooler.url()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
     assert!(error.to_string().contains("transaction_pooler"), "{error}");
     builder().migrate(&pooler.url()).await.unwrap();

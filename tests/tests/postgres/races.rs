@@ -57,12 +57,13 @@ async fn of_eight_claims_at_once_one_is_won_and_the_others_see_it() {
 async fn the_servers_own_isolation_changes_nothing() {
     let server =
         PostgresServer::with(&["default_transaction_isolation=serializable", "default_transaction_deferrable=on"]);
-    PostgresStore::migrate(&server.url()).await.unwrap();
-    let patient = || PostgresStore::builder().command_timeout(Duration::from_secs(20));
+    patient().migrate(&server.url()).await.unwrap();
     let own = patient().connect(&server.url()).await.unwrap();
     let pool = idem_runtime::store::postgres::driver::PgPool::connect(&server.url()).await.unwrap();
     let given = patient().with_pool(pool).await.unwrap();
     race(vec![own.clone(), own, given.clone(), given], 200).await;
+    let log = server.log();
+    assert!(!log.contains("could not serialize"), "claims were undone and taken again: {log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -79,8 +79,14 @@ impl World {
 /// A server of the test's own, with the default table.
 pub(crate) async fn migrated(settings: &[&str]) -> PostgresServer {
     let server = PostgresServer::with(settings);
-    PostgresStore::migrate(&server.url()).await.unwrap();
+    patient().migrate(&server.url()).await.unwrap();
     server
+}
+
+/// Options with which a busy machine does not look like a lost server.
+pub(crate) fn patient() -> PostgresStoreBuilder {
+    let patience = Duration::from_secs(20);
+    PostgresStore::builder().command_timeout(patience).connect_timeout(patience)
 }
 
 /// A store that gives up soon.
@@ -88,7 +94,7 @@ pub(crate) fn hasty() -> PostgresStoreBuilder {
     PostgresStore::builder().command_timeout(TIMEOUT)
 }
 
-pub(crate) const TIMEOUT: Duration = Duration::from_millis(300);
+pub(crate) const TIMEOUT: Duration = Duration::from_millis(500);
 /// What a fault may cost a request beyond the time-out.
 pub(crate) const BEYOND: Duration = Duration::from_millis(300);
 

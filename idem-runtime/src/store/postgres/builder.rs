@@ -220,10 +220,14 @@ impl PostgresStoreBuilder {
                 ("default_transaction_isolation", "read committed".to_owned()),
                 ("statement_timeout", milliseconds(self.ends_after())),
                 ("lock_timeout", milliseconds(self.command_timeout / 2)),
+                // A plan made while the table was small would go on reading all of it when it is not.
+                ("enable_seqscan", "off".to_owned()),
             ]),
         };
         let own = self.own(mine);
-        self.check(&mut own.open().await?).await?;
+        let mut first = own.open().await?;
+        self.check(&mut first).await?;
+        own.keep(first);
         let pool = PgPoolOptions::new()
             .max_connections(self.max_transactions.max(1))
             .acquire_timeout(self.command_timeout)
@@ -277,7 +281,7 @@ impl PostgresStoreBuilder {
             // warning into the server's log.
             format!(
                 "BEGIN; ROLLBACK; BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {}; \
-                 SET LOCAL lock_timeout = {}",
+                 SET LOCAL lock_timeout = {}; SET LOCAL enable_seqscan = off",
                 milliseconds(self.ends_after()),
                 milliseconds(self.command_timeout / 2),
             )
