@@ -1,4 +1,4 @@
-//! One host of a guarded service, for tests that need a process: `replica memory:` or `replica redis://..`.
+//! One host of a guarded service, for tests that need a process: `replica memory:`, `replica redis://..` or `replica postgres://..`.
 //!
 //! It prints where it listens. `GET /hold`, `/release`, `/runs` and `/now` are for the test.
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "what goes wrong here fails a test")]
@@ -15,7 +15,7 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use idem_runtime::{Attempt, Idempotency, MemoryStore, RedisStore, Store, idempotent};
+use idem_runtime::{Attempt, Idempotency, MemoryStore, PostgresStore, RedisStore, Store, idempotent};
 use tests::service::{App, Call, Script};
 
 #[idempotent(scope = "hosts", key = from_header, ttl = "30m", lease = "20m")]
@@ -36,9 +36,12 @@ async fn leased(State(app): State<App>, attempt: Attempt, call: Call) -> String 
 
 #[tokio::main]
 async fn main() {
-    let store = std::env::args().nth(1).expect("`memory:` or the URL of a Redis");
+    let store = std::env::args().nth(1).expect("`memory:` or the URL of a server");
     let store: Arc<dyn Store> = if store == "memory:" {
         Arc::new(MemoryStore::new())
+    } else if store.starts_with("postgres:") {
+        let postgres = PostgresStore::builder().command_timeout(Duration::from_secs(10));
+        Arc::new(postgres.connect(&store).await.expect("a connected store"))
     } else {
         let redis = RedisStore::builder().command_timeout(Duration::from_secs(10));
         Arc::new(redis.connect(&store).await.expect("a connected store"))
