@@ -87,8 +87,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Many claims in one round trip: one result for each, in their order.
     ///
-    /// Each is as atomic as [`claim`](Self::claim), all together are not: some may be won and others fail. The keys
-    /// differ from each other; of two claims of one key the second sees what the first one did.
+    /// Each is as atomic as [`claim`](Self::claim), all together are not: some may be won and others fail. Of two claims of
+    /// one key the second sees what the first one did.
     async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>>;
 
     /// Starts the lease again, if the token still owns the record in flight, even past its lease.

@@ -228,6 +228,25 @@ async fn what_is_written_wrong_is_told_without_a_password() {
     assert!(!shown.contains("hunter2"), "{shown}");
 }
 
+/// What the documentation says is enough.
+#[tokio::test]
+async fn who_may_only_do_what_copies_need_may_do_enough() {
+    let both = Both::start().await;
+    let rights = "on >hunter2 ~idem-copy:* +@connection +get +set +time";
+    let mut command = vec!["ACL", "SETUSER", "app"];
+    command.extend(rights.split(' '));
+    both.redis.run::<()>(&command);
+    let cache = RedisCache::server(&format!("redis://app:hunter2@127.0.0.1:{}", both.redis.port())).unwrap();
+    let store = TieredStore::new(authority(&both.postgres).await, cache);
+    win(&store, claim(1, 1)).await;
+    assert_eq!(store.complete(complete(1, 1, "body")).await.unwrap(), Ownership::Held);
+    store.flush().await;
+    assert!(both.has_copy(1));
+    both.postgres.pause();
+    assert_eq!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
+    both.postgres.resume();
+}
+
 /// A store of one's own can be the authority: one method more.
 #[tokio::test]
 async fn the_authority_tells_only_of_answers_that_are_kept() {

@@ -139,16 +139,16 @@ impl RedisCache {
 
     /// Whether it is left alone at the moment.
     pub(in crate::store) fn rests(&self) -> bool {
-        self.0.circuit().rests_until.is_some_and(|until| Instant::now() < until)
+        self.0.circuit().rests(Instant::now())
     }
 
     async fn ask(&self, step: &Step, limit: Duration) -> Option<Value> {
-        if !self.0.may_ask() {
+        if !self.0.circuit().may_ask(Instant::now()) {
             return None;
         }
         let reply = self.0.route.ask(step, Instant::now() + limit).await;
         let is_answered = !matches!(reply, Err(Fault::Silent | Fault::Unreachable(_) | Fault::Broken(_)));
-        self.0.asked(is_answered);
+        self.0.circuit().asked(is_answered, Instant::now());
         reply.ok().map(|reply| reply.value)
     }
 }
@@ -157,36 +157,40 @@ impl Shared {
     fn circuit(&self) -> MutexGuard<'_, Circuit> {
         self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
+impl Circuit {
     /// One at a time asks again after a rest.
-    fn may_ask(&self) -> bool {
-        let mut circuit = self.circuit();
-        match circuit.rests_until {
+    fn may_ask(&mut self, now: Instant) -> bool {
+        match self.rests_until {
             None => true,
-            Some(until) if Instant::now() < until => false,
+            Some(until) if now < until => false,
             Some(_) => {
-                circuit.rests_until = Some(Instant::now() + REST);
+                self.rests_until = Some(now + REST);
                 true
             }
         }
     }
 
-    fn asked(&self, is_answered: bool) {
-        let mut circuit = self.circuit();
+    fn asked(&mut self, is_answered: bool, now: Instant) {
         if is_answered {
-            if circuit.rests_until.is_some() {
+            if self.rests_until.is_some() {
                 tracing::info!("redis answers again: replays come from its copies");
             }
-            *circuit = Circuit::default();
+            *self = Self::default();
             return;
         }
-        circuit.faults = circuit.faults.saturating_add(1);
-        if circuit.faults >= FAULTS {
-            if circuit.rests_until.is_none() {
+        self.faults = self.faults.saturating_add(1);
+        if self.faults >= FAULTS {
+            if self.rests_until.is_none() {
                 tracing::warn!("redis does not answer: replays come from the authority");
             }
-            circuit.rests_until = Some(Instant::now() + REST);
+            self.rests_until = Some(now + REST);
         }
+    }
+
+    fn rests(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| now < until)
     }
 }
 
@@ -285,23 +289,23 @@ impl RedisCacheBuilder {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_server_that_does_not_answer_is_left_alone_and_tried_by_one() {
-        let cache = RedisCache::server("redis://127.0.0.1:1").expect("a URL");
+    #[test]
+    fn a_server_that_does_not_answer_is_left_alone_and_tried_by_one() {
+        let (mut circuit, mut now) = (Circuit::default(), Instant::now());
         for _ in 0..FAULTS {
-            assert!(cache.0.may_ask() && !cache.rests());
-            cache.0.asked(false);
+            assert!(circuit.may_ask(now) && !circuit.rests(now));
+            circuit.asked(false, now);
         }
-        assert!(cache.rests() && !cache.0.may_ask());
-        tokio::time::advance(REST).await;
-        assert!(cache.0.may_ask(), "one tries");
-        assert!(!cache.0.may_ask(), "the others do not");
-        cache.0.asked(false);
-        assert!(!cache.0.may_ask(), "and it failed");
-        tokio::time::advance(REST).await;
-        assert!(cache.0.may_ask());
-        cache.0.asked(true);
-        assert!(cache.0.may_ask() && cache.0.may_ask() && !cache.rests());
+        assert!(circuit.rests(now) && !circuit.may_ask(now));
+        now += REST;
+        assert!(circuit.may_ask(now), "one tries");
+        assert!(!circuit.may_ask(now), "the others do not");
+        circuit.asked(false, now);
+        assert!(!circuit.may_ask(now), "and it failed");
+        now += REST;
+        assert!(circuit.may_ask(now));
+        circuit.asked(true, now);
+        assert!(circuit.may_ask(now) && circuit.may_ask(now) && !circuit.rests(now));
     }
 
     #[test]

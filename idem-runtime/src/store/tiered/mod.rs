@@ -44,8 +44,7 @@
 //!
 //! # What the user of an access list needs
 //!
-//! `+get +set +time`, and not needed but asked for when a connection is opened: `+script|load`; in a Cluster
-//! `+cluster|nodes`, behind Sentinels `+role`; and `~idem-copy:*`, or the chosen prefix.
+//! `+get +set +time`, in a Cluster `+cluster|nodes`, behind Sentinels `+role`; and `~idem-copy:*`, or the chosen prefix.
 
 mod copy;
 mod fill;
