@@ -52,6 +52,8 @@
 //! `+cluster|nodes`, behind Sentinels `+role`, with `wait_replicas` `+wait`; and `~idem:*`, or the chosen prefix.
 
 mod builder;
+#[cfg(feature = "postgres")]
+mod cache;
 mod check;
 mod cluster;
 mod fault;
@@ -75,6 +77,8 @@ use redis::Value;
 use tokio::time::Instant;
 
 pub use self::builder::RedisStoreBuilder;
+#[cfg(feature = "postgres")]
+pub use self::cache::{RedisCache, RedisCacheBuilder};
 use self::{
     node::Reply,
     route::Route,

@@ -43,8 +43,8 @@ pub(super) enum Kind {
     Complete,
     Release,
     Resolve,
-    /// Reads a record as it lies there.
-    Read,
+    /// A command of the server's own, on one key.
+    Plain,
     /// Adds an entry to the list of parked records.
     Enlist,
     /// Reads entries of the list.
@@ -154,7 +154,12 @@ impl Step {
     pub(super) fn read(prefix: &str, key: &StorageKey) -> Self {
         let mut command = redis::cmd("GET");
         record::put_key(&mut command.bufmut_for_next_arg(record::key_length(prefix)), prefix, key);
-        Self { kind: Kind::Read, on: On::Record(*key), command }
+        Self::plain(key, command)
+    }
+
+    /// A command of the server's own that is sent to whoever has the record of `key`.
+    pub(super) fn plain(key: &StorageKey, command: Cmd) -> Self {
+        Self { kind: Kind::Plain, on: On::Record(*key), command }
     }
 
     pub(super) fn enlist(prefix: &str, entry: &[u8]) -> Self {
@@ -247,7 +252,7 @@ impl Kind {
             Self::Release => "release",
             Self::Resolve => "resolve",
             Self::Enlist => "park",
-            Self::Read | Self::List | Self::Unlist => "list parked records",
+            Self::Plain | Self::List | Self::Unlist => "list parked records",
         }
     }
 
@@ -268,7 +273,7 @@ impl Kind {
             Self::Release => Some(&RELEASE),
             Self::Resolve => Some(&RESOLVE),
             Self::Enlist => Some(&ENLIST),
-            Self::Read | Self::List | Self::Unlist => None,
+            Self::Plain | Self::List | Self::Unlist => None,
         }
     }
 }
