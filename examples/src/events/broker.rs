@@ -136,15 +136,16 @@ impl Broker {
     pub(super) async fn progress(&mut self, published: u64) -> Result<Progress, Failure> {
         match self {
             Self::Redis { connection, stream, .. } => {
-                let (groups, pending): (Vec<std::collections::HashMap<String, redis::Value>>, redis::Value) = redis::pipe()
-                    .cmd("XINFO")
-                    .arg("GROUPS")
-                    .arg(&*stream)
-                    .cmd("XPENDING")
-                    .arg(&*stream)
-                    .arg(GROUP)
-                    .query_async(connection)
-                    .await?;
+                let (groups, pending): (Vec<std::collections::HashMap<String, redis::Value>>, redis::Value) =
+                    redis::pipe()
+                        .cmd("XINFO")
+                        .arg("GROUPS")
+                        .arg(&*stream)
+                        .cmd("XPENDING")
+                        .arg(&*stream)
+                        .arg(GROUP)
+                        .query_async(connection)
+                        .await?;
                 let read = groups.first().and_then(|group| group.get("entries-read")).ok_or("the group is gone")?;
                 let read: u64 = redis::from_redis_value_ref(read)?;
                 let redis::Value::Array(pending) = pending else { return Err("`XPENDING` answered nothing".into()) };

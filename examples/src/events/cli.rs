@@ -19,7 +19,13 @@ use crate::stores::StoreUrl;
 #[command(name = "events", version)]
 pub struct Options {
     /// Who delivers: `redis://[[USER]:PASSWORD@]HOST[:PORT]` or `nats://[USER:PASSWORD@]HOST[:PORT]`.
-    #[arg(long, env = "IDEM_BROKER", hide_env_values = true, value_name = "URL", default_value = "redis://127.0.0.1:6379")]
+    #[arg(
+        long,
+        env = "IDEM_BROKER",
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "redis://127.0.0.1:6379"
+    )]
     broker: String,
 
     /// Where records are kept: `memory:`, `sqlite:PATH`, `redis://..`, `postgres://..` or `tiered:postgres://..,redis://..`.

@@ -92,7 +92,8 @@ impl Display {
         }
         self.last = Some(Instant::now());
         let total = self.total.max(1);
-        let counts = format!("{acknowledged} of {total} messages acknowledged, {published} published, {kills} workers killed");
+        let counts =
+            format!("{acknowledged} of {total} messages acknowledged, {published} published, {kills} workers killed");
         let mut err = io::stderr();
         // It may be closed.
         let _ = if self.is_terminal {

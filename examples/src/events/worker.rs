@@ -68,7 +68,11 @@ impl Haste {
             Self::Calm => Duration::from_secs(30),
             Self::Chaos => Duration::from_secs(2),
         };
-        Policy::new("events").ttl(Duration::from_secs(24 * 60 * 60)).lease(lease).max_attempts(100).validate_for_events()
+        Policy::new("events")
+            .ttl(Duration::from_secs(24 * 60 * 60))
+            .lease(lease)
+            .max_attempts(100)
+            .validate_for_events()
     }
 }
 
@@ -105,6 +109,10 @@ impl Job {
             (AnyStore::Postgres(store, _), Effects::Postgres(_)) => {
                 self.write_rows(worker, consumer, store, insert_in_postgres, stop).await
             }
+            // What decides is the database.
+            (AnyStore::Tiered(store, _), Effects::Postgres(_)) => {
+                self.write_rows(worker, consumer, store.authority(), insert_in_postgres, stop).await
+            }
             (AnyStore::Sqlite(store), Effects::Sqlite(_)) => {
                 self.write_rows(worker, consumer, store, insert_in_sqlite, stop).await
             }
@@ -116,7 +124,9 @@ impl Job {
                 };
                 worker.run_until(consumer, handler, stop).await
             }
-            (_, Effects::Postgres(_) | Effects::Sqlite(_)) => unreachable!("rows are written where the records are"),
+            (_, Effects::Postgres(_) | Effects::Sqlite(_)) => {
+                unreachable!("rows are in the database of the records")
+            }
         }
     }
 

@@ -12,9 +12,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use idem_runtime::Store;
 
-pub use self::{
-    memory::Memory, postgres::Postgres, redis::Redis, sqlite::Sqlite, tiered::Tiered, watched::Watched,
-};
+pub use self::{memory::Memory, postgres::Postgres, redis::Redis, sqlite::Sqlite, tiered::Tiered, watched::Watched};
 
 /// The records that one test works on, and what it may do to them.
 #[async_trait]
