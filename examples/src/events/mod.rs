@@ -100,7 +100,7 @@ impl Run {
         }
         let id = format!("{:08x}", getrandom::u32().map_err(|error| format!("no randomness: {error}"))?);
         let store = url.open().await?;
-        if !writes_rows(&options, &store) && options.ledger.is_none() {
+        if options.ledger.is_none() && matches!(store, AnyStore::Memory(_) | AnyStore::Redis(_)) {
             let path = std::env::temp_dir().join(format!("events-{id}.ledger"));
             tell(&options, &format!("effects are lines of {}", path.display()));
             options.ledger = Some(path);
@@ -251,25 +251,21 @@ async fn connect(options: &Options, run: &str) -> Result<Broker, String> {
     connected.map_err(|error| format!("cannot use the broker: {error}"))
 }
 
-/// Whether effects are rows. A worker comes to the same answer as the process that started it.
-fn writes_rows(options: &Options, store: &AnyStore) -> bool {
-    let can = matches!(store, AnyStore::Postgres(..) | AnyStore::Sqlite(_));
-    can && (options.transactional || options.chaos || options.ledger.is_none())
-}
-
+/// Where effects go. A worker comes to the same answer as the process that started it.
 fn effects(options: &Options, store: &AnyStore) -> Result<Effects, String> {
-    if options.transactional && !writes_rows(options, store) {
-        return Err(
-            "`--transactional` needs a database: write `--store sqlite:PATH` or `--store postgres://..`".to_owned()
-        );
-    }
-    match (store, &options.ledger) {
-        (AnyStore::Postgres(_, pool), _) if writes_rows(options, store) => Ok(Effects::Postgres(pool.clone())),
-        (AnyStore::Sqlite(store), _) if writes_rows(options, &AnyStore::Sqlite(store.clone())) => {
-            Ok(Effects::Sqlite(store.pool().clone()))
+    let rows = match store {
+        AnyStore::Postgres(_, pool) | AnyStore::Tiered(_, pool) => Some(Effects::Postgres(pool.clone())),
+        AnyStore::Sqlite(store) => Some(Effects::Sqlite(store.pool().clone())),
+        AnyStore::Memory(_) | AnyStore::Redis(_) => None,
+    };
+    match (rows, &options.ledger) {
+        (None, _) if options.transactional => {
+            Err("`--transactional` needs a database: write `--store sqlite:PATH` or `--store postgres://..`".to_owned())
         }
-        (_, Some(path)) => Ok(Effects::Lines(Ledger::open(path)?)),
-        (_, None) => Err("effects that are lines need a `--ledger`".to_owned()),
+        (Some(_), Some(path)) if !options.transactional && !options.chaos => Ok(Effects::Lines(Ledger::open(path)?)),
+        (Some(rows), _) => Ok(rows),
+        (None, Some(path)) => Ok(Effects::Lines(Ledger::open(path)?)),
+        (None, None) => Err("effects that are lines need a `--ledger`".to_owned()),
     }
 }
 

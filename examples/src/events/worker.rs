@@ -109,6 +109,10 @@ impl Job {
             (AnyStore::Postgres(store, _), Effects::Postgres(_)) => {
                 self.write_rows(worker, consumer, store, insert_in_postgres, stop).await
             }
+            // What decides is the database.
+            (AnyStore::Tiered(store, _), Effects::Postgres(_)) => {
+                self.write_rows(worker, consumer, store.authority(), insert_in_postgres, stop).await
+            }
             (AnyStore::Sqlite(store), Effects::Sqlite(_)) => {
                 self.write_rows(worker, consumer, store, insert_in_sqlite, stop).await
             }
@@ -120,7 +124,9 @@ impl Job {
                 };
                 worker.run_until(consumer, handler, stop).await
             }
-            (_, Effects::Postgres(_) | Effects::Sqlite(_)) => unreachable!("rows are written where the records are"),
+            (_, Effects::Postgres(_) | Effects::Sqlite(_)) => {
+                unreachable!("rows are in the database of the records")
+            }
         }
     }
 
