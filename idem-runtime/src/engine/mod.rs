@@ -51,6 +51,8 @@ use crate::{
     },
 };
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) use self::tx::Conflict;
 pub use self::{attempt::Attempt, metrics::Metrics, refusal::Refusal, tracker::Drained, tx::Tx};
 pub(crate) use self::{
     attempt::{Slot, Won, fill},

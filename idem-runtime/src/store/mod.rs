@@ -21,6 +21,8 @@
 //! Implement the methods of [`Store`], each as one atomic step on the server, then run the public suite of
 //! `idem_runtime::conformance` (feature `conformance`) against it.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod executor;
 mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
