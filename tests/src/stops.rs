@@ -15,12 +15,13 @@ use idem_runtime::{
     },
 };
 
-/// Every step of an operation under a lease, in their order: what is about to be done, or was done a moment ago.
-pub const LEASE_STEPS: [&str; 6] = ["claim", "claimed", "handle", "handled", "complete", "completed"];
+/// Every step of an operation under a lease, in their order: what is about to be done, or was done a moment ago. The handler itself
+/// has begun, and is done.
+pub const LEASE_STEPS: [&str; 6] = ["claim", "claimed", "begun", "done", "complete", "completed"];
 
 /// Every step of an operation in a transaction.
 pub const TRANSACTION_STEPS: [&str; 10] =
-    ["begin", "begun", "claim", "claimed", "handle", "handled", "complete", "completed", "commit", "committed"];
+    ["begin", "opened", "claim", "claimed", "begun", "done", "complete", "completed", "commit", "committed"];
 
 /// The step at which everybody stands still, if there is one. Clones are one.
 #[derive(Debug, Clone, Default)]
@@ -109,7 +110,7 @@ impl<S: Transactions> Transactions for Stopping<S> {
     type Transaction = S::Transaction;
 
     async fn begin(&self) -> Result<Self::Transaction, StoreError> {
-        self.between("begin", self.store.begin(), "begun").await
+        self.between("begin", self.store.begin(), "opened").await
     }
 
     async fn claim_in(&self, connection: &mut Self::Connection, claim: Claim) -> Result<Claimed, StoreError> {

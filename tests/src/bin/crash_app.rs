@@ -1,28 +1,41 @@
-//! A service for tests that kill it: guarded routes on a Redis store, and a ledger file of what the handlers did.
+//! A service for tests that kill it: guarded routes on any store, and a note of everything the handlers did.
 //!
-//! `crash_app NAME REDIS_URL LEDGER` prints the address it listens on. A request whose body is `hold` stands in its handler
-//! until `POST /open`. Each line of the ledger is one step of a handler, written before the handler goes on.
+//! `crash_app NAME STORE LEDGER [patient]` prints the address it listens on. A handler under a lease notes each of its steps in the
+//! file LEDGER before it goes on, with the body of the request; one in a transaction writes a row. A request whose body begins
+//! with `hold` stands in its handler until `POST /open`,
+//! and again after `POST /close`. `POST /stop` names a step of [`tests::stops`] at which everybody stands still.
 
-use std::{error::Error, fs::OpenOptions, io::Write as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error, fs, fs::OpenOptions, io::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Json, Router,
     extract::{FromRef, State},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use http::{Method, StatusCode};
-use idem_runtime::{Attempt, Idempotency, KeySource, Operation, Policy, Principal, RedisStore, Settlement, idempotent};
-use tests::gate::Gate;
+use idem_runtime::{
+    Attempt, Idempotency, KeySource, Operation, Policy, PostgresStore, Principal, RedisStore, Settlement, SqliteStore,
+    Store, Tx, Unsettled, idempotent,
+};
+use sqlx::{PgPool, SqlitePool};
+use tests::{
+    gate::Gate,
+    stops::{Stopping, Stops},
+};
 
 /// What the service is told when it starts.
 #[derive(Clone)]
 struct App {
     idempotency: Idempotency,
     name: Arc<str>,
-    ledger: Arc<PathBuf>,
+    ledger: Ledger,
     gate: Gate,
+    stops: Stops,
 }
+
+#[derive(Clone)]
+struct Ledger(Arc<PathBuf>);
 
 impl FromRef<App> for Idempotency {
     fn from_ref(app: &App) -> Self {
@@ -34,50 +47,122 @@ impl FromRef<App> for Idempotency {
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let (Some(name), Some(url), Some(ledger)) = (args.next(), args.next(), args.next()) else {
-        return Err("usage: crash_app NAME REDIS_URL LEDGER".into());
+        return Err("usage: crash_app NAME STORE LEDGER [patient]".into());
     };
-    let idempotency = Idempotency::builder(RedisStore::connect(&url).await?).shared().build();
-    let app = App { idempotency, name: name.into(), ledger: Arc::new(ledger.into()), gate: Gate::new() };
-    let router = Router::new()
-        .route("/retry", post(retry))
-        .route("/refuse", post(refuse))
-        .route("/open", post(open))
-        .route("/settle", post(settle))
-        .route("/drain", post(drain))
-        .route("/stale", get(stale))
-        .with_state(app);
+    // A busy machine must not look like a store in trouble, unless that is what is tested.
+    let timeout = if args.next().is_some() { Duration::from_secs(20) } else { Duration::from_millis(500) };
+    let start = Start { name: name.into(), ledger: Ledger(Arc::new(ledger.into())), stops: Stops::default() };
+    let router = match url.split_once(':') {
+        Some(("sqlite", path)) => {
+            let store = SqliteStore::builder().lock_timeout(timeout.max(Duration::from_secs(5))).open(path).await?;
+            let (pool, store) = (store.pool().clone(), Stopping::new(store, start.stops.clone()));
+            let app = start.on(store.clone());
+            app.routes().merge(sqlite::routes(app, store, pool).await?)
+        }
+        Some(("postgres", _)) => {
+            PostgresStore::migrate(&url).await?;
+            let store = PostgresStore::builder().command_timeout(timeout).connect(&url).await?;
+            let store = Stopping::new(store, start.stops.clone());
+            let app = start.on(store.clone());
+            app.routes().merge(postgres::routes(app, store, PgPool::connect(&url).await?).await?)
+        }
+        Some(("redis", _)) => {
+            let store = RedisStore::builder().command_timeout(timeout).connect(&url).await?;
+            start.on(Stopping::new(store, start.stops.clone())).routes()
+        }
+        _ => return Err("STORE is `sqlite:PATH`, `postgres://..` or `redis://..`".into()),
+    };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
     Ok(axum::serve(listener, router).await?)
 }
 
-#[idempotent(scope = "crash", key = from_header, lease = "1s")]
+struct Start {
+    name: Arc<str>,
+    ledger: Ledger,
+    stops: Stops,
+}
+
+impl Start {
+    fn on(&self, store: impl Store) -> App {
+        let (name, ledger, stops) = (self.name.clone(), self.ledger.clone(), self.stops.clone());
+        let idempotency = Idempotency::builder(store).shared().context(ledger.clone()).build();
+        App { idempotency, name, ledger, gate: Gate::new(), stops }
+    }
+}
+
+impl App {
+    fn routes(&self) -> Router {
+        Router::new()
+            .route("/retry", post(retry))
+            .route("/refuse", post(refuse))
+            .route("/recover", post(recover))
+            .route("/open", post(open))
+            .route("/close", post(close))
+            .route("/stop", post(stop))
+            .route("/settle", post(settle))
+            .route("/drain", post(drain))
+            .route("/stale", get(stale))
+            .with_state(self.clone())
+    }
+}
+
+#[idempotent(scope = "crash", key = from_header, lease = "2s")]
 async fn retry(State(app): State<App>, attempt: Attempt, body: String) -> Result<String, Response> {
     charge(app, attempt, body).await
 }
 
-#[idempotent(scope = "crash", key = from_header, lease = "1s", financial)]
+#[idempotent(scope = "crash", key = from_header, lease = "2s", financial)]
 async fn refuse(State(app): State<App>, attempt: Attempt, body: String) -> Result<String, Response> {
+    charge(app, attempt, body).await
+}
+
+#[idempotent(scope = "crash", key = from_header, lease = "2s", financial, on_abandoned = recover(look_it_up))]
+async fn recover(State(app): State<App>, attempt: Attempt, body: String) -> Result<String, Response> {
     charge(app, attempt, body).await
 }
 
 async fn charge(app: App, attempt: Attempt, body: String) -> Result<String, Response> {
     let (number, fence, downstream) = (attempt.number(), attempt.fence(), attempt.downstream_key("charge"));
-    app.write(&format!("begin {} {number} {fence} {downstream}", app.name))?;
-    if body == "hold" {
+    app.ledger.write(&format!("begin {} {number} {fence} {downstream} {body}", app.name))?;
+    app.stops.at("begun").await;
+    if body.starts_with("hold") {
         app.gate.pass().await;
     }
     let owner = match attempt.still_owner().await {
         Ok(owner) => owner.to_string(),
         Err(_) => "unanswered".to_owned(),
     };
-    app.write(&format!("end {} {number} {owner}", app.name))?;
+    app.ledger.write(&format!("end {} {number} {owner} {downstream} {body}", app.name))?;
+    app.stops.at("done").await;
     Ok(format!("{} {number}", app.name))
+}
+
+/// What the ledger says of a handler that is gone. One that began and did not end may have done anything.
+async fn look_it_up(unsettled: Unsettled) -> Option<Settlement> {
+    let lines = fs::read_to_string(&*unsettled.context::<Ledger>()?.0).unwrap_or_default();
+    let downstream = unsettled.attempt().downstream_key("charge");
+    let mut lines = lines.lines().filter(|line| line.contains(&downstream)).peekable();
+    if lines.peek().is_none() {
+        return Some(Settlement::not_executed());
+    }
+    let end = lines.find_map(|line| line.strip_prefix("end "))?;
+    let answer: Vec<&str> = end.split(' ').take(2).collect();
+    Some(Settlement::responded(http::Response::new(answer.join(" ").into())))
 }
 
 /// Lets every handler go on, those to come too.
 async fn open(State(app): State<App>) {
     app.gate.open();
+}
+
+/// Lets no handler go on, of those to come.
+async fn close(State(app): State<App>) {
+    app.gate.close();
+}
+
+async fn stop(State(app): State<App>, step: String) {
+    app.stops.stop_at(&step);
 }
 
 /// An operator's word on the key `k` of `/refuse`: `executed` or `not-executed`.
@@ -100,9 +185,9 @@ async fn stale(State(app): State<App>) -> String {
     app.idempotency.metrics().stale_owners.to_string()
 }
 
-impl App {
+impl Ledger {
     fn write(&self, line: &str) -> Result<(), Response> {
-        let mut file = OpenOptions::new().create(true).append(true).open(&*self.ledger).map_err(failed)?;
+        let mut file = OpenOptions::new().create(true).append(true).open(&*self.0).map_err(failed)?;
         // One write: two processes do not mix their lines.
         file.write_all(format!("{line}\n").as_bytes()).map_err(failed)
     }
@@ -111,3 +196,57 @@ impl App {
 fn failed(error: impl std::fmt::Display) -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
 }
+
+/// Nothing keeps a second row of one operation out, so that it would be seen.
+const EFFECTS: &str = "CREATE TABLE IF NOT EXISTS effects (body TEXT, run TEXT)";
+const EFFECT: &str = "INSERT INTO effects VALUES ($1, $2)";
+const ALL: &str = "SELECT body, run FROM effects";
+
+/// One handler and the list of what it did, for one database.
+macro_rules! transacting {
+    ($module:ident, $store:ty, $pool:ty) => {
+        mod $module {
+            use super::*;
+
+            #[derive(Clone, FromRef)]
+            struct Bank {
+                idempotency: Idempotency,
+                app: App,
+                store: Stopping<$store>,
+                pool: $pool,
+            }
+
+            pub(super) async fn routes(app: App, store: Stopping<$store>, pool: $pool) -> Result<Router, sqlx::Error> {
+                sqlx::query(EFFECTS).execute(&pool).await?;
+                let bank = Bank { idempotency: app.idempotency.clone(), app, store, pool };
+                Ok(Router::new().route("/transact", post(transact)).route("/effects", get(effects)).with_state(bank))
+            }
+
+            #[idempotent(scope = "crash", key = from_header, financial, transaction)]
+            async fn transact(
+                State(app): State<App>,
+                mut tx: Tx<Stopping<$store>>,
+                attempt: Attempt,
+                body: String,
+            ) -> Result<String, Response> {
+                let run = format!("{} {}", app.name, attempt.number());
+                app.stops.at("begun").await;
+                if body.starts_with("hold") {
+                    app.gate.pass().await;
+                }
+                let insert = sqlx::query(EFFECT).bind(body).bind(&run);
+                insert.execute(tx.connection()).await.map_err(failed)?;
+                app.stops.at("done").await;
+                Ok(run)
+            }
+
+            /// Every row there is.
+            async fn effects(State(pool): State<$pool>) -> Result<Json<Vec<(String, String)>>, Response> {
+                sqlx::query_as(ALL).fetch_all(&pool).await.map(Json).map_err(failed)
+            }
+        }
+    };
+}
+
+transacting!(sqlite, SqliteStore, SqlitePool);
+transacting!(postgres, PostgresStore, PgPool);

@@ -1,7 +1,8 @@
-//! Real processes on a real Redis, killed and stopped in the middle.
+//! Real processes on real stores, killed and stopped in the middle.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 mod process;
-mod redis;
+mod servers;
+mod steps;
 mod support;
 mod torture;

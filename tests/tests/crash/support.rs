@@ -1,63 +1,185 @@
-//! A Redis, processes that serve on it, and the ledger they share.
+//! A store on real servers, processes that serve on it, and the ledger they share.
 
 use std::{
+    collections::HashMap,
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write as _},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    thread,
     time::Duration,
 };
 
 use tempfile::TempDir;
 use tests::{
     client::{Ask, Client, Reply},
-    servers::{RedisServer, eventually_async},
+    servers::{PostgresServer, RedisServer, eventually_async},
 };
-use tokio::task::JoinHandle;
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinHandle,
+};
 
 /// Longer than anything takes here: what is waited for longer does not come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A Redis and the ledger of the processes on it.
+/// Makes of every function `async fn name(world: World)` one test for each of these stores.
+macro_rules! on_stores {
+    ($stores:tt: [$($test:ident)*]) => {
+        $(on_stores!($test on $stores);)*
+    };
+    ($test:ident on [$($store:ident)*]) => {
+        mod $test {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $store() {
+                    super::$test(crate::support::World::$store()).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_stores;
+
+/// A store and the ledger of the processes on it.
 pub(crate) struct World {
-    pub(crate) redis: RedisServer,
+    pub(crate) url: String,
+    servers: Servers,
     directory: TempDir,
+}
+
+/// What the store lives on, if it is the test's own.
+#[derive(Default)]
+struct Servers {
+    redis: Option<RedisServer>,
+    postgres: Option<PostgresServer>,
 }
 
 /// One process.
 pub(crate) struct App {
     child: Child,
     client: Client,
+    said: Mutex<mpsc::UnboundedReceiver<String>>,
 }
 
-/// One line of the ledger.
+/// One line of the ledger. The body is that of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Line {
-    Begin { by: String, attempt: u32, fence: u64, downstream: String },
-    End { by: String, attempt: u32, owner: String },
+    Begin { by: String, attempt: u32, fence: u64, downstream: String, body: String },
+    End { by: String, attempt: u32, owner: String, downstream: String, body: String },
 }
 
 impl World {
-    pub(crate) fn new(redis: RedisServer) -> Self {
-        Self { redis, directory: tempfile::tempdir().unwrap() }
+    /// A file.
+    pub(crate) fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", directory.path().join("records.db").display());
+        Self { url, servers: Servers::default(), directory }
     }
 
-    /// Starts a process that calls itself so.
+    /// A Redis as it comes: a restart forgets everything.
+    pub(crate) fn redis() -> Self {
+        Self::on_redis(&[])
+    }
+
+    /// A Redis of which a restart forgets nothing.
+    pub(crate) fn durable_redis() -> Self {
+        Self::on_redis(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// A schema in a server that is not to be stopped.
+    pub(crate) fn postgres() -> Self {
+        Self::new(schema(), Servers::default())
+    }
+
+    /// A Postgres, which forgets nothing.
+    pub(crate) fn durable_postgres() -> Self {
+        let postgres = PostgresServer::start();
+        Self::new(postgres.url(), Servers { postgres: Some(postgres), redis: None })
+    }
+
+    fn on_redis(arguments: &[&str]) -> Self {
+        let redis = RedisServer::with(arguments);
+        Self::new(redis.url(), Servers { redis: Some(redis), postgres: None })
+    }
+
+    fn new(url: String, servers: Servers) -> Self {
+        Self { url, servers, directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// Kills what the store lives on.
+    pub(crate) fn kill(&mut self) {
+        self.servers.redis.iter_mut().for_each(RedisServer::kill);
+        self.servers.postgres.iter_mut().for_each(PostgresServer::kill);
+    }
+
+    /// Starts it again.
+    pub(crate) fn restart(&mut self) {
+        self.servers.redis.iter_mut().for_each(RedisServer::restart);
+        self.servers.postgres.iter_mut().for_each(PostgresServer::restart);
+    }
+
+    /// Makes it stand still, its connections open.
+    pub(crate) fn pause(&self) {
+        self.servers.redis.iter().for_each(RedisServer::pause);
+        self.servers.postgres.iter().for_each(PostgresServer::pause);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.servers.redis.iter().for_each(RedisServer::resume);
+        self.servers.postgres.iter().for_each(PostgresServer::resume);
+    }
+
+    /// Starts a process that calls itself so, and waits long for its store.
     pub(crate) fn app(&self, name: &str) -> App {
+        self.start(name, &["patient"])
+    }
+
+    /// The same with the time-outs that a store has by itself.
+    pub(crate) fn app_as_it_comes(&self, name: &str) -> App {
+        self.start(name, &[])
+    }
+
+    fn start(&self, name: &str, arguments: &[&str]) -> App {
         let mut child = Command::new(env!("CARGO_BIN_EXE_crash_app"))
-            .args([name, &self.redis.url()])
+            .args([name, &self.url])
             .arg(self.path())
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut address = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        let client = Client::new(address.trim().parse().unwrap_or_else(|_| panic!("`{name}` did not start")));
-        App { child, client }
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines.next().and_then(Result::ok).unwrap_or_default();
+        let client = Client::new(address.parse().unwrap_or_else(|_| panic!("`{name}` did not start")));
+        let (say, said) = mpsc::unbounded_channel();
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| say.send(line)));
+        App { child, client, said: Mutex::new(said) }
     }
 
     pub(crate) fn ledger(&self) -> Vec<Line> {
         fs::read_to_string(self.path()).unwrap_or_default().lines().map(Line::parse).collect()
+    }
+
+    /// The lines of each body.
+    pub(crate) fn ledger_by_body(&self) -> HashMap<String, Vec<Line>> {
+        let mut bodies: HashMap<String, Vec<Line>> = HashMap::new();
+        for line in self.ledger() {
+            let (Line::Begin { body, .. } | Line::End { body, .. }) = &line;
+            bodies.entry(body.clone()).or_default().push(line);
+        }
+        bodies
+    }
+
+    /// Until a handler has begun on this body.
+    pub(crate) async fn line(&self, body: &str) {
+        let begun = async || self.ledger_by_body().contains_key(body).then_some(());
+        eventually_async("a line in the ledger", PATIENCE, begun).await;
+    }
+
+    /// Whether the processes have `/transact`.
+    pub(crate) fn has_transactions(&self) -> bool {
+        !self.url.starts_with("redis:")
     }
 
     /// How often a handler began.
@@ -71,24 +193,41 @@ impl World {
         eventually_async(&what, PATIENCE, async || Some(self.ledger()).filter(|lines| lines.len() >= many)).await
     }
 
+    /// Adds a line that no process wrote.
+    pub(crate) fn write(&self, line: &str) {
+        let mut file = fs::OpenOptions::new().append(true).create(true).open(self.path()).unwrap();
+        writeln!(file, "{line}").unwrap();
+    }
+
     fn path(&self) -> PathBuf {
         self.directory.path().join("ledger")
     }
+}
+
+/// The URL of a schema of its own in the server that tests share.
+fn schema() -> String {
+    let schema = PostgresServer::schema();
+    format!("{}?options[search_path]={}", schema.url, schema.name)
 }
 
 impl Line {
     fn parse(line: &str) -> Self {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
-            ["begin", by, attempt, fence, downstream] => Self::Begin {
+            ["begin", by, attempt, fence, downstream, body] => Self::Begin {
                 by: by.to_owned(),
                 attempt: attempt.parse().unwrap(),
                 fence: fence.parse().unwrap(),
                 downstream: downstream.to_owned(),
+                body: body.to_owned(),
             },
-            ["end", by, attempt, owner] => {
-                Self::End { by: by.to_owned(), attempt: attempt.parse().unwrap(), owner: owner.to_owned() }
-            }
+            ["end", by, attempt, owner, downstream, body] => Self::End {
+                by: by.to_owned(),
+                attempt: attempt.parse().unwrap(),
+                owner: owner.to_owned(),
+                downstream: downstream.to_owned(),
+                body: body.to_owned(),
+            },
             _ => panic!("not a line of the ledger: `{line}`"),
         }
     }
@@ -96,42 +235,89 @@ impl Line {
 
 impl App {
     /// A request with the key `k`.
-    pub(crate) async fn post(&self, path: &str, body: &'static str) -> Reply {
+    pub(crate) async fn post(&self, path: &str, body: &str) -> Reply {
         self.ask(path, "k", body).send().await
+    }
+
+    /// The same with another key.
+    pub(crate) async fn post_as(&self, key: &str, path: &str, body: &str) -> Reply {
+        self.ask(path, key, body).send().await
+    }
+
+    /// The answer, once neither a lease nor a store that comes back stands against it.
+    pub(crate) async fn answered(&self, key: &str, path: &str, body: &str) -> Reply {
+        self.until(key, path, body, |reply| reply.status == 200).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> String {
         self.client.ask(http::Method::GET, path).send().await.text()
     }
 
+    /// Every row that a transaction has written: the body of its request, and the run.
+    pub(crate) async fn effects(&self) -> HashMap<String, Vec<String>> {
+        let mut effects: HashMap<String, Vec<String>> = HashMap::new();
+        let rows: Vec<(String, String)> = serde_json::from_str(&self.get("/effects").await).unwrap();
+        for (body, run) in rows {
+            effects.entry(body).or_default().push(run);
+        }
+        effects
+    }
+
+    /// The same where there are transactions, and nothing elsewhere.
+    pub(crate) async fn effects_if(&self, there: bool) -> HashMap<String, Vec<String>> {
+        if there { self.effects().await } else { HashMap::new() }
+    }
+
+    /// Until so many requests have written rows.
+    pub(crate) async fn effects_by(&self, many: usize) {
+        let what = format!("{many} rows");
+        eventually_async(&what, PATIENCE, async || (self.effects().await.len() >= many).then_some(())).await;
+    }
+
     /// Sends it from a task of its own. `None`: the process died on it.
-    pub(crate) fn send(&self, path: &str, body: &'static str) -> JoinHandle<Option<Reply>> {
+    pub(crate) fn send(&self, path: &str, body: &str) -> JoinHandle<Option<Reply>> {
         self.send_as("k", path, body)
     }
 
     /// The same with another key.
-    pub(crate) fn send_as(&self, key: &str, path: &str, body: &'static str) -> JoinHandle<Option<Reply>> {
+    pub(crate) fn send_as(&self, key: &str, path: &str, body: &str) -> JoinHandle<Option<Reply>> {
         let ask = self.ask(path, key, body);
         tokio::spawn(async move { ask.try_send().await.ok() })
     }
 
     /// Sends it again while the first is in flight, and gives back the first other answer.
-    pub(crate) async fn retry(&self, path: &str, body: &'static str) -> Reply {
+    pub(crate) async fn retry(&self, path: &str, body: &str) -> Reply {
         self.retry_as("k", path, body).await
     }
 
     /// The same with another key.
-    pub(crate) async fn retry_as(&self, key: &str, path: &str, body: &'static str) -> Reply {
-        eventually_async("the lease is out", PATIENCE, async || {
-            let reply = self.ask(path, key, body).send().await;
-            let in_flight = reply.status == 409 && reply.text().contains("in-flight");
-            (!in_flight).then_some(reply)
-        })
-        .await
+    pub(crate) async fn retry_as(&self, key: &str, path: &str, body: &str) -> Reply {
+        self.until(key, path, body, |reply| !(reply.status == 409 && reply.text().contains("in-flight"))).await
     }
 
-    fn ask(&self, path: &str, key: &str, body: &'static str) -> Ask {
-        self.client.post(path).key(key).body(body)
+    /// Sends it again until an answer will do.
+    pub(crate) async fn until(&self, key: &str, path: &str, body: &str, will_do: impl Fn(&Reply) -> bool) -> Reply {
+        let what = format!("another answer of {path} to `{key}`");
+        eventually_async(&what, PATIENCE, async || Some(self.ask(path, key, body).send().await).filter(&will_do)).await
+    }
+
+    fn ask(&self, path: &str, key: &str, body: &str) -> Ask {
+        self.client.post(path).key(key).body(body.to_owned())
+    }
+
+    /// From now on everybody stands still at this step.
+    pub(crate) async fn stop_at(&self, step: &'static str) {
+        self.post("/stop", step).await.assert_fresh(200);
+    }
+
+    /// Until so many stand still at this step.
+    pub(crate) async fn stopped_at(&self, step: &str, many: usize) {
+        let mut said = self.said.lock().await;
+        for number in 1..=many {
+            let line = tokio::time::timeout(PATIENCE, said.recv()).await;
+            let line = line.unwrap_or_else(|_| panic!("only {} of {many} came to {step}", number - 1));
+            assert_eq!(line.as_deref(), Some(&*format!("stopped at {step}")));
+        }
     }
 
     /// SIGKILL, and the end of it.
