@@ -3,9 +3,10 @@
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use idem_runtime::{
-    MemoryStore, RedisStore, SqliteStore, Store,
+    MemoryStore, PostgresStore, RedisStore, SqliteStore, Store,
     store::{StoreError, StoreErrorKind},
 };
+use sqlx::PgPool;
 
 /// Where answers are kept. Its `Display` names the place and no password.
 #[derive(Clone, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum AnyStore {
     Memory(MemoryStore),
     Sqlite(SqliteStore),
     Redis(RedisStore),
+    /// With a pool for the service's own statements.
+    Postgres(PostgresStore, PgPool),
 }
 
 impl StoreUrl {
@@ -50,7 +53,12 @@ impl StoreUrl {
             Self::Memory => AnyStore::Memory(MemoryStore::new()),
             Self::Sqlite(path) => AnyStore::Sqlite(SqliteStore::open(path).await?),
             Self::Redis(url) => AnyStore::Redis(RedisStore::connect(url).await?),
-            Self::Postgres(_) | Self::Tiered { .. } => {
+            Self::Postgres(url) => {
+                PostgresStore::migrate(url).await?;
+                let store = PostgresStore::connect(url).await?;
+                AnyStore::Postgres(store, PgPool::connect_lazy(url).map_err(unusable)?)
+            }
+            Self::Tiered { .. } => {
                 return Err(StoreError::new(StoreErrorKind::Misconfigured, "not built in yet"));
             }
         })
@@ -65,6 +73,7 @@ impl AnyStore {
             Self::Memory(store) => Arc::new(store),
             Self::Sqlite(store) => Arc::new(store),
             Self::Redis(store) => Arc::new(store),
+            Self::Postgres(store, _) => Arc::new(store),
         }
     }
 }
@@ -123,6 +132,10 @@ fn place(url: &str) -> &str {
     let authority = rest.split('/').next().unwrap_or_default();
     let user = authority.rfind('@').map_or(0, |at| at + 1);
     rest.get(user..).unwrap_or_default()
+}
+
+fn unusable(error: sqlx::Error) -> StoreError {
+    StoreError::new(StoreErrorKind::Misconfigured, "the URL").with_source(error)
 }
 
 /// An error and what caused it, in one line.

@@ -34,6 +34,10 @@ pub(super) enum ApiError {
     Body(JsonRejection),
     Psp(PspError),
     Ledger(LedgerError),
+    NoSuchAccount,
+    TooPoor { balance: i64 },
+    Database,
+    NoTransactions,
 }
 
 impl From<JsonRejection> for ApiError {
@@ -54,6 +58,14 @@ impl From<LedgerError> for ApiError {
     }
 }
 
+/// Under `transaction` nothing is lost by it: whatever the handler did is rolled back, and a retry runs.
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        tracing::warn!(%error, "a statement failed");
+        Self::Database
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match self {
@@ -70,6 +82,15 @@ impl IntoResponse for ApiError {
                 &format!("at most {refundable} of this payment can be refunded"),
             ),
             Self::Psp(PspError::NoSuchPayment) => Self::NotFound.into_response(),
+            Self::NoSuchAccount => problem(StatusCode::NOT_FOUND, "`from` or `to` is no account"),
+            Self::TooPoor { balance } => {
+                problem(StatusCode::UNPROCESSABLE_ENTITY, &format!("`from` has only {balance}"))
+            }
+            Self::Database => problem(StatusCode::SERVICE_UNAVAILABLE, "the database failed; nothing happened"),
+            Self::NoTransactions => problem(
+                StatusCode::NOT_IMPLEMENTED,
+                "transfers need a store with transactions: start with `--store sqlite:PATH` or `--store postgres://..`",
+            ),
             Self::Psp(PspError::Ledger(error)) | Self::Ledger(error) => ledger_problem(&error),
         }
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | this one | the parts put together: store, runtime, router, shutdown |
 //! | `routes` | the handlers; above each, the attribute that guards it |
+//! | `transfers` | more handlers: the ones whose effect is in the same database as their answers |
 //! | `caller` | who calls, and so whose keys they are |
 //! | `psp` | the payment provider, a sandbox that moves no money |
 //! | `ledger` | what happened, one line per effect |
@@ -16,19 +17,22 @@ mod cli;
 mod ledger;
 mod psp;
 mod routes;
+mod transfers;
 
 use std::{
     io::{self, Write as _},
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::Duration,
 };
 
-use axum::extract::FromRef;
+use axum::{Router, extract::FromRef};
 use idem_runtime::Idempotency;
 use tokio::net::TcpListener;
 
 use self::{ledger::Ledger, psp::Psp};
+use crate::stores::StoreUrl;
 
 pub use self::cli::Options;
 
@@ -49,31 +53,42 @@ impl FromRef<App> for Idempotency {
     }
 }
 
+/// A service that only has to be served.
+struct Started {
+    listener: TcpListener,
+    router: Router,
+    idempotency: Idempotency,
+    store: StoreUrl,
+    ledger: Option<PathBuf>,
+}
+
 /// Serves until SIGTERM or SIGINT, then lets what runs finish.
 ///
 /// Exits with 2 when the options do not work, with 1 when serving failed or something was left running.
 pub async fn run(options: Options) -> ExitCode {
-    let (listener, app, places) = match start(options).await {
+    let started = match start(options).await {
         Ok(started) => started,
         Err(error) => {
             complain(&error);
             return ExitCode::from(2);
         }
     };
-    serve(listener, app, &places).await.unwrap_or_else(|error| {
+    serve(started).await.unwrap_or_else(|error| {
         complain(&error.to_string());
         ExitCode::FAILURE
     })
 }
 
 /// Everything that can be wrong with the options, each as one sentence.
-async fn start(options: Options) -> Result<(TcpListener, App, String), String> {
+async fn start(options: Options) -> Result<Started, String> {
     let url = options.store()?;
     let store = url.open().await?;
     // One decision for the whole service: a key belongs to the caller who sent it.
     let idempotency = Idempotency::builder_shared(store.shared())
         .principal_from_fn(|request| caller::name(&request.headers).map(str::to_owned))
         .build();
+    let transfers =
+        transfers::router(idempotency.clone(), &store).await.map_err(|e| format!("cannot make the accounts: {e}"))?;
     let path = options.ledger(&url);
     let ledger = Arc::new(match &path {
         Some(path) => Ledger::open(path).map_err(|e| format!("cannot open the ledger `{}`: {e}", path.display()))?,
@@ -81,21 +96,22 @@ async fn start(options: Options) -> Result<(TcpListener, App, String), String> {
     });
     let listener =
         TcpListener::bind(&options.listen).await.map_err(|e| format!("cannot listen on `{}`: {e}", options.listen))?;
-    let ledger_place = path.map_or("memory, forgotten on exit".to_owned(), |path| path.display().to_string());
-    let places = format!("store: {url}\nledger: {ledger_place}");
-    Ok((listener, App { idempotency, psp: Psp::new(ledger.clone()), ledger }, places))
+    let app = App { idempotency: idempotency.clone(), psp: Psp::new(ledger.clone()), ledger };
+    let router = routes::router(app).merge(transfers);
+    Ok(Started { listener, router, idempotency, store: url, ledger: path })
 }
 
-async fn serve(listener: TcpListener, app: App, places: &str) -> io::Result<ExitCode> {
+async fn serve(started: Started) -> io::Result<ExitCode> {
+    let Started { listener, router, idempotency, store, ledger } = started;
     // Before anybody is told that the service is there: from then on a signal stops it in good order.
     let (stop, stopping) = (stop_signal()?, stop_signal()?);
     let address = listener.local_addr()?;
+    let ledger = ledger.map_or("memory, forgotten on exit".to_owned(), |path| path.display().to_string());
     // Whoever started this may be waiting for the line, so it must not stay in a buffer.
     let mut out = io::stdout();
-    writeln!(out, "listening on http://{address}\n{places}").and_then(|()| out.flush())?;
+    writeln!(out, "listening on http://{address}\nstore: {store}\nledger: {ledger}").and_then(|()| out.flush())?;
 
-    let idempotency = app.idempotency.clone();
-    let server = axum::serve(listener, routes::router(app)).with_graceful_shutdown(stop);
+    let server = axum::serve(listener, router).with_graceful_shutdown(stop);
     let impatience = async {
         stopping.await;
         tokio::time::sleep(PATIENCE).await;
