@@ -43,3 +43,5 @@ pub use self::store::PostgresStore;
 pub use self::store::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use self::store::SqliteStore;
+#[cfg(all(feature = "redis", feature = "postgres"))]
+pub use self::store::TieredStore;

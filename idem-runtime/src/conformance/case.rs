@@ -14,8 +14,8 @@ use crate::{
     key::StorageKey,
     record::Answer,
     store::{
-        Claim, Claimed, Complete, Fence, Outcome, Ownership, Release, Renew, Resolve, Resolved, Store, StoreError,
-        Token, Verdict,
+        Claim, Claimed, Complete, Fence, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved,
+        Store, StoreError, Token, Verdict,
     },
 };
 
@@ -72,7 +72,16 @@ impl<'a> Case<'a> {
     }
 
     pub(super) async fn of(fixture: &'a dyn Fixture, key: StorageKey) -> Self {
-        Self { fixture, store: fixture.store().await, key }
+        Self::on(fixture, fixture.store().await, key)
+    }
+
+    pub(super) fn on(fixture: &'a dyn Fixture, store: Arc<dyn Store>, key: StorageKey) -> Self {
+        Self { fixture, store, key }
+    }
+
+    /// Another unused key, over the same connection.
+    pub(super) fn another(&self) -> Self {
+        Self::on(self.fixture, Arc::clone(&self.store), StorageKey::from_bytes(random()))
     }
 
     /// The same key, as another replica of the service sees it.
@@ -139,6 +148,20 @@ impl<'a> Case<'a> {
         won
     }
 
+    /// A record in flight without an owner, whose last attempt was this token's.
+    pub(super) async fn remembered_by(&self, token: Token) -> Won {
+        let won = self.win(self.by(token)).await;
+        require_eq!(self.release_remembered(token, LONG).await, Ownership::Held, "the owner releases");
+        won
+    }
+
+    /// A parked record, that was this token's.
+    pub(super) async fn parked_by(&self, token: Token, note: &Answer) -> Won {
+        let won = self.win(self.by(token)).await;
+        require_eq!(self.complete(token, Outcome::Parked(note.clone())).await, Ownership::Held, "the owner parks");
+        won
+    }
+
     /// Completes, to be kept for long.
     pub(super) async fn complete(&self, token: Token, outcome: Outcome) -> Ownership {
         self.complete_as(Complete::new(self.key, token, outcome, LONG)).await
@@ -154,6 +177,10 @@ impl<'a> Case<'a> {
 
     pub(super) async fn release(&self, token: Token) -> Ownership {
         answered("release", self.store.release(Release::new(self.key, token)).await)
+    }
+
+    pub(super) async fn release_remembered(&self, token: Token, remember: Duration) -> Ownership {
+        answered("release", self.store.release(Release::new(self.key, token).remember(remember)).await)
     }
 
     pub(super) async fn resolve(&self, verdict: Verdict) -> Resolved {
@@ -181,6 +208,21 @@ impl<'a> Case<'a> {
         require_eq!(self.look().await, Claimed::Unknown { fence, attempt }, "{why}");
     }
 
+    /// Requires that the record is parked for this reason, and was this owner's.
+    pub(super) async fn require_parked(&self, owner: Won, note: &Answer, why: &str) {
+        let Won { fence, attempt } = owner;
+        require_eq!(self.look().await, Claimed::Parked { note: note.clone(), fence, attempt }, "{why}");
+    }
+
+    /// Requires that the next claim is the attempt after this one, whatever becomes of abandoned records.
+    pub(super) async fn require_next_attempt(&self, last: Won, claim: Claim, why: &str) -> Won {
+        let claimed = self.claim(claim).await;
+        let Some(next) = won(&claimed) else { fail(format_args!("{why}: found {claimed:?} instead of a won claim")) };
+        require_eq!(next.attempt, last.attempt + 1, "{why}, and the next claim is the next attempt");
+        require_grown(last.fence, next.fence);
+        next
+    }
+
     /// Requires that there is no record any more: even another request wins, as the first, with a fence larger than
     /// that of the last owner.
     pub(super) async fn require_absent_after(&self, last: Won, why: &str) -> Won {
@@ -190,6 +232,10 @@ impl<'a> Case<'a> {
         require_grown(last.fence, next.fence);
         next
     }
+}
+
+pub(super) async fn page(store: &dyn Store, parked: Parked) -> Vec<ParkedRecord> {
+    answered("parked", store.parked(parked).await)
 }
 
 pub(super) fn won(claimed: &Claimed) -> Option<Won> {

@@ -239,6 +239,46 @@ macro_rules! __idem_each_law {
                 a_verdict_on_what_is_absent_changes_nothing
                 what_is_resolved_is_no_longer_its_owners
             }
+            many {
+                many_claims_are_answered_in_their_order
+                each_of_many_claims_is_exclusive
+                of_two_claims_of_one_key_in_a_batch_the_second_finds_the_first
+                of_batches_and_single_claims_at_once_one_wins_each_key
+            }
+            remembered {
+                a_remembered_release_makes_the_next_claim_the_next_attempt
+                a_remembered_release_has_no_owner
+                a_remembered_release_outlives_its_lease
+                a_remembered_release_is_forgotten_in_its_time
+                another_fingerprint_is_a_mismatch_when_remembered
+                what_is_unknown_may_be_released_and_remembered
+                what_is_over_is_not_released_and_remembered
+                a_verdict_on_what_is_remembered_changes_nothing
+                of_many_that_find_it_released_one_wins
+            }
+            parked {
+                a_parked_record_says_why
+                parked_outlives_every_time
+                a_parked_completion_asked_again_is_held_and_changes_nothing
+                what_is_parked_is_nobodys_to_run_or_release
+                a_stranger_cannot_settle_what_is_parked
+                another_fingerprint_is_a_mismatch_when_parked
+                the_owner_may_still_park_what_is_unknown
+                parked_resolved_with_an_answer_is_replayed
+                parked_resolved_as_not_executed_is_absent
+                a_verdict_may_park_what_is_unknown
+                a_verdict_may_change_the_note_of_what_is_parked
+                a_verdict_on_another_fence_leaves_it_parked
+                a_verdict_parks_only_what_is_unknown_or_parked
+            }
+            listed {
+                every_parked_record_is_listed
+                what_is_parked_is_listed_in_pages_in_the_order_of_keys
+                what_is_settled_is_no_longer_listed
+                what_is_not_parked_is_not_listed
+                a_page_is_full_unless_it_is_the_last
+                what_is_parked_while_others_list_is_listed
+            }
             together {
                 of_many_that_find_it_abandoned_one_takes_over
                 a_completion_and_a_take_over_never_both_win
@@ -262,6 +302,8 @@ macro_rules! __idem_each_law {
                 a_claim_outlives_a_restart
                 an_answer_outlives_a_restart
                 unknown_outlives_a_restart
+                a_remembered_attempt_outlives_a_restart
+                parked_outlives_a_restart
                 fences_grow_over_a_restart
             }
         }

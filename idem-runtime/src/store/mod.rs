@@ -32,6 +32,8 @@ pub mod redis;
 mod row;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(all(feature = "redis", feature = "postgres"))]
+pub mod tiered;
 mod transaction;
 
 use std::{
@@ -55,6 +57,8 @@ pub use self::postgres::PostgresStore;
 pub use self::redis::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
+#[cfg(all(feature = "redis", feature = "postgres"))]
+pub use self::tiered::TieredStore;
 pub use self::transaction::Transactions;
 
 /// The atomic steps a record can take.

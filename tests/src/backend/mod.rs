@@ -4,6 +4,7 @@ mod memory;
 mod postgres;
 mod redis;
 mod sqlite;
+mod tiered;
 mod watched;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -11,7 +12,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use idem_runtime::Store;
 
-pub use self::{memory::Memory, postgres::Postgres, redis::Redis, sqlite::Sqlite, watched::Watched};
+pub use self::{memory::Memory, postgres::Postgres, redis::Redis, sqlite::Sqlite, tiered::Tiered, watched::Watched};
 
 /// The records that one test works on, and what it may do to them.
 #[async_trait]
@@ -90,6 +91,7 @@ macro_rules! on_every_store {
         $crate::on_store!(redis, $crate::backend::Redis, $($test),*);
         $crate::on_store!(sqlite, $crate::backend::Sqlite, $($test),*);
         $crate::on_store!(postgres, $crate::backend::Postgres, $($test),*);
+        $crate::on_store!(tiered, $crate::backend::Tiered, $($test),*);
     };
 }
 

@@ -1,14 +1,16 @@
 //! What a broken store knows of its records, beside the store that is right.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use idem_runtime::{
     Answer, Fingerprint, StorageKey,
-    store::{Abandoned, Claim, Claimed, Complete, Fence, Outcome, Release, Renew, Resolve, Token, Verdict},
+    store::{
+        Abandoned, Claim, Claimed, Complete, Fence, Outcome, ParkedRecord, Release, Renew, Resolve, Token, Verdict,
+    },
 };
 
 /// What a record is.
@@ -26,6 +28,10 @@ pub enum When {
     Tombstone,
     /// Unknown.
     Unknown,
+    /// In flight without an owner: released, with its attempt remembered.
+    Released,
+    /// Parked.
+    Parked,
 }
 
 /// One page for each key.
@@ -45,10 +51,15 @@ pub(super) struct Page {
     pub(super) lease_end: u64,
     pub(super) retention: Option<Duration>,
     /// When the record is over.
-    end: u64,
-    /// When an unknown record would be over, if its times counted.
+    pub(super) end: u64,
+    /// When an unknown or a parked record would be over, if its times counted.
     pub(super) unknown_end: u64,
+    /// The answer, or the note of what is parked.
     pub(super) answer: Option<Answer>,
+    /// As what it was parked, the last time.
+    pub(super) parked: Option<ParkedRecord>,
+    /// Whether a list that is kept beside the records has it.
+    pub(super) is_listed: bool,
     pub(super) resolved: bool,
     /// Every token that ever won, with what it won.
     pub(super) owners: Vec<(Token, Fence, u32)>,
@@ -66,6 +77,12 @@ impl Book {
 
     pub(super) fn write<T>(&self, key: StorageKey, write: impl FnOnce(&mut Page) -> T) -> T {
         write(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+    }
+
+    /// Every page, in the order of the keys.
+    pub(super) fn pages(&self) -> BTreeMap<StorageKey, Page> {
+        let pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.iter().map(|(key, page)| (*key, page.clone())).collect()
     }
 
     /// Makes every record disappear that is this.
@@ -92,6 +109,8 @@ impl Default for Page {
             end: u64::MAX,
             unknown_end: u64::MAX,
             answer: None,
+            parked: None,
+            is_listed: true,
             resolved: false,
             owners: Vec::new(),
             overlay: None,
@@ -156,14 +175,18 @@ impl Page {
         self.leased(renew.lease, renew.retention, now);
     }
 
-    pub(super) fn completed(&mut self, complete: &Complete, now: u64) {
-        if matches!(self.state, When::Completed | When::Tombstone) {
+    pub(super) fn completed(&mut self, key: StorageKey, complete: &Complete, now: u64) {
+        if matches!(self.state, When::Completed | When::Tombstone | When::Parked) {
             return;
         }
         self.end = after(now, complete.remember);
         (self.state, self.answer) = match &complete.outcome {
             Outcome::Answer(answer) => (When::Completed, Some(answer.clone())),
             Outcome::Tombstone => (When::Tombstone, None),
+            Outcome::Parked(note) => {
+                self.unknown_end = self.end;
+                return self.is_parked(key, note);
+            }
             _ => {
                 self.unknown_end = std::mem::replace(&mut self.end, u64::MAX);
                 (When::Unknown, None)
@@ -171,16 +194,35 @@ impl Page {
         };
     }
 
-    pub(super) fn released(&mut self, _release: &Release) {
+    pub(super) fn released(&mut self, release: &Release, now: u64) {
         self.state = When::Absent;
+        if let Some(remember) = release.remember {
+            self.state = When::Released;
+            self.token = Token::from_bytes([0; 16]);
+            self.end = after(now, remember);
+        }
     }
 
-    pub(super) fn resolved(&mut self, resolve: &Resolve, now: u64) {
+    /// Whether this token was the last that owned what is nobody's now.
+    pub(super) fn was_released_by(&self, token: Token) -> bool {
+        self.state == When::Released && self.owners.last().is_some_and(|(owner, ..)| *owner == token)
+    }
+
+    fn is_parked(&mut self, key: StorageKey, note: &Answer) {
+        (self.state, self.end, self.answer) = (When::Parked, u64::MAX, Some(note.clone()));
+        self.parked = Some(ParkedRecord::new(key, note.clone(), self.fence, self.attempt));
+    }
+
+    pub(super) fn resolved(&mut self, key: StorageKey, resolve: &Resolve, now: u64) {
         match &resolve.verdict {
             Verdict::Completed { answer, remember, .. } => {
                 self.state = if answer.is_some() { When::Completed } else { When::Tombstone };
                 self.end = after(now, *remember);
                 self.answer.clone_from(answer);
+                self.resolved = true;
+            }
+            Verdict::Parked(note) => {
+                self.is_parked(key, note);
                 self.resolved = true;
             }
             _ => self.state = When::Absent,

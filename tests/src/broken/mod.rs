@@ -5,6 +5,8 @@
 
 mod book;
 mod fault;
+mod list;
+mod many;
 mod store;
 
 use std::{sync::Arc, time::Duration};
@@ -72,6 +74,11 @@ impl Restartable for Broken {
         self.clock.advance(Duration::from_micros(1));
         if let Some(Fault::RestartForgets(what)) = self.fault {
             self.book.forget_all(what, self.clock.now());
+        }
+        if self.fault == Some(Fault::RestartForgetsTheList) {
+            for key in self.book.pages().into_keys() {
+                self.book.write(key, |page| page.is_listed = false);
+            }
         }
     }
 }

@@ -37,11 +37,7 @@ impl Store for Broken {
     }
 
     async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
-        let mut claimed = Vec::new();
-        for claim in claims {
-            claimed.push(self.claim(*claim).await);
-        }
-        claimed
+        self.claim_each(claims).await
     }
 
     async fn renew(&self, mut renew: Renew) -> Result<Ownership, StoreError> {
@@ -58,6 +54,7 @@ impl Store for Broken {
             Some(Fault::RenewsOnlyTheLiving) if when == When::Abandoned => return Ok(Ownership::Lost),
             Some(Fault::RenewKeepsRetention) => renew.retention = page.retention,
             Some(Fault::RenewsWhatIs(what)) if when == what => return Ok(Ownership::Held),
+            Some(Fault::RememberedIsStillItsOwners) if page.was_released_by(renew.token) => return Ok(Ownership::Held),
             Some(Fault::RenewsForStrangers) if when == When::InFlight => renew.token = page.token,
             Some(Fault::RenewsForEarlierOwners) if page.was_owned_by(renew.token) => renew.token = page.token,
             Some(Fault::RetentionIsForever) => renew.retention = None,
@@ -83,7 +80,7 @@ impl Store for Broken {
         complete.key = page.inner_key(key);
         let ownership = self.inner.complete(complete.clone()).await?;
         if ownership == Ownership::Held {
-            self.book.write(key, |page| page.completed(&complete, self.clock.now()));
+            self.book.write(key, |page| page.completed(key, &complete, self.clock.now()));
         } else if self.fault == Some(Fault::CompletesInTwoSteps) && page.token == complete.token {
             return Ok(Ownership::Held);
         }
@@ -115,6 +112,16 @@ impl Store for Broken {
             Some(Fault::ReleasesWhatIsCompleted) if own && finished => {
                 self.book.write(key, Page::forget);
                 return Ok(Ownership::Held);
+            }
+            Some(Fault::ReleasesWhatIsParked) if own && when == When::Parked => {
+                self.book.write(key, Page::forget);
+                return Ok(Ownership::Held);
+            }
+            Some(Fault::RememberIsForgotten) => release.remember = None,
+            Some(Fault::RememberedForever) => release.remember = release.remember.map(|_| FOREVER),
+            Some(Fault::RememberedEndsWithItsLease) => {
+                let left = Duration::from_micros(page.end.saturating_sub(self.clock.now()));
+                release.remember = release.remember.map(|remember| remember.min(left));
             }
             Some(Fault::ReleasesWhatIsAbsent) if when == When::Absent => return Ok(Ownership::Held),
             Some(Fault::UnknownCannotBeReleased) if when == When::Unknown => return Ok(Ownership::Lost),
@@ -149,23 +156,29 @@ impl Store for Broken {
                 *verdict = Verdict::Completed { answer: None, ttl: FOREVER, remember: FOREVER };
             }
             (Some(Fault::IgnoresFencesOfVerdicts), _) => resolve.fence = None,
+            (Some(Fault::VerdictsDoNotPark), Verdict::Parked(_)) if page.when(self.clock.now()) == When::Unknown => {
+                return Ok(Resolved::Applied);
+            }
+            (Some(Fault::NotesStay), Verdict::Parked(_)) if page.when(self.clock.now()) == When::Parked => {
+                return Ok(Resolved::Applied);
+            }
             _ => {}
         }
         resolve.key = page.inner_key(key);
         let resolved = self.inner.resolve(resolve.clone()).await?;
         if resolved == Resolved::Applied {
-            self.book.write(key, |page| page.resolved(&resolve, self.clock.now()));
+            self.book.write(key, |page| page.resolved(key, &resolve, self.clock.now()));
         }
         Ok(resolved)
     }
 
     async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
-        self.inner.parked(parked).await
+        Ok(self.list(parked).await)
     }
 }
 
 impl Broken {
-    fn key(&self, key: StorageKey) -> StorageKey {
+    pub(super) fn key(&self, key: StorageKey) -> StorageKey {
         let mut bytes = *key.as_bytes();
         match self.fault {
             Some(Fault::ShortKeys) => bytes[16..].fill(0),
@@ -214,6 +227,21 @@ impl Broken {
             Fault::UnknownExpires if when == When::Unknown && page.unknown_end <= now => {
                 self.drop_inner(key, page).await?;
             }
+            Fault::ParkedExpires if when == When::Parked && page.unknown_end <= now => {
+                self.settle_inner(key, page, Verdict::NotExecuted).await?;
+            }
+            Fault::ParkedRunsForItsOwner if when == When::Parked && own => {
+                self.settle_inner(key, page, Verdict::NotExecuted).await?;
+            }
+            Fault::RememberedIsAbandoned if when == When::Released && claim.abandoned == Abandoned::MarkUnknown => {
+                return Ok(Some(Claimed::Unknown { fence: page.fence, attempt: page.attempt }));
+            }
+            Fault::RememberedRunsForItsOwner if page.was_released_by(claim.token) => {
+                return Ok(Some(Claimed::Won { fence: page.fence, attempt: page.attempt }));
+            }
+            Fault::ReleasedIsWonInTwoSteps if when == When::Released => {
+                return self.claim_in_two_steps(key, page, claim).await;
+            }
             Fault::RetentionIsForever => claim.retention = None,
             Fault::RetentionIsNeverForever => claim.retention = claim.retention.or(Some(Duration::ZERO)),
             Fault::ClaimsInTwoSteps if when == When::Absent => return self.claim_in_two_steps(key, page, claim).await,
@@ -232,7 +260,7 @@ impl Broken {
     }
 
     /// Decides by what was there, and does it when something else may be there.
-    async fn claim_in_two_steps(
+    pub(super) async fn claim_in_two_steps(
         &self,
         key: StorageKey,
         page: &Page,
@@ -272,6 +300,13 @@ impl Broken {
             }
             (Fault::UnknownForgetsItsFence, Claimed::Unknown { attempt, .. }) => {
                 Claimed::Unknown { fence: Fence::new(0), attempt }
+            }
+            (Fault::ParkedIsUnknown, Claimed::Parked { fence, attempt, .. }) => Claimed::Unknown { fence, attempt },
+            (Fault::ParkedLosesItsNote, Claimed::Parked { fence, attempt, .. }) => {
+                Claimed::Parked { note: Answer::from_bytes(Bytes::new()), fence, attempt }
+            }
+            (Fault::ParkedForgetsItsFence, Claimed::Parked { note, attempt, .. }) => {
+                Claimed::Parked { note, fence: Fence::new(0), attempt }
             }
             (fault, Claimed::Completed { answer: Some(answer) }) => {
                 let answer = tell_answer_wrongly(fault, answer.as_bytes());
@@ -332,6 +367,27 @@ impl Broken {
             Fault::UnknownAgainIsLost if unknown && when == When::Unknown => return Ok(Some(Ownership::Lost)),
             Fault::UnknownCannotBeCompleted if !unknown && when == When::Unknown => return Ok(Some(Ownership::Lost)),
             Fault::UnknownIsCompletedByStrangers if when == When::Unknown => complete.token = page.token,
+            Fault::RememberedIsStillItsOwners if page.was_released_by(complete.token) => {
+                return Ok(Some(Ownership::Held));
+            }
+            Fault::ParkedAgainIsLost if own && when == When::Parked => return Ok(Some(Ownership::Lost)),
+            Fault::ParkedAgainOverwrites if own && when == When::Parked => {
+                if let Outcome::Parked(note) = &complete.outcome {
+                    self.settle_inner(key, page, Verdict::Parked(note.clone())).await?;
+                    return Ok(Some(Ownership::Held));
+                }
+            }
+            Fault::ParkedIsCompletedByItsOwner if own && when == When::Parked => {
+                let verdict = Verdict::Completed { answer: None, ttl: FOREVER, remember: FOREVER };
+                self.settle_inner(key, page, verdict).await?;
+                return Ok(Some(Ownership::Held));
+            }
+            Fault::ParkedIsCompletedByStrangers if when == When::Parked => complete.token = page.token,
+            Fault::ListForgetsInTwoSteps if matches!(complete.outcome, Outcome::Parked(_)) => {
+                // The list is written first, and then there is time for whoever lists.
+                self.book.write(key, |page| page.is_listed = true);
+                self.until_unlisted(key).await;
+            }
             Fault::ResolvedIsStillItsOwners if own && page.resolved => return Ok(Some(Ownership::Held)),
             Fault::TtlIsRemember => complete.ttl = complete.remember,
             Fault::RememberIsTtl => complete.remember = complete.ttl,
@@ -347,7 +403,7 @@ impl Broken {
     }
 
     /// What goes wrong between two steps needs somebody to come between them; whoever is about to, is given the time.
-    async fn until_changed(&self, key: StorageKey, page: &Page) {
+    pub(super) async fn until_changed(&self, key: StorageKey, page: &Page) {
         for _ in 0..1_000 {
             tokio::task::yield_now().await;
             if self.book.write(key, |now| now.owners.len() != page.owners.len() || now.answer != page.answer) {
@@ -366,9 +422,16 @@ impl Broken {
         release.key = page.inner_key(key);
         let ownership = self.inner.release(release).await?;
         if ownership == Ownership::Held {
-            self.book.write(key, |page| page.released(&release));
+            self.book.write(key, |page| page.released(&release, self.clock.now()));
         }
         Ok(ownership)
+    }
+
+    async fn settle_inner(&self, key: StorageKey, page: &Page, verdict: Verdict) -> Result<(), StoreError> {
+        let resolve = Resolve::new(page.inner_key(key), verdict);
+        _ = self.inner.resolve(resolve.clone()).await?;
+        self.book.write(key, |page| page.resolved(key, &resolve, self.clock.now()));
+        Ok(())
     }
 
     async fn drop_inner(&self, key: StorageKey, page: &Page) -> Result<(), StoreError> {
@@ -388,6 +451,6 @@ fn tell_answer_wrongly(fault: Fault, bytes: &Bytes) -> Option<Bytes> {
     })
 }
 
-fn next(fence: Fence) -> Fence {
+pub(super) fn next(fence: Fence) -> Fence {
     Fence::new(fence.get() + 1)
 }

@@ -6,3 +6,4 @@ mod memory;
 mod postgres;
 mod redis;
 mod sqlite;
+mod tiered;

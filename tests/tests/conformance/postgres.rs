@@ -35,13 +35,11 @@ macro_rules! on_a_server_of_its_own {
 
 each_law!(restart(on_a_server_of_its_own)[]);
 
-struct Shared(Postgres, sqlx::PgPool);
+struct Shared(Postgres);
 
 impl Shared {
     async fn start() -> Self {
-        let postgres = Postgres::start().await;
-        let pool = sqlx::PgPool::connect_lazy(&postgres.url()).unwrap();
-        Self(postgres, pool)
+        Self(Postgres::start().await)
     }
 }
 
@@ -60,18 +58,22 @@ impl Fixture for Shared {
 #[async_trait]
 impl Damageable for Shared {
     async fn damage(&self, key: StorageKey, damage: Damage) {
-        let schema = self.0.schema();
-        let statement = match damage {
-            Damage::NewerFormat => format!("UPDATE {schema}.idem_records SET format = 2 WHERE key = $1"),
-            Damage::BrokenBytes => {
-                format!("UPDATE {schema}.idem_records SET fingerprint = substr(fingerprint, 2) WHERE key = $1")
-            }
-            Damage::Gone => format!("DELETE FROM {schema}.idem_records WHERE key = $1"),
-            other => panic!("the fixture does not know how to do this: {other}"),
-        };
-        let query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(&key.as_bytes()[..]);
-        assert_eq!(query.execute(&self.1).await.unwrap().rows_affected(), 1);
+        damage_row(&self.0.url(), self.0.schema(), key, damage).await;
     }
+}
+
+pub(super) async fn damage_row(url: &str, schema: &str, key: StorageKey, damage: Damage) {
+    let statement = match damage {
+        Damage::NewerFormat => format!("UPDATE {schema}.idem_records SET format = 2 WHERE key = $1"),
+        Damage::BrokenBytes => {
+            format!("UPDATE {schema}.idem_records SET fingerprint = substr(fingerprint, 2) WHERE key = $1")
+        }
+        Damage::Gone => format!("DELETE FROM {schema}.idem_records WHERE key = $1"),
+        other => panic!("the fixture does not know how to do this: {other}"),
+    };
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(url).await.unwrap();
+    let query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(key.as_bytes().to_vec());
+    assert_eq!(query.execute(&mut connection).await.unwrap().rows_affected(), 1);
 }
 
 /// A server that writes every commit to disk before it answers.

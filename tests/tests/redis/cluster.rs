@@ -100,8 +100,9 @@ async fn a_dead_node_costs_a_request_no_more_than_its_time_out_and_is_replaced()
 }
 
 /// A master stands still, its replica takes over, somebody claims there, and the old master goes on: whoever had
-/// asked it before must not believe what it answers now.
-#[tokio::test]
+/// asked it before must not believe what it answers now. On threads: the claims are on their way before the failover is
+/// waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_key_is_granted_twice_over_a_failover() {
     const KEYS: usize = 400;
     let cluster = RedisCluster::start();

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use idem_runtime::{
-    RedisStore, Store,
+    RedisStore, StorageKey, Store,
     store::{
-        Abandoned, Claim, Claimed, Complete, Fence, Outcome, Ownership, Release, Renew, Resolve, Resolved, Verdict,
+        Abandoned, Claim, Claimed, Complete, Fence, Outcome, Ownership, Parked, Release, Renew, Resolve, Resolved,
+        StoreErrorKind, Verdict,
     },
 };
 use redis::Value;
@@ -144,6 +145,210 @@ async fn records_of_layout_1_are_read() {
     assert_eq!(bytes(&server, 2)[50..58], (ahead + 1).to_be_bytes());
 }
 
+/// A record of layout 2 with fingerprint 1, in bytes.
+fn layout_2(state: u8, token: u8, note: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(note.len()).unwrap();
+    let fence = 1_767_225_600_000_000_u64;
+    [&[2, state][..], &[1; 32], &[token; 16], &fence.to_be_bytes(), &[0, 0, 0, 3], &[0; 8], &length.to_be_bytes(), note]
+        .concat()
+}
+
+#[tokio::test]
+async fn records_of_layout_2_are_read() {
+    let (server, store) = start().await;
+    let fence = Fence::new(1_767_225_600_000_000);
+    let parked = |note| Claimed::Parked { note: answer(note), fence, attempt: 3 };
+
+    // By its owner, and by a verdict.
+    for token in [9, 0] {
+        put(&server, 1, &layout_2(5, token, b"why"));
+        assert_eq!(store.claim(claim(1, 1)).await.unwrap(), parked("why"));
+        assert_eq!(store.claim(claim(1, 9)).await.unwrap(), parked("why"));
+        let other = Claim::new(key(1), tests::claims::token(9), fingerprint(2), LEASE);
+        assert_eq!(store.claim(other).await.unwrap(), Claimed::Mismatch);
+    }
+    put(&server, 1, &layout_2(5, 9, b""));
+    assert_eq!(store.claim(claim(1, 1)).await.unwrap(), parked(""));
+
+    // Released with its attempt remembered: the next claim is the next attempt, whatever becomes of what is abandoned.
+    for rule in [Abandoned::TakeOver, Abandoned::MarkUnknown] {
+        put(&server, 2, &layout_2(1, 0, b""));
+        let (next, attempt) = win(&store, claim(2, 1).abandoned(rule)).await;
+        assert!(next > fence && attempt == 4, "{next} {attempt}");
+        assert_eq!(bytes(&server, 2)[..2], [1, 1], "it has an owner again, and so is layout 1");
+    }
+    put(&server, 2, &layout_2(1, 0, b""));
+    let released = Release::new(key(2), token(9));
+    assert_eq!(store.release(released).await.unwrap(), Ownership::Lost);
+    assert_eq!(store.renew(Renew::of(&claim(2, 9))).await.unwrap(), Ownership::Lost);
+    assert_eq!(store.complete(complete(2, 9, "late")).await.unwrap(), Ownership::Lost);
+    // Not even a token of zeros owns it.
+    assert_eq!(store.complete(complete(2, 0, "forged")).await.unwrap(), Ownership::Lost);
+    assert_eq!(store.renew(Renew::of(&claim(2, 0))).await.unwrap(), Ownership::Lost);
+    assert_eq!(bytes(&server, 2), layout_2(1, 0, b""));
+}
+
+#[tokio::test]
+async fn the_bytes_of_what_layout_2_added_are_frozen() {
+    let (server, store) = start().await;
+    let fence_of = |at: u32| bytes(&server, at)[50..58].to_vec();
+    let written = |head: [u8; 2], token: u8, fence: &[u8], time: &[u8], note: &[u8]| {
+        let length = u32::try_from(note.len()).unwrap();
+        [&head[..], &[1; 32], &[token; 16], fence, &[0, 0, 0, 1], time, &length.to_be_bytes(), note].concat()
+    };
+    let parked_since = |at: u32, before: u64| {
+        let since = bytes(&server, at)[62..70].to_vec();
+        assert!((before..=clock(&server)).contains(&number(&since)));
+        since
+    };
+
+    win(&store, claim(1, 7)).await;
+    let fence = fence_of(1);
+    let before = clock(&server);
+    let parked = Complete::new(key(1), token(7), Outcome::Parked(answer("why")), DAY);
+    assert_eq!(store.complete(parked).await.unwrap(), Ownership::Held);
+    assert_eq!(bytes(&server, 1), written([2, 5], 7, &fence, &parked_since(1, before), b"why"));
+    assert_eq!(expiry(&server, 1), -1);
+    let before = clock(&server);
+    let verdict = Resolve::new(key(1), Verdict::Parked(answer("still")));
+    assert_eq!(store.resolve(verdict).await.unwrap(), Resolved::Applied);
+    assert_eq!(bytes(&server, 1), written([2, 5], 0, &fence, &parked_since(1, before), b"still"));
+    assert_eq!(expiry(&server, 1), -1);
+
+    win(&store, claim(2, 7)).await;
+    let fence = fence_of(2);
+    let released = Release::new(key(2), token(7)).remember(DAY);
+    assert_eq!(store.release(released).await.unwrap(), Ownership::Held);
+    assert_eq!(bytes(&server, 2), written([2, 1], 0, &fence, &[0; 8], b""));
+    let left = expiry(&server, 2);
+    assert!((86_395_000..=86_400_000).contains(&left), "{left}");
+}
+
+fn entries(server: &RedisServer) -> Vec<String> {
+    server.run(&["ZRANGE", "idem:parked", "0", "-1"])
+}
+
+fn hex(at: u32) -> String {
+    redis_key(at).trim_start_matches("idem:{").trim_end_matches('}').to_owned()
+}
+
+async fn park(store: &RedisStore, at: u32, by: u8) {
+    let parked = Complete::new(key(at), token(by), Outcome::Parked(answer("why")), DAY);
+    assert_eq!(store.complete(parked).await.unwrap(), Ownership::Held);
+}
+
+async fn keys(store: &RedisStore) -> Vec<StorageKey> {
+    store.parked(Parked::first(100)).await.unwrap().into_iter().map(|record| record.key).collect()
+}
+
+#[tokio::test]
+async fn the_list_keeps_what_is_or_may_be_parked_and_nothing_else() {
+    let (server, store) = start().await;
+    for at in 1..=4 {
+        win(&store, claim(at, 7)).await;
+        park(&store, at, 7).await;
+    }
+    let all: Vec<_> = (1..=4).map(|at| format!("{}:{}", hex(at), "07".repeat(16))).collect();
+    assert_eq!(entries(&server), all);
+    assert_eq!(server.run::<i64>(&["ZSCORE", "idem:parked", &all[0]]), 0);
+    assert_eq!(expiry_of(&server, "idem:parked"), -1);
+    // Asked again it is the same entry.
+    park(&store, 1, 7).await;
+    assert_eq!(entries(&server), all);
+
+    // An entry goes when somebody lists who finds its record settled.
+    let done = Verdict::Completed { answer: None, ttl: DAY, remember: DAY };
+    assert_eq!(store.resolve(Resolve::new(key(1), done)).await.unwrap(), Resolved::Applied);
+    assert_eq!(store.resolve(Resolve::new(key(2), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
+    assert_eq!(entries(&server), all);
+    assert_eq!(keys(&store).await, [key(3), key(4)]);
+    assert_eq!(entries(&server), all[2..]);
+
+    // Whoever crashes between the entry and the record leaves an entry, which stays as long as it may come true.
+    server.run::<()>(&["DEL", "idem:parked", &redis_key(3), &redis_key(4)]);
+    for at in 5..=9 {
+        win(&store, claim(at, 7)).await;
+        server.run::<()>(&["ZADD", "idem:parked", "0", &format!("{}:{}", hex(at), "07".repeat(16))]);
+    }
+    let unknown = Complete::new(key(6), token(7), Outcome::Unknown, DAY);
+    assert_eq!(store.complete(unknown).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(complete(7, 7, "done")).await.unwrap(), Ownership::Held);
+    let released = Release::new(key(8), token(7)).remember(DAY);
+    assert_eq!(store.release(released).await.unwrap(), Ownership::Held);
+    put(&server, 9, b"no record of ours");
+    // Nor is what somebody else wrote there in the way.
+    for strange in ["", "x", "zz"] {
+        server.run::<()>(&["ZADD", "idem:parked", "0", strange]);
+    }
+    assert_eq!(keys(&store).await, []);
+    let stays: Vec<_> = [5, 6, 9].map(hex).into_iter().collect();
+    let left = entries(&server);
+    let left: Vec<_> = left.iter().filter_map(|entry| entry.split_once(':')).map(|(hex, _)| hex.to_owned()).collect();
+    assert_eq!(left, stays);
+    park(&store, 5, 7).await;
+    park(&store, 6, 7).await;
+    assert_eq!(keys(&store).await, [key(5), key(6)]);
+    assert_eq!(store.parked(Parked::first(1)).await.unwrap().len(), 1);
+}
+
+fn expiry_of(server: &RedisServer, key: &str) -> i64 {
+    server.run(&["PTTL", key])
+}
+
+/// Whoever lists saw an entry whose record was settled, and takes it out while the next owner of the key parks it.
+#[tokio::test]
+async fn dropping_a_stale_entry_never_drops_that_of_a_later_parking() {
+    let (server, store) = start().await;
+    win(&store, claim(1, 7)).await;
+    park(&store, 1, 7).await;
+    let seen = entries(&server);
+    assert_eq!(store.resolve(Resolve::new(key(1), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
+    win(&store, claim(1, 8)).await;
+    park(&store, 1, 8).await;
+    server.run::<()>(&["ZREM", "idem:parked", &seen[0]]);
+    assert_eq!(keys(&store).await, [key(1)]);
+}
+
+/// What is parked is written down at the memory limit too.
+#[tokio::test]
+async fn a_list_of_another_kind_is_an_error_and_a_full_server_parks() {
+    let (server, store) = start().await;
+    win(&store, claim(1, 7)).await;
+    server.run::<()>(&["SET", "idem:parked", "mine"]);
+    let parked = Complete::new(key(1), token(7), Outcome::Parked(answer("why")), DAY);
+    let error = store.complete(parked.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
+    let error = store.parked(Parked::first(1)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
+    assert!(matches!(store.claim(claim(1, 8)).await.unwrap(), Claimed::Busy { .. }), "nothing was parked");
+    server.run::<()>(&["DEL", "idem:parked"]);
+
+    server.run::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+    let error = store.claim(claim(2, 7)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Full, "{error}");
+    assert_eq!(store.complete(parked).await.unwrap(), Ownership::Held);
+    assert_eq!(keys(&store).await, [key(1)]);
+}
+
+#[tokio::test]
+async fn a_list_longer_than_a_burst_is_read_to_its_end() {
+    let (server, store) = start().await;
+    for at in 0..300 {
+        win(&store, claim(at, 7)).await;
+        park(&store, at, 7).await;
+    }
+    // All but a few in the last burst are settled, and one key was parked twice.
+    for at in (0..300).filter(|at| ![3, 290, 299].contains(at)) {
+        assert_eq!(store.resolve(Resolve::new(key(at), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
+    }
+    server.run::<()>(&["ZADD", "idem:parked", "0", &format!("{}:{}", hex(3), "0".repeat(32))]);
+    let page = store.parked(Parked::first(3)).await.unwrap();
+    assert_eq!(page.iter().map(|record| record.key).collect::<Vec<_>>(), [key(3), key(290), key(299)]);
+    assert_eq!(store.parked(Parked::first(2).after(key(3))).await.unwrap().len(), 2);
+    assert_eq!(keys(&store).await, [key(3), key(290), key(299)]);
+    assert_eq!(server.run::<usize>(&["ZCARD", "idem:parked"]), 4);
+}
+
 #[tokio::test]
 async fn what_is_no_record_is_never_taken_for_absent_or_overwritten() {
     let (server, store) = start().await;
@@ -159,10 +364,16 @@ async fn what_is_no_record_is_never_taken_for_absent_or_overwritten() {
     let fence_of_all_ones = [&in_flight[..50], &[0xff; 8], &in_flight[58..]].concat();
 
     for (what, damaged) in [
-        ("a newer version", with(0, 2)),
+        ("a newer version", with(0, 3)),
         ("version 0", with(0, 0)),
         ("state 0", with(1, 0)),
-        ("state 5", with(1, 5)),
+        ("parked in layout 1", with(1, 5)),
+        ("in flight with an owner in layout 2", with(0, 2)),
+        ("a tombstone in layout 2", [&[2, 3], &in_flight[2..]].concat()),
+        ("unknown in layout 2", [&[2, 4], &in_flight[2..]].concat()),
+        ("a parked record without its note", [&[2, 5], &completed[2..completed.len() - 1]].concat()),
+        ("a state that layout 2 does not have", [&[2, 6], &in_flight[2..]].concat()),
+        ("a parked record of a newer version", [&[3, 5], &completed[2..]].concat()),
         ("nothing at all", vec![]),
         ("one byte", vec![1]),
         ("a header cut off", in_flight[..73].to_vec()),

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use idem_runtime::{
     RedisStore, Store,
-    store::{Claimed, Ownership},
+    store::{Claimed, Complete, Outcome, Ownership, Parked},
 };
-use tests::claims::{answer, claim, complete, win};
+use tests::claims::{DAY, answer, claim, complete, key, token, win};
 use tests::servers::{SentinelTrio, eventually, eventually_async};
 use tokio::task::JoinSet;
 
-#[tokio::test]
+/// On threads: the claims are on their way before the failover is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_store_follows_the_master_and_believes_no_former_one() {
     let trio = SentinelTrio::start();
     let connect =
@@ -23,8 +24,11 @@ async fn the_store_follows_the_master_and_believes_no_former_one() {
     win(&store, claim(1, 1)).await;
     assert_eq!(store.complete(complete(1, 1, "body")).await.unwrap(), Ownership::Held);
     win(&patient, claim(2, 1)).await;
-    eventually("the replica has them", Duration::from_secs(10), || {
-        (trio.replica.run::<u32>(&["DBSIZE"]) == 2).then_some(())
+    win(&store, claim(3, 1)).await;
+    let parked = Complete::new(key(3), token(1), Outcome::Parked(answer("why")), DAY);
+    assert_eq!(store.complete(parked).await.unwrap(), Ownership::Held);
+    eventually("the replica has them, and the list", Duration::from_secs(10), || {
+        (trio.replica.run::<u32>(&["DBSIZE"]) == 4).then_some(())
     });
 
     trio.master.pause();
@@ -40,6 +44,8 @@ async fn the_store_follows_the_master_and_believes_no_former_one() {
     })
     .await;
     assert_eq!(replay, Claimed::Completed { answer: Some(answer("body")) });
+    let listed = store.parked(Parked::first(10)).await.unwrap();
+    assert_eq!(listed.iter().map(|record| record.key).collect::<Vec<_>>(), [key(3)]);
     for at in 100..200 {
         win(&store, claim(at, 2)).await;
     }

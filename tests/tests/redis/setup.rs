@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use idem_runtime::{
     RedisStore, Store,
     store::{
-        Ownership, StoreError, StoreErrorKind,
+        Complete, Outcome, Ownership, Parked, Resolve, Resolved, StoreError, StoreErrorKind, Verdict,
         redis::{ConnectionProvider, driver as redis},
     },
 };
-use tests::claims::{claim, complete, win};
+use tests::claims::{DAY, answer, claim, complete, key, token, win};
 use tests::servers::RedisServer;
 
 fn misconfigured(connected: Result<RedisStore, StoreError>, says: &str) {
@@ -67,12 +67,20 @@ async fn who_may_not_do_what_the_scripts_do_is_told() {
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
 
     // What the documentation says is enough.
-    for rule in ["+evalsha +eval +time +get +set +setrange +del", "+script|load"] {
+    for rule in ["+evalsha +eval +time +get +set +setrange +del +zadd +zrem +zrangebylex", "+script|load"] {
         let mut command = vec!["ACL", "SETUSER", "app"];
         command.extend(rule.split(' '));
         server.run::<()>(&command);
         win(&store, claim(1, 1)).await;
         assert_eq!(store.complete(complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
+        win(&store, claim(2, 1)).await;
+        let parked = Complete::new(key(2), token(1), Outcome::Parked(answer("why")), DAY);
+        for _ in 0..2 {
+            assert_eq!(store.complete(parked.clone()).await.unwrap(), Ownership::Held);
+        }
+        assert_eq!(store.parked(Parked::first(10)).await.unwrap().len(), 1);
+        assert_eq!(store.resolve(Resolve::new(key(2), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
+        assert_eq!(store.parked(Parked::first(10)).await.unwrap(), []);
         RedisStore::connect(&url).await.unwrap();
         server.run::<()>(&["FLUSHALL"]);
     }
@@ -150,6 +158,11 @@ async fn connections_of_ones_own() {
     win(&store, claim(1, 1)).await;
     assert_eq!(store.complete(complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
     assert_eq!(server.run::<Vec<String>>(&["KEYS", "*"]), [tests::claims::redis_key(1).replace("idem:", "mine:")]);
+    win(&store, claim(2, 1)).await;
+    let parked = Complete::new(key(2), token(1), Outcome::Parked(answer("why")), DAY);
+    assert_eq!(store.complete(parked).await.unwrap(), Ownership::Held);
+    assert_eq!(store.parked(Parked::first(10)).await.unwrap().len(), 1);
+    assert_eq!(server.run::<usize>(&["ZCARD", "mine:parked"]), 1);
 
     let waiting = RedisStore::builder().wait_replicas(1, Duration::from_millis(10)).provider(provider().await).await;
     misconfigured(waiting, "wait_replicas");

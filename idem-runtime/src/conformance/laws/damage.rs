@@ -27,13 +27,15 @@ pub async fn fences_grow_after_a_record_was_lost(fixture: &dyn Damageable) {
 }
 
 async fn require_refused(fixture: &dyn Damageable, damage: Damage) {
-    for state in ["in flight", "completed", "a tombstone", "unknown"] {
+    for state in ["in flight", "completed", "a tombstone", "unknown", "remembered", "parked"] {
         let case = Case::new(fixture as &dyn Fixture).await;
         let owner = token();
         match state {
             "in flight" => case.win(case.by(owner)).await,
             "completed" => case.completed_by(owner, Outcome::Answer(answer("an answer"))).await,
             "a tombstone" => case.completed_by(owner, Outcome::Tombstone).await,
+            "remembered" => case.remembered_by(owner).await,
+            "parked" => case.parked_by(owner, &answer("why")).await,
             _ => case.unknown_by(owner).await,
         };
         fixture.damage(case.key, damage).await;

@@ -2,7 +2,7 @@
 
 use crate::{
     conformance::{Fixture, Restartable, case::*},
-    store::{Outcome, Ownership},
+    store::{Outcome, Ownership, Parked},
 };
 
 /// Whoever runs goes on running, and a restart lets nobody run beside it.
@@ -35,6 +35,36 @@ pub async fn unknown_outlives_a_restart(fixture: &dyn Restartable) {
     let owner = case.unknown_by(token()).await;
     fixture.restart().await;
     case.elsewhere().await.require_unknown(owner, "unknown before the restart").await;
+}
+
+/// An event that was tried before the restart was tried.
+pub async fn a_remembered_attempt_outlives_a_restart(fixture: &dyn Restartable) {
+    let case = Case::new(fixture as &dyn Fixture).await;
+    let first = case.remembered_by(token()).await;
+    fixture.restart().await;
+    let case = case.elsewhere().await;
+    case.require_next_attempt(first, case.by(token()), "released and remembered before the restart").await;
+}
+
+/// What waits for an operator waits on, where the operator finds it.
+pub async fn parked_outlives_a_restart(fixture: &dyn Restartable) {
+    let case = Case::new(fixture as &dyn Fixture).await;
+    let note = answer("why");
+    let owner = case.parked_by(token(), &note).await;
+    fixture.restart().await;
+    let case = case.elsewhere().await;
+    case.require_parked(owner, &note, "parked before the restart").await;
+    let mut parked = Parked::first(100);
+    loop {
+        let page = page(&*case.store, parked).await;
+        if page.iter().any(|record| record.key == case.key) {
+            return;
+        }
+        match page.last() {
+            Some(last) => parked = parked.after(last.key),
+            None => fail(format_args!("what was parked before the restart is not listed")),
+        }
+    }
 }
 
 /// Fences come from more than what the server has in memory.

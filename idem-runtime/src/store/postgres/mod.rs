@@ -264,6 +264,15 @@ impl Store for PostgresStore {
     }
 }
 
+#[cfg(feature = "redis")]
+#[async_trait]
+impl super::tiered::Authority for PostgresStore {
+    async fn kept(&self, keys: &[crate::key::StorageKey]) -> Result<Vec<super::tiered::Kept>, StoreError> {
+        let reply = self.take(self.inner.texts.kept(keys)).await?;
+        Ok(reply.rows.into_iter().filter_map(Row::kept).collect())
+    }
+}
+
 fn ownership(reply: &Reply) -> Ownership {
     if reply.affected > 0 { Ownership::Held } else { Ownership::Lost }
 }

@@ -113,6 +113,17 @@ impl Row {
         Some(ParkedRecord::new(key, self.answer()?, fence, attempt))
     }
 
+    /// The answer that is still kept; `None`: there is none.
+    #[cfg(feature = "redis")]
+    pub(super) fn kept(self) -> Option<crate::store::tiered::Kept> {
+        let key = StorageKey::from_bytes(self.key.as_slice().try_into().ok()?);
+        let fingerprint = crate::fingerprint::Fingerprint::from_bytes(self.fingerprint.as_slice().try_into().ok()?);
+        (self.readable()? == State::Answer).then_some(())?;
+        let left = self.until?.min(self.forget?).checked_sub(self.now).filter(|left| *left > 0)?;
+        let left = Duration::from_micros(left.unsigned_abs());
+        Some(crate::store::tiered::Kept::new(key, fingerprint, self.answer()?, left))
+    }
+
     /// The state, if the columns fit together. As `sql/readable.sql` judges it.
     fn readable(&self) -> Option<State> {
         let length = self.answer.as_ref().map(Vec::len);

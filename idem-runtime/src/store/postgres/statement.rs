@@ -21,6 +21,8 @@ pub(super) struct Texts {
     release: Arc<str>,
     resolve: Arc<str>,
     parked: Arc<str>,
+    #[cfg(feature = "redis")]
+    kept: Arc<str>,
     expire: Arc<str>,
 }
 
@@ -65,6 +67,8 @@ impl Texts {
             release: text(include_str!("sql/release.sql")),
             resolve: text(include_str!("sql/resolve.sql")),
             parked: text(include_str!("sql/parked.sql")),
+            #[cfg(feature = "redis")]
+            kept: text(include_str!("sql/kept.sql")),
             expire: text(include_str!("sql/expire.sql")),
         }
     }
@@ -147,6 +151,12 @@ impl Texts {
         let after = parked.after.as_ref().map_or(&[][..], |key| key.as_bytes());
         let limit = i64::try_from(parked.limit).unwrap_or(i64::MAX);
         Statement::new("parked", &self.parked, vec![bytes(after), number(limit)])
+    }
+
+    #[cfg(feature = "redis")]
+    pub(super) fn kept(&self, keys: &[crate::key::StorageKey]) -> Statement {
+        let keys = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
+        Statement::new("read answers", &self.kept, vec![Argument::ManyBytes(keys)])
     }
 
     pub(super) fn expire(&self, limit: u32, after: Duration) -> Statement {

@@ -37,8 +37,8 @@ use crate::store::StoreError;
 #[derive(Clone)]
 #[must_use = "options connect to nothing"]
 pub struct RedisStoreBuilder {
-    prefix: String,
-    command_timeout: Duration,
+    pub(super) prefix: String,
+    pub(super) command_timeout: Duration,
     connect_timeout: Duration,
     allow_eviction: bool,
     quorum: Option<Quorum>,
@@ -171,12 +171,7 @@ impl RedisStoreBuilder {
 
     async fn try_cluster(self, seeds: Vec<ConnectionInfo>) -> Result<RedisStore, Cause> {
         self.validate()?;
-        let options = cluster::Options {
-            connect_timeout: self.connect_timeout,
-            command_timeout: self.command_timeout,
-            quorum: self.quorum,
-        };
-        let cluster = Cluster::connect(seeds, options).await?;
+        let cluster = Cluster::connect(seeds, self.cluster_options()).await?;
         for (name, node) in cluster.masters() {
             self.check(&name, &node, true).await?;
         }
@@ -184,6 +179,34 @@ impl RedisStoreBuilder {
     }
 
     async fn try_sentinel(self, servers: Vec<ConnectionInfo>, master_name: &str) -> Result<RedisStore, Cause> {
+        let node = self.master(servers, master_name)?;
+        self.check(master_name, &node, false).await?;
+        self.finish(Route::Master(Arc::new(node)))
+    }
+
+    async fn try_provider(self, provider: Box<dyn ConnectionProvider>) -> Result<RedisStore, Cause> {
+        self.validate()?;
+        if self.quorum.is_some() {
+            return Err(Cause::misconfigured(
+                "`wait_replicas` does not go with a provider: `WAIT` needs a connection of its own",
+            ));
+        }
+        let deadline = Instant::now() + self.connect_timeout;
+        let info = route::provided(&*provider, &check::command(), deadline).await.map_err(Fault::into_cause)?;
+        check::judge("the provider's server", &info, Allowed { eviction: self.allow_eviction, cluster: true })?;
+        self.finish(Route::Provider(provider))
+    }
+
+    pub(super) fn cluster_options(&self) -> cluster::Options {
+        cluster::Options {
+            connect_timeout: self.connect_timeout,
+            command_timeout: self.command_timeout,
+            quorum: self.quorum,
+        }
+    }
+
+    /// The master that these Sentinels name.
+    pub(super) fn master(&self, servers: Vec<ConnectionInfo>, master_name: &str) -> Result<Node, Cause> {
         let Some(first) = servers.first() else {
             return Err(Cause::misconfigured("no sentinel is named: write at least one URL"));
         };
@@ -203,25 +226,10 @@ impl RedisStoreBuilder {
             })
             .collect();
         let limit = self.connect_timeout / 2;
-        let node = self.node(|| Target::Master(Sentinels::new(servers.clone(), master_name, login.clone(), limit)));
-        self.check(master_name, &node, false).await?;
-        self.finish(Route::Master(Arc::new(node)))
+        Ok(self.node(|| Target::Master(Sentinels::new(servers.clone(), master_name, login.clone(), limit))))
     }
 
-    async fn try_provider(self, provider: Box<dyn ConnectionProvider>) -> Result<RedisStore, Cause> {
-        self.validate()?;
-        if self.quorum.is_some() {
-            return Err(Cause::misconfigured(
-                "`wait_replicas` does not go with a provider: `WAIT` needs a connection of its own",
-            ));
-        }
-        let deadline = Instant::now() + self.connect_timeout;
-        let info = route::provided(&*provider, &check::command(), deadline).await.map_err(Fault::into_cause)?;
-        check::judge("the provider's server", &info, Allowed { eviction: self.allow_eviction, cluster: true })?;
-        self.finish(Route::Provider(provider))
-    }
-
-    fn node(&self, target: impl Fn() -> Target) -> Node {
+    pub(super) fn node(&self, target: impl Fn() -> Target) -> Node {
         let link = || Link::new(target(), self.connect_timeout);
         Node::new(link(), self.quorum.map(|quorum| Replicas::new(link(), quorum, self.command_timeout)))
     }
@@ -238,7 +246,7 @@ impl RedisStoreBuilder {
         Ok(RedisStore(Arc::new(Inner { route, prefix: self.prefix.into(), budget })))
     }
 
-    fn validate(&self) -> Result<(), Cause> {
+    pub(super) fn validate(&self) -> Result<(), Cause> {
         if self.prefix.contains(['{', '}']) {
             return Err(Cause::misconfigured("the prefix holds a brace: write it without `{` and `}`"));
         }
@@ -248,12 +256,15 @@ impl RedisStoreBuilder {
         Ok(())
     }
 
-    fn parse_all<U: AsRef<str>>(&self, urls: impl IntoIterator<Item = U>) -> Result<Vec<ConnectionInfo>, Cause> {
+    pub(super) fn parse_all<U: AsRef<str>>(
+        &self,
+        urls: impl IntoIterator<Item = U>,
+    ) -> Result<Vec<ConnectionInfo>, Cause> {
         urls.into_iter().map(|url| self.parse(url.as_ref())).collect()
     }
 
     /// Says nothing of the URL but what is wrong with it: it may hold a password.
-    fn parse(&self, url: &str) -> Result<ConnectionInfo, Cause> {
+    pub(super) fn parse(&self, url: &str) -> Result<ConnectionInfo, Cause> {
         let info = url.into_connection_info().map_err(|error| {
             Cause::misconfigured(format!(
                 "{}: write `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, special characters percent-encoded",

@@ -25,8 +25,16 @@ if not record then
   return now
 end
 
-local version, state = string.byte(record, 1, 2)
-if #record < 74 or not (version == 1 or version == 2) or state < 1 or state > 3 + version then
+if #record < 74 then
+  return -1
+end
+local layout, state = string.byte(record, 1, 2)
+if layout == 2 then
+  -- Released with its attempt remembered, so nobody's; or parked.
+  if state ~= 5 and (state ~= 1 or string.sub(record, 35, 50) ~= string.rep('\0', 16)) then
+    return -1
+  end
+elseif layout ~= 1 or state < 1 or state > 4 then
   return -1
 end
 -- A fence beyond 2^53 would lose its last digit in a Lua number.
@@ -61,14 +69,11 @@ if state == 2 then
   return -3
 end
 
-local token = string.sub(record, 35, 50)
-if token ~= string.sub(ARGV[1], 33, 48) then
-  -- Released with its attempt remembered: nobody's.
-  local owned = token ~= string.rep('\0', 16)
-  if owned and now < time then
+if layout == 2 or string.sub(record, 35, 50) ~= string.sub(ARGV[1], 33, 48) then
+  if layout == 1 and now < time then
     return {2, time - now}
   end
-  if owned and ARGV[4] == '1' then
+  if layout == 1 and ARGV[4] == '1' then
     redis.call('SET', KEYS[1], '\1\4' .. string.sub(record, 3, 62) .. struct.pack('>I8I4', now, 0))
     return {3, fence, attempt}
   end

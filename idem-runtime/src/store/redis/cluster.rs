@@ -18,7 +18,6 @@ use super::{
     fault::{Cause, Fault},
     link::{Link, Target},
     node::{Node, Reply},
-    record,
     replicas::{Quorum, Replicas},
     script::Step,
     sentinel,
@@ -85,6 +84,13 @@ const GATHER: Duration = Duration::from_millis(100);
 impl Cluster {
     /// Learns the Cluster from the first of `seeds` that answers.
     pub(super) async fn connect(seeds: Vec<ConnectionInfo>, options: Options) -> Result<Self, Cause> {
+        let cluster = Self::new(seeds, options)?;
+        cluster.0.learn(None, Instant::now() + options.connect_timeout).await?;
+        Ok(cluster)
+    }
+
+    /// A Cluster that is learned with the first step.
+    pub(super) fn new(seeds: Vec<ConnectionInfo>, options: Options) -> Result<Self, Cause> {
         let Some(like) = seeds.first().cloned() else {
             return Err(Cause::misconfigured("no node is named: write at least one URL"));
         };
@@ -101,13 +107,11 @@ impl Cluster {
             }
             cluster.0.node(&seed.addr().to_string().into());
         }
-        let deadline = Instant::now() + options.connect_timeout;
-        cluster.0.learn(None, deadline).await?;
         Ok(cluster)
     }
 
     pub(super) async fn ask(&self, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
-        let slot = record::slot(&step.key);
+        let slot = step.slot();
         let mut address = match self.0.master(slot) {
             Some(address) => address,
             None => {

@@ -1,36 +1,18 @@
-#!lua flags=allow-oom
--- KEYS[1]  the record
 -- ARGV[1]  token
 -- ARGV[2]  version and state of the new record (2 bytes)
 -- ARGV[3]  what is added to the clock for the record's time, microseconds; empty: its time is 0
 -- ARGV[4]  how long the record is kept, milliseconds; 0: until it is settled
--- ARGV[5]  length (4 bytes) and bytes of the answer
+-- ARGV[5]  length (4 bytes) and bytes of the answer or the note
 --
 -- 1  held
 -- 0  lost
---
--- `allow-oom`: an effect that happened is recorded even at the memory limit. Claims are what is refused there.
-local record = redis.call('GET', KEYS[1])
-if not record or #record < 74 or string.sub(record, 35, 50) ~= ARGV[1] then
+if state == ABSENT or state == UNREADABLE or state == RELEASED or string.sub(record, 35, 50) ~= ARGV[1] then
   return 0
 end
-
-local version, state = string.byte(record, 1, 2)
-local high, next = string.byte(record, 51, 52)
--- As the claim judges it: a fence from 2^53 up is none.
-if not (version == 1 or version == 2) or high ~= 0 or next >= 32 then
-  return 0
-end
-if state == 2 or state == 3 or state == 5 then
-  if #record ~= 74 + struct.unpack('>I4', record, 71) then
-    return 0
-  end
+if state ~= 1 and state ~= 4 then
   -- Asked again. The write changes nothing, but a `WAIT` behind it then waits for what the first one wrote.
-  redis.call('SETRANGE', KEYS[1], '0', string.char(version))
+  redis.call('SETRANGE', KEYS[1], '0', string.sub(record, 1, 1))
   return 1
-end
-if #record ~= 74 or (state ~= 1 and state ~= 4) then
-  return 0
 end
 
 local at = '\0\0\0\0\0\0\0\0'

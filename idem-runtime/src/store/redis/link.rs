@@ -296,10 +296,7 @@ async fn require_master(connection: &mut MultiplexedConnection, address: &str) -
 
 /// Makes the first request as cheap as the next: one command for a claim, not two.
 async fn load_scripts(connection: &mut MultiplexedConnection) -> Result<(), Cause> {
-    let mut load = redis::pipe();
-    for kind in Kind::ALL {
-        load.add_command(kind.load());
-    }
+    let load = Kind::load_scripts();
     let replies = connection.send_packed_commands(&load, 0, load.len()).await.map_err(|error| Cause::of(&error))?;
     for reply in replies {
         match reply.extract_error() {

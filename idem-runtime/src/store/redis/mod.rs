@@ -36,24 +36,37 @@
 //! who the master is now. A former master that answers within the moment it goes on, before it hears that it was
 //! replaced, is believed unless replicas are waited for.
 //!
+//! # What lies where
+//!
+//! | key | |
+//! |---|---|
+//! | `idem:{HEX}` | one record, a string; `HEX` is the storage key |
+//! | `idem:parked` | the list of parked records, a sorted set |
+//!
+//! Parking writes to the list first, so it is two commands. Where the list names a record that is not parked, because it
+//! was resolved, or because somebody crashed between the two, [`Store::parked`] takes the entry out.
+//!
 //! # What the user of an access list needs
 //!
-//! `+evalsha +eval +script|load +time +get +set +setrange +del +info`, in a Cluster `+cluster|nodes`, behind Sentinels
-//! `+role`, with `wait_replicas` `+wait`; and `~idem:*`, or the chosen prefix.
+//! `+evalsha +eval +script|load +time +get +set +setrange +del +info +zadd +zrem +zrangebylex`, in a Cluster
+//! `+cluster|nodes`, behind Sentinels `+role`, with `wait_replicas` `+wait`; and `~idem:*`, or the chosen prefix.
 
 mod builder;
+#[cfg(feature = "postgres")]
+mod cache;
 mod check;
 mod cluster;
 mod fault;
 mod link;
 mod node;
+mod parked;
 mod record;
 mod replicas;
 mod route;
 mod script;
 mod sentinel;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -61,14 +74,16 @@ use redis::Value;
 use tokio::time::Instant;
 
 pub use self::builder::RedisStoreBuilder;
+#[cfg(feature = "postgres")]
+pub use self::cache::{RedisCache, RedisCacheBuilder};
 use self::{
     node::Reply,
     route::Route,
     script::{Kind, Step},
 };
 use super::{
-    Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store, StoreError,
-    StoreErrorKind,
+    Claim, Claimed, Complete, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store,
+    StoreError, StoreErrorKind, Token, Verdict,
 };
 
 /// The driver whose types [`ConnectionProvider`] speaks.
@@ -150,12 +165,21 @@ impl RedisStore {
         let reply = self.0.route.ask(&step, Instant::now() + self.0.budget).await;
         let reply = match reply {
             Ok(reply) => read(reply),
-            // Something else lies under the key: a record for no step, absent for none.
-            Err(fault) if fault.is("WRONGTYPE") => read(Reply {
-                value: Value::Int(if step.kind == Kind::Claim { -1 } else { 0 }),
-                repeated: false,
-                late: false,
-            }),
+            Err(fault) if fault.is("WRONGTYPE") => match step.is_on_a_record() {
+                // Something else lies under the key: a record for no step, absent for none.
+                true => read(Reply {
+                    value: Value::Int(if step.kind == Kind::Claim { -1 } else { 0 }),
+                    repeated: false,
+                    late: false,
+                }),
+                false => {
+                    let list = record::list_key(&self.0.prefix);
+                    return Err(StoreError::new(
+                        StoreErrorKind::Misconfigured,
+                        format!("{doing}: what lies under `{list}` is not a list of ours: choose another `prefix`"),
+                    ));
+                }
+            },
             Err(fault) => return Err(fault.into_error(doing)),
         };
         reply.ok_or_else(|| {
@@ -182,8 +206,22 @@ impl Store for RedisStore {
     }
 
     async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
-        // The shared connection sends them in one burst, one behind the other.
-        join_all(claims.iter().map(|claim| self.claim(*claim))).await
+        // The shared connection sends them in one burst. Those of one key wait for each other, or the second of them could
+        // come first.
+        let mut of_keys: HashMap<_, Vec<_>> = HashMap::new();
+        for (at, claim) in claims.iter().enumerate() {
+            of_keys.entry(claim.key).or_default().push((at, claim));
+        }
+        let in_turn = async |claims: Vec<(usize, &Claim)>| {
+            let mut claimed = Vec::new();
+            for (at, claim) in claims {
+                claimed.push((at, self.claim(*claim).await));
+            }
+            claimed
+        };
+        let mut claimed: Vec<_> = join_all(of_keys.into_values().map(in_turn)).await.into_iter().flatten().collect();
+        claimed.sort_unstable_by_key(|(at, _)| *at);
+        claimed.into_iter().map(|(_, claimed)| claimed).collect()
     }
 
     async fn renew(&self, renew: Renew) -> Result<Ownership, StoreError> {
@@ -191,6 +229,9 @@ impl Store for RedisStore {
     }
 
     async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
+        if let Outcome::Parked(_) = complete.outcome {
+            self.enlist(&complete.key, &complete.token).await?;
+        }
         self.take(Step::complete(&self.0.prefix, &complete), ownership).await
     }
 
@@ -199,16 +240,30 @@ impl Store for RedisStore {
     }
 
     async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
-        self.take(Step::resolve(&self.0.prefix, &resolve), |reply| match reply.value {
-            Value::Int(1) => Some(Resolved::Applied),
-            Value::Int(0) => Some(Resolved::NotUnknown),
+        let enlisted = match resolve.verdict {
+            Verdict::Parked(_) => Some(Token::fresh()),
             _ => None,
-        })
-        .await
+        };
+        if let Some(by) = &enlisted {
+            self.enlist(&resolve.key, by).await?;
+        }
+        let step = Step::resolve(&self.0.prefix, &resolve);
+        let resolved = self
+            .take(step, |reply| match reply.value {
+                Value::Int(1) => Some(Resolved::Applied),
+                Value::Int(0) => Some(Resolved::NotUnknown),
+                _ => None,
+            })
+            .await?;
+        if let (Some(by), Resolved::Applied) = (&enlisted, resolved) {
+            // A verdict owns nothing: whoever listed meanwhile may have found the key absent, and the entry stale.
+            self.enlist(&resolve.key, by).await?;
+        }
+        Ok(resolved)
     }
 
-    async fn parked(&self, _parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
-        Err(StoreError::new(StoreErrorKind::Misconfigured, "not written yet"))
+    async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
+        self.list(parked).await
     }
 }
 

@@ -56,7 +56,7 @@ impl Node {
 
     /// Takes the step, over a new connection if the first one breaks.
     pub(super) async fn ask(&self, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
-        if let (Some(replicas), Kind::Complete) = (&self.replicas, step.kind) {
+        if let (Some(replicas), Kind::Complete | Kind::Enlist) = (&self.replicas, step.kind) {
             // What an owner did must survive its server, or the next one does it again.
             return replicated(replicas, step, deadline).await;
         }

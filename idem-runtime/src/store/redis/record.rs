@@ -12,26 +12,33 @@
 //! | 0 | 1 | version of the layout: 1 or 2 |
 //! | 1 | 1 | state: 1 in flight, 2 completed with an answer, 3 tombstone, 4 unknown; layout 2: 5 parked |
 //! | 2 | 32 | fingerprint |
-//! | 34 | 16 | token of the last owner; zeros after a verdict, and (layout 2) in flight without an owner |
+//! | 34 | 16 | token of the last owner; zeros after a verdict, and in flight without an owner, which is layout 2 |
 //! | 50 | 8 | fence |
 //! | 58 | 4 | attempt |
-//! | 62 | 8 | in flight: end of the lease; answer: kept until, 0 as long as the record; tombstone: kept until, unused; unknown: since; parked: 0 |
+//! | 62 | 8 | in flight: end of the lease, 0 without an owner; answer: kept until, 0 as long as the record; tombstone: kept until, unused; unknown and parked: since |
 //! | 70 | 4 | length of the answer, or of the note of a parked record |
 //! | 74 | | the answer, or the note |
 //!
 //! Times are microseconds since the Unix epoch by the server's clock.
 //!
 //! The key is `PREFIX:{HEX}`, the 64 lower-case hex digits of the storage key in a Cluster hash tag.
+//!
+//! # The list of parked records
+//!
+//! `PREFIX:parked` is a sorted set with an entry for every record that is or may be parked: score 0, member `HEX:BY`, `BY`
+//! being 32 hex digits that no other parking has. An entry is written before its record is parked, so one may be there
+//! without; one that is not is dropped by whoever lists. As every parking has an entry of its own, that never drops the
+//! entry of a later one.
 
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use redis::Value;
 
 use crate::{
     key::StorageKey,
     record::Answer,
-    store::{Claimed, Fence},
+    store::{Claimed, Fence, ParkedRecord, Token},
 };
 
 /// What a record says.
@@ -46,6 +53,8 @@ pub(super) enum State {
 const HEADER: usize = 74;
 const HEX: usize = 64;
 const SLOTS: u16 = 16384;
+/// The first number that is no fence: in Lua it would lose its last digit.
+const NO_FENCE: u64 = 1 << 53;
 
 /// Version and state, as a record begins.
 pub(super) const fn head(state: State) -> [u8; 2] {
@@ -92,11 +101,73 @@ pub(super) fn claimed(reply: Value) -> Option<Claimed> {
     }
 }
 
+/// What an entry of the list is worth.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Listed {
+    Parked(ParkedRecord),
+    /// Its record may yet be parked, or cannot be read.
+    Maybe,
+    /// Whoever wrote it no longer owns the record.
+    Stale,
+}
+
+/// Judges an entry by the record that `GET` gave.
+pub(super) fn listed(key: StorageKey, reply: Value) -> Listed {
+    let record = match reply {
+        Value::BulkString(record) => Bytes::from(record),
+        Value::Nil => return Listed::Stale,
+        _ => return Listed::Maybe,
+    };
+    let Some(mut header) = record.get(..HEADER) else { return Listed::Maybe };
+    let head = [header.get_u8(), header.get_u8()];
+    header.advance(48);
+    let (fence, attempt, _, length) = (header.get_u64(), header.get_u32(), header.get_u64(), header.get_u32());
+    if (record.len() - HEADER) as u64 != u64::from(length) || fence >= NO_FENCE {
+        return Listed::Maybe;
+    }
+    match head {
+        [2, 5] => {
+            let note = Answer::from_bytes(record.slice(HEADER..));
+            Listed::Parked(ParkedRecord::new(key, note, Fence::new(fence), attempt))
+        }
+        [1, 2 | 3] | [2, 1] => Listed::Stale,
+        _ => Listed::Maybe,
+    }
+}
+
+/// The key of the list of parked records.
+pub(super) fn list_key(prefix: &str) -> String {
+    format!("{prefix}:parked")
+}
+
+/// The entry of a record that is about to be parked by `by`.
+pub(super) fn entry(key: &StorageKey, by: &Token) -> Vec<u8> {
+    [&digits::<32, HEX>(key.as_bytes())[..], b":", &digits::<16, 32>(by.as_bytes())].concat()
+}
+
+/// Which record an entry is of; `None`: it is none of ours.
+pub(super) fn key_of(entry: &[u8]) -> Option<StorageKey> {
+    let (hex, by) = entry.split_at_checked(HEX)?;
+    let digit = |digit: u8| DIGITS.iter().position(|known| *known == digit);
+    let mut key = [0; 32];
+    for (byte, pair) in key.iter_mut().zip(hex.as_chunks().0) {
+        let [high, low] = *pair;
+        *byte = u8::try_from(digit(high)? << 4 | digit(low)?).ok()?;
+    }
+    by.starts_with(b":").then_some(StorageKey::from_bytes(key))
+}
+
+/// The lower bound of what is behind every entry of `key`.
+pub(super) fn behind(key: &StorageKey) -> Vec<u8> {
+    // The character that follows `:`.
+    [b"(", &digits::<32, HEX>(key.as_bytes())[..], b";"].concat()
+}
+
 /// Writes the key of a record.
 pub(super) fn put_key(to: &mut impl BufMut, prefix: &str, key: &StorageKey) {
     to.put_slice(prefix.as_bytes());
     to.put_slice(b":{");
-    to.put_slice(&digits(key));
+    to.put_slice(&digits::<32, HEX>(key.as_bytes()));
     to.put_u8(b'}');
 }
 
@@ -105,18 +176,20 @@ pub(super) const fn key_length(prefix: &str) -> usize {
     prefix.len() + HEX + 3
 }
 
-/// The slot of a Cluster that a key lies in: CRC16 (XMODEM) of what is between the braces.
+/// The slot of a Cluster that the record of this key lies in: that of what is between the braces.
 pub(super) fn slot(key: &StorageKey) -> u16 {
-    let mut crc = 0_u16;
-    for digit in digits(key) {
-        crc = (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ digit)];
-    }
-    crc % SLOTS
+    slot_of(&digits::<32, HEX>(key.as_bytes()))
 }
 
-fn digits(key: &StorageKey) -> [u8; HEX] {
+/// The slot of a key without braces: CRC16 (XMODEM).
+pub(super) fn slot_of(key: &[u8]) -> u16 {
+    let step = |crc: u16, byte: &u8| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)];
+    key.iter().fold(0, step) % SLOTS
+}
+
+fn digits<const BYTES: usize, const HEX: usize>(bytes: &[u8; BYTES]) -> [u8; HEX] {
     let mut digits = [0; HEX];
-    for (byte, pair) in key.as_bytes().iter().zip(digits.chunks_exact_mut(2)) {
+    for (byte, pair) in bytes.iter().zip(digits.chunks_exact_mut(2)) {
         pair[0] = DIGITS[usize::from(byte >> 4)];
         pair[1] = DIGITS[usize::from(byte & 15)];
     }
@@ -164,6 +237,50 @@ mod tests {
     }
 
     #[test]
+    fn the_list_of_parked_records_is_frozen() {
+        let key = StorageKey::from_bytes(std::array::from_fn(|index| index as u8));
+        let digits = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+        let entry = entry(&key, &Token::from_bytes([0xab; 16]));
+        assert_eq!(entry, format!("{digits}:{}", "ab".repeat(16)).as_bytes());
+        assert_eq!(key_of(&entry), Some(key));
+        assert_eq!(list_key("idem"), "idem:parked");
+        // `CLUSTER KEYSLOT idem:parked`, asked of a Redis 7.0.15.
+        assert_eq!(slot_of(b"idem:parked"), 9943);
+
+        let behind = behind(&key);
+        assert!(behind[1..] > *entry && behind[1..] > *format!("{digits}:{}", "f".repeat(32)).as_bytes());
+        let next = StorageKey::from_bytes(std::array::from_fn(|index| if index == 31 { 0x20 } else { index as u8 }));
+        assert!(behind[1..] < *super::entry(&next, &Token::from_bytes([0; 16])));
+        for strange in [&b""[..], b"x", digits.as_bytes(), digits.to_uppercase().as_bytes(), &[b'g'; 97], &[b':'; 97]] {
+            assert_eq!(key_of(strange), None);
+        }
+    }
+
+    #[test]
+    fn what_an_entry_of_the_list_is_worth() {
+        let key = StorageKey::from_bytes([7; 32]);
+        let record = |head: [u8; 2], note: &[u8]| {
+            let length = u32::try_from(note.len()).expect("a short note");
+            let parts =
+                [&head[..], &[1; 48], &9_u64.to_be_bytes(), &3_u32.to_be_bytes(), &[0; 8], &length.to_be_bytes()];
+            [&parts.concat(), note].concat()
+        };
+        let judge = |record: Vec<u8>| listed(key, Value::BulkString(record));
+        let note = Answer::from_bytes(Bytes::from_static(b"why"));
+        let parked = ParkedRecord::new(key, note, Fence::new(9), 3);
+        assert_eq!(judge(record([2, 5], b"why")), Listed::Parked(parked));
+        assert_eq!(listed(key, Value::Nil), Listed::Stale);
+        for (head, answer) in [([1, 2], &b"answer"[..]), ([1, 3], b""), ([2, 1], b"")] {
+            assert_eq!(judge(record(head, answer)), Listed::Stale);
+        }
+        let cut = |by: usize| record([2, 5], b"why")[..77 - by].to_vec();
+        for open in [record([1, 1], b""), record([1, 4], b""), record([3, 5], b"why"), cut(1), cut(4), cut(77)] {
+            assert_eq!(judge(open), Listed::Maybe);
+        }
+        assert_eq!(listed(key, Value::Int(0)), Listed::Maybe);
+    }
+
+    #[test]
     fn replies_of_the_claim_script() {
         let int = Value::Int;
         let fence = Fence::new(1_767_225_600_000_000);
@@ -172,6 +289,10 @@ mod tests {
             (Value::Array(vec![int(1), int(1_767_225_600_000_000), int(3)]), Claimed::Won { fence, attempt: 3 }),
             (Value::Array(vec![int(2), int(1500)]), Claimed::Busy { retry_after: Duration::from_micros(1500) }),
             (Value::Array(vec![int(3), int(1_767_225_600_000_000), int(2)]), Claimed::Unknown { fence, attempt: 2 }),
+            (
+                Value::Array(vec![int(4), int(1_767_225_600_000_000), int(5), Value::BulkString(b"why".to_vec())]),
+                Claimed::Parked { note: Answer::from_bytes(Bytes::from_static(b"why")), fence, attempt: 5 },
+            ),
             (int(-1), Claimed::Unreadable),
             (int(-2), Claimed::Mismatch),
             (int(-3), Claimed::Completed { answer: None }),
@@ -183,7 +304,14 @@ mod tests {
         ] {
             assert_eq!(claimed(reply), Some(claimed_as));
         }
-        for strange in [Value::Nil, Value::Okay, Value::Array(vec![]), Value::Array(vec![int(9), int(1), int(1)])] {
+        for strange in [
+            Value::Nil,
+            Value::Okay,
+            Value::Array(vec![]),
+            Value::Array(vec![int(9), int(1), int(1)]),
+            Value::Array(vec![int(4), int(1), int(1)]),
+            Value::Array(vec![int(4), int(1), int(1), Value::Nil]),
+        ] {
             assert_eq!(claimed(strange), None);
         }
     }

@@ -1,4 +1,4 @@
-//! The five scripts, and the commands that call them.
+//! The scripts, and the commands that call them.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -18,13 +18,21 @@ pub(super) struct Script {
     digest: String,
 }
 
-/// One step on one record, ready to be sent and to be sent again.
+/// One step on one key, ready to be sent and to be sent again.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) kind: Kind,
-    pub(super) key: StorageKey,
-    /// The script by its digest.
+    on: On,
+    /// A script by its digest, or a command of the server's own.
     pub(super) command: Cmd,
+}
+
+/// Which key it is a step on.
+#[derive(Debug)]
+enum On {
+    Record(StorageKey),
+    /// The list of parked records, in this slot.
+    List(u16),
 }
 
 /// Which step it is.
@@ -35,13 +43,33 @@ pub(super) enum Kind {
     Complete,
     Release,
     Resolve,
+    /// A command of the server's own, on one key.
+    Plain,
+    /// Adds an entry to the list of parked records.
+    Enlist,
+    /// Reads entries of the list.
+    List,
+    /// Drops entries of the list.
+    Unlist,
+}
+
+/// A script that begins by reading a record.
+///
+/// `allow-oom`: an effect that happened is recorded even at the memory limit. Claims are what is refused there.
+macro_rules! on_stored {
+    ($file:literal) => {
+        LazyLock::new(|| {
+            Script::new(concat!("#!lua flags=allow-oom\n", include_str!("stored.lua"), include_str!($file)))
+        })
+    };
 }
 
 static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("claim.lua")));
-static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("renew.lua")));
-static COMPLETE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("complete.lua")));
-static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("release.lua")));
-static RESOLVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("resolve.lua")));
+static RENEW: LazyLock<Script> = on_stored!("renew.lua");
+static COMPLETE: LazyLock<Script> = on_stored!("complete.lua");
+static RELEASE: LazyLock<Script> = on_stored!("release.lua");
+static RESOLVE: LazyLock<Script> = on_stored!("resolve.lua");
+static ENLIST: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("enlist.lua")));
 
 /// A hundred years: the longest duration a script is given. A sum with the clock stays far below 2^53, where the
 /// numbers of Lua begin to round.
@@ -116,17 +144,63 @@ impl Step {
                 step.command.arg("").arg("").arg(0);
             }
             Verdict::Parked(_) => {
-                step.command.arg(&record::head(record::State::Parked)[..]).arg("").arg(0);
+                step.command.arg(&record::head(record::State::Parked)[..]).arg(0).arg(0);
             }
         }
         step.answer(answer);
         step
     }
 
+    pub(super) fn read(prefix: &str, key: &StorageKey) -> Self {
+        let mut command = redis::cmd("GET");
+        record::put_key(&mut command.bufmut_for_next_arg(record::key_length(prefix)), prefix, key);
+        Self::plain(key, command)
+    }
+
+    /// A command of the server's own that is sent to whoever has the record of `key`.
+    pub(super) fn plain(key: &StorageKey, command: Cmd) -> Self {
+        Self { kind: Kind::Plain, on: On::Record(*key), command }
+    }
+
+    pub(super) fn enlist(prefix: &str, entry: &[u8]) -> Self {
+        let list = record::list_key(prefix);
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&*ENLIST.digest).arg(1).arg(&list).arg(entry);
+        Self { kind: Kind::Enlist, on: On::List(record::slot_of(list.as_bytes())), command }
+    }
+
+    /// At most `limit` entries from this lower bound on.
+    pub(super) fn list(prefix: &str, from: &[u8], limit: usize) -> Self {
+        let list = record::list_key(prefix);
+        let mut command = redis::cmd("ZRANGEBYLEX");
+        command.arg(&list).arg(from).arg("+").arg("LIMIT").arg(0).arg(limit);
+        Self { kind: Kind::List, on: On::List(record::slot_of(list.as_bytes())), command }
+    }
+
+    pub(super) fn unlist(prefix: &str, entries: &[Vec<u8>]) -> Self {
+        let list = record::list_key(prefix);
+        let mut command = redis::cmd("ZREM");
+        command.arg(&list).arg(entries);
+        Self { kind: Kind::Unlist, on: On::List(record::slot_of(list.as_bytes())), command }
+    }
+
+    pub(super) fn is_on_a_record(&self) -> bool {
+        matches!(self.on, On::Record(_))
+    }
+
+    /// The slot of a Cluster that its key lies in.
+    pub(super) fn slot(&self) -> u16 {
+        match &self.on {
+            On::Record(key) => record::slot(key),
+            On::List(slot) => *slot,
+        }
+    }
+
     /// The same step with the script's source: a server that did not know the digest knows it afterwards.
     pub(super) fn with_source(&self) -> Cmd {
+        let Some(script) = self.kind.script() else { return self.command.clone() };
         let mut command = Cmd::new();
-        command.arg("EVAL").arg(self.kind.script().source);
+        command.arg("EVAL").arg(script.source);
         for arg in self.command.args_iter().skip(2) {
             if let Arg::Simple(arg) = arg {
                 command.arg(arg);
@@ -142,9 +216,9 @@ impl Step {
 
     fn new(kind: Kind, prefix: &str, key: &StorageKey, args: usize, extra: usize) -> Self {
         let mut command = Cmd::with_capacity(4 + args, 192 + extra);
-        command.arg("EVALSHA").arg(&*kind.script().digest).arg(1);
+        command.arg("EVALSHA").arg(kind.script().map_or("", |script| &*script.digest)).arg(1);
         record::put_key(&mut command.bufmut_for_next_arg(record::key_length(prefix)), prefix, key);
-        Self { kind, key: *key, command }
+        Self { kind, on: On::Record(*key), command }
     }
 
     /// The answer as it ends a record: its length, its bytes.
@@ -167,7 +241,7 @@ impl Step {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 5] = [Self::Claim, Self::Renew, Self::Complete, Self::Release, Self::Resolve];
+    const SCRIPTS: [Self; 6] = [Self::Claim, Self::Renew, Self::Complete, Self::Release, Self::Resolve, Self::Enlist];
 
     /// The word for it in errors.
     pub(super) const fn name(self) -> &'static str {
@@ -177,23 +251,29 @@ impl Kind {
             Self::Complete => "complete",
             Self::Release => "release",
             Self::Resolve => "resolve",
+            Self::Enlist => "park",
+            Self::Plain | Self::List | Self::Unlist => "list parked records",
         }
     }
 
-    /// The command that makes the script known to a server.
-    pub(super) fn load(self) -> Cmd {
-        let mut command = Cmd::new();
-        command.arg("SCRIPT").arg("LOAD").arg(self.script().source);
-        command
+    /// The commands that make every script known to a server.
+    pub(super) fn load_scripts() -> redis::Pipeline {
+        let mut load = redis::pipe();
+        for script in Self::SCRIPTS.into_iter().filter_map(Self::script) {
+            load.cmd("SCRIPT").arg("LOAD").arg(script.source);
+        }
+        load
     }
 
-    fn script(self) -> &'static Script {
+    fn script(self) -> Option<&'static Script> {
         match self {
-            Self::Claim => &CLAIM,
-            Self::Renew => &RENEW,
-            Self::Complete => &COMPLETE,
-            Self::Release => &RELEASE,
-            Self::Resolve => &RESOLVE,
+            Self::Claim => Some(&CLAIM),
+            Self::Renew => Some(&RENEW),
+            Self::Complete => Some(&COMPLETE),
+            Self::Release => Some(&RELEASE),
+            Self::Resolve => Some(&RESOLVE),
+            Self::Enlist => Some(&ENLIST),
+            Self::Plain | Self::List | Self::Unlist => None,
         }
     }
 }

@@ -1,0 +1,245 @@
+//! Records in a database, and copies of their answers in Redis: replays without a statement.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), idem_runtime::store::StoreError> {
+//! use idem_runtime::{PostgresStore, TieredStore, store::redis::RedisCache};
+//!
+//! let authority = PostgresStore::connect("postgres://app:secret@10.0.0.1/shop").await?;
+//! let store = TieredStore::new(authority, RedisCache::server("redis://10.0.0.2")?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it costs
+//!
+//! A replay whose copy is there is one command to Redis, and nothing to the authority. Every other claim is that command
+//! and then what the authority takes; all other steps are the authority's alone.
+//!
+//! After a completion, and after a duplicate that was found in the authority, the answer is copied: one statement that
+//! reads up to 32 of them, and two commands for each. Nobody waits for that. At most 1024 keys wait for it; what comes on
+//! top is copied when its next duplicate comes.
+//!
+//! # What it holds to
+//!
+//! - The authority decides every claim. A copy says only what the authority will say for as long as it lives: that this
+//!   operation ran, with this request, and what it answered. While an answer is kept, nothing else can become of its record:
+//!   what is completed is never released, resolved or taken over. So a copy never has to be called back.
+//! - A copy is made of what the authority has, never of what somebody meant to complete.
+//! - A copy is believed if its layout, its key, its checksum and its fingerprint are right. Anything else that lies there, and
+//!   another fingerprint too, is for the authority to judge.
+//! - A copy ends before the answer's `ttl`: by a second and a thousandth of the time. It has an end by the Redis server's
+//!   clock, which is read for that after the authority was asked what is left: neither a slow network nor a server that
+//!   stood still makes it longer. After `ttl` it is the authority that says what is remembered. What is kept for less than
+//!   about a second is not copied.
+//! - Whatever Redis does is at most a copy that is not there. It costs a request at most the cache's
+//!   [time-out](super::redis::RedisCacheBuilder::timeout), and after three of those in a row nothing for a second.
+//! - Redis may evict, keep nothing on disk, and be emptied at any time.
+//!
+//! # What it cannot hold to
+//!
+//! Who deletes a row behind the authority's back, or puts back an older database, does not delete its copy: until its end
+//! that key is replayed and does not run. Empty the cache too.
+//!
+//! A Redis whose clock is set back while it holds a copy keeps it longer by as much.
+//!
+//! # What the user of an access list needs
+//!
+//! `+get +set +time`, and not needed but asked for when a connection is opened: `+script|load`; in a Cluster
+//! `+cluster|nodes`, behind Sentinels `+role`; and `~idem-copy:*`, or the chosen prefix.
+
+mod copy;
+mod fill;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+
+use self::fill::Fills;
+use super::{
+    Claim, Claimed, Complete, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store,
+    StoreError, StoreErrorKind, Transactions, Verdict, redis::RedisCache,
+};
+use crate::{fingerprint::Fingerprint, key::StorageKey, record::Answer};
+
+/// A store that decides, and a Redis that replays. Cheap to clone: clones share both.
+///
+/// See the [module](self) for what it costs and what it holds to.
+pub struct TieredStore<A>(Arc<Inner<A>>);
+
+/// A store that can stand behind a [`TieredStore`]: it tells for how long it still keeps an answer.
+///
+/// [`PostgresStore`](super::PostgresStore) is one.
+#[async_trait]
+pub trait Authority: Store {
+    /// Those of these records that are completed with an answer that is still kept, in any order.
+    ///
+    /// # Errors
+    /// As any step; then nothing is copied.
+    async fn kept(&self, keys: &[StorageKey]) -> Result<Vec<Kept>, StoreError>;
+}
+
+/// An answer that an [`Authority`] keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Kept {
+    /// Which record.
+    pub key: StorageKey,
+    /// What the key was used with.
+    pub fingerprint: Fingerprint,
+    /// What every retry gets.
+    pub answer: Answer,
+    /// For how long yet, by the authority's clock: until the end of its [`ttl`](Complete::ttl).
+    pub left: Duration,
+}
+
+struct Inner<A> {
+    authority: A,
+    cache: RedisCache,
+    fills: Fills,
+}
+
+impl Kept {
+    /// An answer as an authority tells of it.
+    pub const fn new(key: StorageKey, fingerprint: Fingerprint, answer: Answer, left: Duration) -> Self {
+        Self { key, fingerprint, answer, left }
+    }
+}
+
+impl<A: Authority> TieredStore<A> {
+    /// A store of these two.
+    #[must_use]
+    pub fn new(authority: A, cache: RedisCache) -> Self {
+        Self(Arc::new(Inner { authority, cache, fills: Fills::default() }))
+    }
+
+    /// The store that decides.
+    #[must_use]
+    pub fn authority(&self) -> &A {
+        &self.0.authority
+    }
+
+    /// Returns when no copy is on its way to Redis any more, for a test or the end of a service. What is not there then is
+    /// copied when its next duplicate comes.
+    pub async fn flush(&self) {
+        self.0.fills.idle().await;
+    }
+
+    /// What the copy says, where it says the same as the authority would.
+    async fn copied(&self, claim: &Claim) -> Option<Claimed> {
+        let value = self.0.cache.get(&claim.key).await?;
+        let copy = copy::open(&claim.key, &value)?;
+        // Another fingerprint is a mismatch if the record is still there: the authority knows.
+        (copy.fingerprint == claim.fingerprint).then_some(Claimed::Completed { answer: Some(copy.answer) })
+    }
+
+    fn found(&self, key: StorageKey, claimed: &Result<Claimed, StoreError>) {
+        if let Ok(Claimed::Completed { answer: Some(_) }) = claimed {
+            self.0.fill(key);
+        }
+    }
+}
+
+impl<A> Clone for TieredStore<A> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<A: fmt::Debug> fmt::Debug for TieredStore<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { authority, cache, .. } = &*self.0;
+        f.debug_struct("TieredStore").field("authority", authority).field("cache", cache).finish()
+    }
+}
+
+#[async_trait]
+impl<A: Authority> Store for TieredStore<A> {
+    async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
+        if let Some(copied) = self.copied(&claim).await {
+            return Ok(copied);
+        }
+        let claimed = self.0.authority.claim(claim).await;
+        self.found(claim.key, &claimed);
+        claimed
+    }
+
+    async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
+        // The shared connection asks for all copies in one burst.
+        let copied = join_all(claims.iter().map(|claim| self.copied(claim))).await;
+        let rest: Vec<_> =
+            claims.iter().zip(&copied).filter(|(_, copied)| copied.is_none()).map(|(claim, _)| *claim).collect();
+        let mut asked = match rest.is_empty() {
+            true => Vec::new(),
+            false => self.0.authority.claim_many(&rest).await,
+        };
+        for (claim, claimed) in rest.iter().zip(&asked) {
+            self.found(claim.key, claimed);
+        }
+        let mut asked = asked.drain(..);
+        let missing = || Err(StoreError::new(StoreErrorKind::Unavailable, "claim: the authority left out an answer"));
+        copied.into_iter().map(|copied| copied.map(Ok).or_else(|| asked.next()).unwrap_or_else(missing)).collect()
+    }
+
+    async fn renew(&self, renew: Renew) -> Result<Ownership, StoreError> {
+        self.0.authority.renew(renew).await
+    }
+
+    async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
+        let (key, is_answer) = (complete.key, matches!(complete.outcome, Outcome::Answer(_)));
+        let ownership = self.0.authority.complete(complete).await?;
+        if is_answer && ownership == Ownership::Held {
+            self.0.fill(key);
+        }
+        Ok(ownership)
+    }
+
+    async fn release(&self, release: Release) -> Result<Ownership, StoreError> {
+        self.0.authority.release(release).await
+    }
+
+    async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
+        let (key, is_answer) = (resolve.key, matches!(resolve.verdict, Verdict::Completed { answer: Some(_), .. }));
+        let resolved = self.0.authority.resolve(resolve).await?;
+        if is_answer && resolved == Resolved::Applied {
+            self.0.fill(key);
+        }
+        Ok(resolved)
+    }
+
+    async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
+        self.0.authority.parked(parked).await
+    }
+}
+
+/// Transactions are the authority's. What one completes is copied when its first duplicate comes.
+#[async_trait]
+impl<A: Authority + Transactions> Transactions for TieredStore<A> {
+    type Connection = A::Connection;
+    type Transaction = A::Transaction;
+
+    async fn begin(&self) -> Result<A::Transaction, StoreError> {
+        self.0.authority.begin().await
+    }
+
+    async fn claim_in(&self, connection: &mut A::Connection, claim: Claim) -> Result<Claimed, StoreError> {
+        if let Some(copied) = self.copied(&claim).await {
+            return Ok(copied);
+        }
+        let claimed = self.0.authority.claim_in(connection, claim).await;
+        self.found(claim.key, &claimed);
+        claimed
+    }
+
+    async fn complete_in(&self, connection: &mut A::Connection, complete: Complete) -> Result<Ownership, StoreError> {
+        self.0.authority.complete_in(connection, complete).await
+    }
+
+    async fn commit(&self, transaction: A::Transaction) -> Result<(), StoreError> {
+        self.0.authority.commit(transaction).await
+    }
+
+    async fn rollback(&self, transaction: A::Transaction) {
+        self.0.authority.rollback(transaction).await;
+    }
+}
