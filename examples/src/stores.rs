@@ -3,8 +3,8 @@
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use idem_runtime::{
-    MemoryStore, PostgresStore, RedisStore, SqliteStore, Store,
-    store::{StoreError, StoreErrorKind},
+    MemoryStore, PostgresStore, RedisStore, SqliteStore, Store, TieredStore,
+    store::{StoreError, StoreErrorKind, redis::RedisCache},
 };
 use sqlx::PgPool;
 
@@ -37,6 +37,8 @@ pub enum AnyStore {
     Redis(RedisStore),
     /// With a pool for the service's own statements.
     Postgres(PostgresStore, PgPool),
+    /// With the same.
+    Tiered(TieredStore<PostgresStore>, PgPool),
 }
 
 impl StoreUrl {
@@ -54,12 +56,12 @@ impl StoreUrl {
             Self::Sqlite(path) => AnyStore::Sqlite(SqliteStore::open(path).await?),
             Self::Redis(url) => AnyStore::Redis(RedisStore::connect(url).await?),
             Self::Postgres(url) => {
-                PostgresStore::migrate(url).await?;
-                let store = PostgresStore::connect(url).await?;
-                AnyStore::Postgres(store, PgPool::connect_lazy(url).map_err(unusable)?)
+                let (store, pool) = open_postgres(url).await?;
+                AnyStore::Postgres(store, pool)
             }
-            Self::Tiered { .. } => {
-                return Err(StoreError::new(StoreErrorKind::Misconfigured, "not built in yet"));
+            Self::Tiered { postgres, redis } => {
+                let (authority, pool) = open_postgres(postgres).await?;
+                AnyStore::Tiered(TieredStore::new(authority, RedisCache::server(redis)?), pool)
             }
         })
     }
@@ -74,6 +76,7 @@ impl AnyStore {
             Self::Sqlite(store) => Arc::new(store),
             Self::Redis(store) => Arc::new(store),
             Self::Postgres(store, _) => Arc::new(store),
+            Self::Tiered(store, _) => Arc::new(store),
         }
     }
 }
@@ -134,8 +137,12 @@ fn place(url: &str) -> &str {
     rest.get(user..).unwrap_or_default()
 }
 
-fn unusable(error: sqlx::Error) -> StoreError {
-    StoreError::new(StoreErrorKind::Misconfigured, "the URL").with_source(error)
+async fn open_postgres(url: &str) -> Result<(PostgresStore, PgPool), StoreError> {
+    PostgresStore::migrate(url).await?;
+    let store = PostgresStore::connect(url).await?;
+    let pool = PgPool::connect_lazy(url)
+        .map_err(|e| StoreError::new(StoreErrorKind::Misconfigured, "the URL of the database").with_source(e))?;
+    Ok((store, pool))
 }
 
 /// An error and what caused it, in one line.

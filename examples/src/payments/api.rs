@@ -89,7 +89,7 @@ impl IntoResponse for ApiError {
             Self::Database => problem(StatusCode::SERVICE_UNAVAILABLE, "the database failed; nothing happened"),
             Self::NoTransactions => problem(
                 StatusCode::NOT_IMPLEMENTED,
-                "transfers need a store with transactions: start with `--store sqlite:PATH` or `--store postgres://..`",
+                "transfers need a store with transactions: start with `--store sqlite:PATH`, `postgres://..` or `tiered:..`",
             ),
             Self::Psp(PspError::Ledger(error)) | Self::Ledger(error) => ledger_problem(&error),
         }

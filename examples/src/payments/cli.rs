@@ -30,7 +30,7 @@ pub struct Options {
 impl Options {
     /// What `--store` means. The error does not repeat the value: it may hold a password.
     pub(super) fn store(&self) -> Result<StoreUrl, String> {
-        self.store.parse().map_err(|error| format!("`--store` is none that there is: {error}"))
+        self.store.parse().map_err(|error| format!("`--store` names no store: {error}"))
     }
 
     /// Where effects are written down; `None`: nowhere. It lasts as long as the answers do: a payment that is replayed must not be

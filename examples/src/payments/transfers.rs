@@ -66,6 +66,8 @@ pub(super) async fn router(idempotency: Idempotency, store: &AnyStore) -> Result
     match store.clone() {
         AnyStore::Sqlite(store) => sqlite::router(idempotency, store).await,
         AnyStore::Postgres(store, pool) => postgres::router(idempotency, store, pool).await,
+        // Redis has no part in a transaction.
+        AnyStore::Tiered(store, pool) => postgres::router(idempotency, store.authority().clone(), pool).await,
         AnyStore::Memory(_) | AnyStore::Redis(_) => {
             let missing = async |_: Caller| ApiError::NoTransactions;
             Ok(Router::new().route("/transfers", post(missing)).route("/accounts", get(missing)))

@@ -16,7 +16,7 @@ use axum::{
 use http::{Method, StatusCode};
 use idem_runtime::{
     Attempt, Idempotency, KeySource, Operation, Policy, PostgresStore, Principal, RedisStore, Settlement, SqliteStore,
-    Store, Tx, Unsettled, idempotent,
+    Store, TieredStore, Tx, Unsettled, idempotent, store::redis::RedisCache,
 };
 use sqlx::{PgPool, SqlitePool};
 use tests::{
@@ -66,11 +66,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let app = start.on(store.clone());
             app.routes().merge(postgres::routes(app, store, PgPool::connect(&url).await?).await?)
         }
+        Some(("tiered", both)) => {
+            let (postgres, redis) = both.split_once(",redis").ok_or("`tiered:` takes two URLs")?;
+            PostgresStore::migrate(postgres).await?;
+            let authority = PostgresStore::builder().command_timeout(timeout).connect(postgres).await?;
+            let store = TieredStore::new(authority, RedisCache::server(&format!("redis{redis}"))?);
+            let store = Stopping::new(store, start.stops.clone());
+            let app = start.on(store.clone());
+            app.routes().merge(tiered::routes(app, store, PgPool::connect(postgres).await?).await?)
+        }
         Some(("redis", _)) => {
             let store = RedisStore::builder().command_timeout(timeout).connect(&url).await?;
             start.on(Stopping::new(store, start.stops.clone())).routes()
         }
-        _ => return Err("STORE is `sqlite:PATH`, `postgres://..` or `redis://..`".into()),
+        _ => {
+            return Err(
+                "STORE is `sqlite:PATH`, `redis://..`, `postgres://..` or `tiered:postgres://..,redis://..`".into()
+            );
+        }
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
@@ -250,3 +263,4 @@ macro_rules! transacting {
 
 transacting!(sqlite, SqliteStore, SqlitePool);
 transacting!(postgres, PostgresStore, PgPool);
+transacting!(tiered, TieredStore<PostgresStore>, PgPool);

@@ -20,7 +20,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host whose clock is off by so many seconds, on a store: `memory:` or the URL of a Redis.
+    /// A host whose clock is off by so many seconds, on a store: `memory:` or the URL of another.
     ///
     /// # Panics
     ///

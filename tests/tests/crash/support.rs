@@ -98,6 +98,18 @@ impl World {
         Self::new(postgres.url(), Servers { postgres: Some(postgres), redis: None })
     }
 
+    /// Such a schema, and a Redis for copies.
+    pub(crate) fn tiered() -> Self {
+        let redis = RedisServer::start();
+        Self::new(tiered(&schema(), &redis), Servers { redis: Some(redis), postgres: None })
+    }
+
+    /// Such a Postgres, and a Redis that forgets everything.
+    pub(crate) fn durable_tiered() -> Self {
+        let (postgres, redis) = (PostgresServer::start(), RedisServer::start());
+        Self::new(tiered(&postgres.url(), &redis), Servers { redis: Some(redis), postgres: Some(postgres) })
+    }
+
     fn on_redis(arguments: &[&str]) -> Self {
         let redis = RedisServer::with(arguments);
         Self::new(redis.url(), Servers { redis: Some(redis), postgres: None })
@@ -208,6 +220,10 @@ impl World {
 fn schema() -> String {
     let schema = PostgresServer::schema();
     format!("{}?options[search_path]={}", schema.url, schema.name)
+}
+
+fn tiered(postgres: &str, redis: &RedisServer) -> String {
+    format!("tiered:{postgres},{}", redis.url())
 }
 
 impl Line {
