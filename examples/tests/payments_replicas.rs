@@ -1,4 +1,4 @@
-//! Several replicas of the built service on one Redis and one ledger: together, killed, restarted, stopped.
+//! Several replicas of the built service on one store and one ledger: together, killed, restarted, stopped.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
 mod support;
@@ -9,15 +9,21 @@ use axum::http::StatusCode;
 use tests::servers::{RedisServer, eventually_async, free_port};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
 
-use self::support::{Answer, Ledger, PATIENCE, Service, card, within};
+use self::support::{Answer, Ledger, PATIENCE, Place, Service, card, on_stores, within};
+
+on_stores!([sqlite redis postgres tiered]: [
+    concurrent_duplicates_at_two_replicas_run_once
+    duplicates_that_wait_all_get_the_one_answer
+    a_flaky_card_is_remembered_by_every_replica
+    an_answer_survives_the_replica_that_gave_it
+]);
 
 const KEYS: usize = 50;
 const DUPLICATES: usize = 20;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn concurrent_duplicates_at_two_replicas_run_once() {
-    let (redis, ledger) = (RedisServer::start(), Ledger::new());
-    let replicas = replicas(&redis, &ledger).await;
+async fn concurrent_duplicates_at_two_replicas_run_once(place: Place) {
+    let ledger = Ledger::new();
+    let replicas = replicas(&place.url, &ledger).await;
     let answers = send_duplicates(&replicas, "/payments").await;
 
     for (key, answers) in &answers {
@@ -37,10 +43,9 @@ async fn concurrent_duplicates_at_two_replicas_run_once() {
     assert_eq!(ledger.lines().len(), KEYS);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn duplicates_that_wait_all_get_the_one_answer() {
-    let (redis, ledger) = (RedisServer::start(), Ledger::new());
-    let replicas = replicas(&redis, &ledger).await;
+async fn duplicates_that_wait_all_get_the_one_answer(place: Place) {
+    let ledger = Ledger::new();
+    let replicas = replicas(&place.url, &ledger).await;
     let answers = send_duplicates(&replicas, "/wait").await;
 
     for (key, answers) in &answers {
@@ -51,10 +56,9 @@ async fn duplicates_that_wait_all_get_the_one_answer() {
     assert_eq!(ledger.lines().len(), KEYS);
 }
 
-#[tokio::test]
-async fn a_flaky_card_is_remembered_by_every_replica() {
-    let (redis, ledger) = (RedisServer::start(), Ledger::new());
-    let [one, two] = &replicas(&redis, &ledger).await;
+async fn a_flaky_card_is_remembered_by_every_replica(place: Place) {
+    let ledger = Ledger::new();
+    let [one, two] = &replicas(&place.url, &ledger).await;
     let first = one.post("/payments", Some("k"), &card("tok_flaky")).await;
     assert_eq!(first.status, StatusCode::SERVICE_UNAVAILABLE);
     let second = two.post("/payments", Some("k"), &card("tok_flaky")).await;
@@ -65,14 +69,13 @@ async fn a_flaky_card_is_remembered_by_every_replica() {
     assert_eq!(ledger.lines().len(), 1);
 }
 
-#[tokio::test]
-async fn an_answer_survives_the_replica_that_gave_it() {
-    let (redis, ledger) = (RedisServer::start(), Ledger::new());
-    let [one, two] = replicas(&redis, &ledger).await;
+async fn an_answer_survives_the_replica_that_gave_it(place: Place) {
+    let ledger = Ledger::new();
+    let [one, two] = replicas(&place.url, &ledger).await;
     let first = one.post("/payments", Some("k"), &card("tok_visa")).await;
     one.kill().await;
     two.kill().await;
-    let three = Service::start(&redis.url(), &ledger).await;
+    let three = Service::start(&place.url, &ledger).await;
     let retry = three.post("/payments", Some("k"), &card("tok_visa")).await;
     assert!(retry.replayed());
     assert_eq!((retry.status, retry.bytes), (first.status, first.bytes));
@@ -106,7 +109,7 @@ async fn an_answer_survives_a_redis_that_writes_everything_down() {
 #[tokio::test]
 async fn a_payment_whose_replica_was_killed_is_never_made_again() {
     let (redis, ledger) = (RedisServer::start(), Ledger::new());
-    let [one, two] = replicas(&redis, &ledger).await;
+    let [one, two] = replicas(&redis.url(), &ledger).await;
     let connection = post_and_leave_open(&one, "k").await;
     until_claimed(&redis).await;
     one.kill().await;
@@ -131,7 +134,7 @@ async fn a_payment_whose_replica_was_killed_is_never_made_again() {
 #[tokio::test]
 async fn stopping_waits_for_what_runs() {
     let (redis, ledger) = (RedisServer::start(), Ledger::new());
-    let [one, two] = replicas(&redis, &ledger).await;
+    let [one, two] = replicas(&redis.url(), &ledger).await;
     let caller = (*one).clone();
     let request = tokio::spawn(async move { caller.post("/payments", Some("k"), &card("tok_slow")).await });
     until_claimed(&redis).await;
@@ -150,7 +153,7 @@ async fn stopping_waits_for_what_runs() {
 #[tokio::test]
 async fn stopping_waits_for_what_runs_for_nobody() {
     let (redis, ledger) = (RedisServer::start(), Ledger::new());
-    let [one, two] = replicas(&redis, &ledger).await;
+    let [one, two] = replicas(&redis.url(), &ledger).await;
     let connection = post_and_leave_open(&one, "k").await;
     until_claimed(&redis).await;
     drop(connection);
@@ -183,8 +186,8 @@ async fn no_key_and_no_caller_is_logged() {
     assert!(!log.contains("hidden"), "{log}");
 }
 
-async fn replicas(redis: &RedisServer, ledger: &Ledger) -> [Service; 2] {
-    [Service::start(&redis.url(), ledger).await, Service::start(&redis.url(), ledger).await]
+async fn replicas(store: &str, ledger: &Ledger) -> [Service; 2] {
+    [Service::start(store, ledger).await, Service::start(store, ledger).await]
 }
 
 /// Every key's duplicates at once, spread over the replicas; ten keys at a time, for a process may not have a thousand

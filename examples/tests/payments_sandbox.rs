@@ -7,30 +7,47 @@ use axum::http::{Request, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use self::support::{Ledger, Service, card, command, within};
+use self::support::{Ledger, Place, Service, card};
 
-/// One test per store and name: the store is started, the service on it, and the function is given both.
+/// One test per name and store.
 macro_rules! on_every_store {
     ($($test:ident),* $(,)?) => {
-        mod memory {
-            $(#[tokio::test]
-            async fn $test() {
-                let ledger = super::Ledger::new();
-                let service = super::Service::start("memory:", &ledger).await;
-                super::$test(service, ledger).await;
-            })*
-        }
+        $(mod $test {
+            use super::{Place, on};
 
-        mod redis {
-            $(#[tokio::test]
-            async fn $test() {
-                let redis = tests::servers::RedisServer::start();
-                let ledger = super::Ledger::new();
-                let service = super::Service::start(&redis.url(), &ledger).await;
-                super::$test(service, ledger).await;
-            })*
-        }
+            #[tokio::test]
+            async fn memory() {
+                on(Place::memory(), super::$test).await;
+            }
+
+            #[tokio::test]
+            async fn sqlite() {
+                on(Place::sqlite(), super::$test).await;
+            }
+
+            #[tokio::test]
+            async fn redis() {
+                on(Place::redis(), super::$test).await;
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                on(Place::postgres(), super::$test).await;
+            }
+
+            #[tokio::test]
+            async fn tiered() {
+                on(Place::tiered(), super::$test).await;
+            }
+        })*
     };
+}
+
+/// Starts the service, and gives it to the test.
+async fn on<F: Future<Output = ()>>(place: Place, test: impl FnOnce(Service, Ledger) -> F) {
+    let ledger = Ledger::new();
+    let service = Service::start(&place.url, &ledger).await;
+    test(service, ledger).await;
 }
 
 on_every_store! {
@@ -279,33 +296,4 @@ async fn reports_are_guarded_only_on_request(service: Service, ledger: Ledger) {
     assert!(!first.replayed() && again.replayed());
     assert_eq!(again.bytes, first.bytes);
     assert_eq!(ledger.lines().len(), 3);
-}
-
-/// One sentence on stderr, no secret in it, and 2.
-#[tokio::test]
-async fn options_that_do_not_work_are_refused_at_start() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let nowhere = folder.path().join("missing").join("ledger");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let taken = taken.local_addr().expect("an address").to_string();
-    for (arguments, says) in [
-        (vec!["--store", "mongodb://user:s3cret@host"], "`--store`"),
-        (vec!["--store", "memory"], "`--store`"),
-        (vec!["--store", "redis://:s3cret@127.0.0.1:1/x"], "store"),
-        (vec!["--store", "redis://:s3cret@127.0.0.1:1"], "store"),
-        (vec!["--listen", "nowhere"], "cannot listen"),
-        (vec!["--listen", &taken], "cannot listen"),
-        (vec!["--ledger", nowhere.to_str().expect("text")], "cannot open the ledger"),
-        (vec!["--colour", "blue"], "--colour"),
-    ] {
-        let mut command = tokio::process::Command::new(command("memory:", None).as_std().get_program());
-        command.args(&arguments).kill_on_drop(true);
-        let output = within(command.output()).await.expect("it starts");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
-        assert!(stderr.contains("error: ") && stderr.contains(says), "{arguments:?}: {stderr}");
-        assert!(!stderr.contains("s3cret"), "{arguments:?}: {stderr}");
-        assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
-        assert!(output.stdout.is_empty(), "{arguments:?} listens");
-    }
 }

@@ -26,6 +26,11 @@ impl Gate {
         self.0.send_modify(|state| state.open = true);
     }
 
+    /// Lets nobody through any more.
+    pub fn close(&self) {
+        self.0.send_modify(|state| state.open = false);
+    }
+
     /// Comes by, and does not wait.
     pub fn mark(&self) {
         self.0.send_modify(|state| state.reached += 1);

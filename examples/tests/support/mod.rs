@@ -1,6 +1,6 @@
 //! The built service as real processes, and a client for it.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_macros, unused_imports, reason = "each test file uses its part")]
 
 use std::{
     fs::File,
@@ -17,6 +17,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use serde_json::{Value, json};
+use tests::servers::{PostgresSchema, PostgresServer, RedisServer};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -30,6 +31,8 @@ pub(crate) struct Service {
     child: Child,
     /// Open as long as the process, which would otherwise write to a closed pipe.
     _stdout: Lines<BufReader<ChildStdout>>,
+    /// What it says of its store and its ledger.
+    pub(crate) places: Vec<String>,
     caller: Caller,
 }
 
@@ -48,23 +51,84 @@ pub(crate) struct Answer {
     pub(crate) bytes: Bytes,
 }
 
+/// Where answers are kept, for one test.
+pub(crate) struct Place {
+    pub(crate) url: String,
+    _redis: Option<RedisServer>,
+    _folder: Option<tempfile::TempDir>,
+}
+
 /// A ledger file that replicas share, and their log beside it.
 pub(crate) struct Ledger {
     folder: tempfile::TempDir,
 }
 
+/// Makes of every function `async fn name(place: Place)` one test for each of these stores.
+macro_rules! on_stores {
+    ($stores:tt: [$($test:ident)*]) => {
+        $(crate::support::on_stores!($test on $stores);)*
+    };
+    ($test:ident on [$($store:ident)*]) => {
+        mod $test {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $store() {
+                    super::$test(crate::support::Place::$store()).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_stores;
+
+impl Place {
+    pub(crate) fn memory() -> Self {
+        Self { url: "memory:".to_owned(), _redis: None, _folder: None }
+    }
+
+    pub(crate) fn sqlite() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite:{}", folder.path().join("payments.db").display());
+        Self { url, _redis: None, _folder: Some(folder) }
+    }
+
+    pub(crate) fn redis() -> Self {
+        let redis = RedisServer::start();
+        Self { url: redis.url(), _redis: Some(redis), _folder: None }
+    }
+
+    /// A schema of its own in a server that tests share.
+    pub(crate) fn postgres() -> Self {
+        let PostgresSchema { url, name } = PostgresServer::schema();
+        Self { url: format!("{url}?options[search_path]={name}"), _redis: None, _folder: None }
+    }
+
+    pub(crate) fn tiered() -> Self {
+        let (postgres, redis) = (Self::postgres(), Self::redis());
+        Self { url: format!("tiered:{},{}", postgres.url, redis.url), ..redis }
+    }
+}
+
 impl Service {
     /// Starts a replica and waits for it to say that it listens.
     pub(crate) async fn start(store: &str, ledger: &Ledger) -> Self {
+        Self::start_with(command(store, Some(&ledger.path())), ledger).await
+    }
+
+    /// The same, started otherwise.
+    pub(crate) async fn start_with(mut command: Command, ledger: &Ledger) -> Self {
         let log = File::options().append(true).create(true).open(ledger.log_path()).expect("a log");
-        let mut command = command(store, Some(&ledger.path()));
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the service starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let line = within(lines.next_line()).await.expect("stdout is read");
         let Some(line) = line else { panic!("the service has ended: {}", ledger.log()) };
         let url = line.strip_prefix("listening on ").expect("the line names the address").to_owned();
         let caller = Caller { url, client: Client::builder(TokioExecutor::new()).build_http() };
-        Self { child, _stdout: lines, caller }
+        let mut places = Vec::new();
+        for _ in 0..2 {
+            places.extend(within(lines.next_line()).await.expect("stdout is read"));
+        }
+        Self { child, _stdout: lines, places, caller }
     }
 
     /// SIGKILL: no destructor, no goodbye.
@@ -180,16 +244,22 @@ impl Ledger {
 
 /// The service, about to start on a free port.
 pub(crate) fn command(store: &str, ledger: Option<&Path>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_payments"));
-    command.args(["--listen", "127.0.0.1:0", "--store", store]);
+    let mut command = bare_command();
+    command.args(["--store", store]);
     if let Some(ledger) = ledger {
         command.arg("--ledger").arg(ledger);
     }
+    command
+}
+
+/// The same, with no word on its store.
+pub(crate) fn bare_command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_payments"));
     // What a developer has set for a service of their own is not meant for these.
     for name in ["IDEM_LISTEN", "IDEM_STORE", "IDEM_LEDGER", "RUST_BACKTRACE"] {
         command.env_remove(name);
     }
-    command.stdin(Stdio::null()).kill_on_drop(true);
+    command.env("IDEM_LISTEN", "127.0.0.1:0").stdin(Stdio::null()).kill_on_drop(true);
     command
 }
 

@@ -2,7 +2,8 @@
 //!
 //! `crash_app NAME STORE LEDGER [patient]` prints the address it listens on. A handler under a lease notes each of its steps in the
 //! file LEDGER before it goes on, with the body of the request; one in a transaction writes a row. A request whose body begins
-//! with `hold` stands in its handler until `POST /open`. `POST /stop` names a step of [`tests::stops`] at which everybody stands still.
+//! with `hold` stands in its handler until `POST /open`,
+//! and again after `POST /close`. `POST /stop` names a step of [`tests::stops`] at which everybody stands still.
 
 use std::{error::Error, fs, fs::OpenOptions, io::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
@@ -14,8 +15,8 @@ use axum::{
 };
 use http::{Method, StatusCode};
 use idem_runtime::{
-    Attempt, Idempotency, KeySource, OnAbandoned, Operation, Policy, PostgresStore, Principal, RedisStore, Settlement,
-    SqliteStore, Store, Tx, Unsettled, idempotent,
+    Attempt, Idempotency, KeySource, Operation, Policy, PostgresStore, Principal, RedisStore, Settlement, SqliteStore,
+    Store, TieredStore, Tx, Unsettled, idempotent, store::redis::RedisCache,
 };
 use sqlx::{PgPool, SqlitePool};
 use tests::{
@@ -65,11 +66,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let app = start.on(store.clone());
             app.routes().merge(postgres::routes(app, store, PgPool::connect(&url).await?).await?)
         }
+        Some(("tiered", both)) => {
+            let (postgres, redis) = both.split_once(",redis").ok_or("`tiered:` takes two URLs")?;
+            PostgresStore::migrate(postgres).await?;
+            let authority = PostgresStore::builder().command_timeout(timeout).connect(postgres).await?;
+            let store = TieredStore::new(authority, RedisCache::server(&format!("redis{redis}"))?);
+            let store = Stopping::new(store, start.stops.clone());
+            let app = start.on(store.clone());
+            app.routes().merge(tiered::routes(app, store, PgPool::connect(postgres).await?).await?)
+        }
         Some(("redis", _)) => {
             let store = RedisStore::builder().command_timeout(timeout).connect(&url).await?;
             start.on(Stopping::new(store, start.stops.clone())).routes()
         }
-        _ => return Err("STORE is `sqlite:PATH`, `postgres://..` or `redis://..`".into()),
+        _ => {
+            return Err(
+                "STORE is `sqlite:PATH`, `redis://..`, `postgres://..` or `tiered:postgres://..,redis://..`".into()
+            );
+        }
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
@@ -97,6 +111,7 @@ impl App {
             .route("/refuse", post(refuse))
             .route("/recover", post(recover))
             .route("/open", post(open))
+            .route("/close", post(close))
             .route("/stop", post(stop))
             .route("/settle", post(settle))
             .route("/drain", post(drain))
@@ -152,6 +167,11 @@ async fn look_it_up(unsettled: Unsettled) -> Option<Settlement> {
 /// Lets every handler go on, those to come too.
 async fn open(State(app): State<App>) {
     app.gate.open();
+}
+
+/// Lets no handler go on, of those to come.
+async fn close(State(app): State<App>) {
+    app.gate.close();
 }
 
 async fn stop(State(app): State<App>, step: String) {
@@ -243,3 +263,4 @@ macro_rules! transacting {
 
 transacting!(sqlite, SqliteStore, SqlitePool);
 transacting!(postgres, PostgresStore, PgPool);
+transacting!(tiered, TieredStore<PostgresStore>, PgPool);

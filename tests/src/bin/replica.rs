@@ -1,5 +1,5 @@
 //! One host of a guarded service, for tests that need a process: `replica STORE`, where the store is `memory:`, `sqlite:PATH`,
-//! `redis://..` or `postgres://..`.
+//! `redis://..`, `postgres://..` or `tiered:postgres://..,redis://..`.
 //!
 //! It prints where it listens. `GET /hold`, `/release`, `/runs` and `/now` are for the test.
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "what goes wrong here fails a test")]
@@ -16,7 +16,10 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use idem_runtime::{Attempt, Idempotency, MemoryStore, PostgresStore, RedisStore, SqliteStore, Store, idempotent};
+use idem_runtime::{
+    Attempt, Idempotency, MemoryStore, PostgresStore, RedisStore, SqliteStore, Store, TieredStore, idempotent,
+    store::redis::RedisCache,
+};
 use tests::service::{App, Call, Script};
 
 #[idempotent(scope = "hosts", key = from_header, ttl = "30m", lease = "20m")]
@@ -37,20 +40,8 @@ async fn leased(State(app): State<App>, attempt: Attempt, call: Call) -> String 
 
 #[tokio::main]
 async fn main() {
-    let store = std::env::args().nth(1).expect("`memory:`, `sqlite:PATH` or the URL of a server");
-    let store: Arc<dyn Store> = if store == "memory:" {
-        Arc::new(MemoryStore::new())
-    } else if let Some(path) = store.strip_prefix("sqlite:") {
-        let sqlite = SqliteStore::builder().lock_timeout(Duration::from_secs(10));
-        Arc::new(sqlite.open(path).await.expect("an open store"))
-    } else if store.starts_with("postgres:") {
-        let postgres = PostgresStore::builder().command_timeout(Duration::from_secs(10));
-        Arc::new(postgres.connect(&store).await.expect("a connected store"))
-    } else {
-        let redis = RedisStore::builder().command_timeout(Duration::from_secs(10));
-        Arc::new(redis.connect(&store).await.expect("a connected store"))
-    };
-    let idempotency = Idempotency::builder_shared(store).principal_from_header("x-account").build();
+    let url = std::env::args().nth(1).expect("`memory:` or the URL of a store");
+    let idempotency = Idempotency::builder_shared(open(&url).await).principal_from_header("x-account").build();
     let app = App { idempotency, script: Script::new() };
     let router = Router::new()
         .route("/half-an-hour", post(half_an_hour))
@@ -69,6 +60,29 @@ async fn main() {
     println!("listening on {}", listener.local_addr().expect("an address"));
     std::io::stdout().flush().expect("standard output");
     axum::serve(listener, router).await.expect("a server");
+}
+
+/// A busy machine must not look like a lost server.
+async fn open(url: &str) -> Arc<dyn Store> {
+    const PATIENT: Duration = Duration::from_secs(10);
+    if url == "memory:" {
+        Arc::new(MemoryStore::new())
+    } else if let Some(path) = url.strip_prefix("sqlite:") {
+        let sqlite = SqliteStore::builder().lock_timeout(PATIENT);
+        Arc::new(sqlite.open(path).await.expect("an open store"))
+    } else if let Some(both) = url.strip_prefix("tiered:") {
+        let (postgres, redis) = both.split_once(",redis").expect("two URLs");
+        let cache = RedisCache::server(&format!("redis{redis}")).expect("a URL");
+        Arc::new(TieredStore::new(open_postgres(postgres, PATIENT).await, cache))
+    } else if url.starts_with("postgres:") {
+        Arc::new(open_postgres(url, PATIENT).await)
+    } else {
+        Arc::new(RedisStore::builder().command_timeout(PATIENT).connect(url).await.expect("a connected store"))
+    }
+}
+
+async fn open_postgres(url: &str, timeout: Duration) -> PostgresStore {
+    PostgresStore::builder().command_timeout(timeout).connect(url).await.expect("a connected store")
 }
 
 /// The seconds since the Unix epoch, by the clock of this host.

@@ -3,47 +3,34 @@
 use std::time::{Duration, SystemTime};
 
 use tests::{
-    backend::{Fixture, Postgres, Redis},
+    backend::{Fixture, Postgres, Redis, Tiered},
     hosts::Host,
 };
 
 const HOUR: i64 = 3600;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_replica");
 
-/// A store that hosts reach by a URL.
-trait Server: Fixture + Sized {
-    fn url(&self) -> String;
-}
-
-impl Server for Redis {
-    fn url(&self) -> String {
-        self.url()
-    }
-}
-
-impl Server for Postgres {
-    fn url(&self) -> String {
-        self.url_of_its_table()
-    }
-}
-
+/// One test for each store that has a clock of its own, apart from those of the hosts.
 macro_rules! on_every_server {
     ($($test:ident),* $(,)?) => {
-        on_server!(redis, Redis, $($test),*);
-        on_server!(postgres, Postgres, $($test),*);
-    };
-}
+        $(mod $test {
+            use super::*;
 
-macro_rules! on_server {
-    ($module:ident, $server:ident, $($test:ident),*) => {
-        mod $module {
-            $(
-                #[tokio::test]
-                async fn $test() {
-                    super::$test(<super::$server as super::Fixture>::start().await).await;
-                }
-            )*
-        }
+            #[tokio::test]
+            async fn redis() {
+                super::$test(Redis::start().await).await;
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                super::$test(Postgres::start().await).await;
+            }
+
+            #[tokio::test]
+            async fn tiered() {
+                super::$test(Tiered::start().await).await;
+            }
+        })*
     };
 }
 
@@ -54,11 +41,34 @@ on_every_server!(
     a_host_an_hour_off_that_dies_is_replaced_after_its_lease_and_not_before,
 );
 
-/// Three hosts on one server: one in time, one an hour ahead, one an hour behind.
-async fn hosts(server: &impl Server) -> [Host; 3] {
+trait Server: Fixture {
+    /// What a host is told to find it.
+    fn url(&self) -> String;
+}
+
+impl Server for Redis {
+    fn url(&self) -> String {
+        Self::url(self)
+    }
+}
+
+impl Server for Postgres {
+    fn url(&self) -> String {
+        format!("{}?options[search_path]={}", Self::url(self), self.schema())
+    }
+}
+
+impl Server for Tiered {
+    fn url(&self) -> String {
+        format!("tiered:{},{}", Server::url(self.postgres()), self.redis().url())
+    }
+}
+
+/// Three hosts on one store: one in time, one an hour ahead, one an hour behind.
+async fn hosts(store: &impl Server) -> [Host; 3] {
     let mut hosts = Vec::new();
     for off_by in [0, HOUR, -HOUR] {
-        let host = Host::start(PROGRAM, &server.url(), off_by).await;
+        let host = Host::start(PROGRAM, &store.url(), off_by).await;
         assert_clock(&host, off_by).await;
         hosts.push(host);
     }
@@ -80,8 +90,8 @@ async fn runs(hosts: &[Host]) -> usize {
     runs
 }
 
-async fn hosts_an_hour_apart_replay_each_others_answers(server: impl Server) {
-    let hosts = hosts(&server).await;
+async fn hosts_an_hour_apart_replay_each_others_answers(store: impl Server) {
+    let hosts = hosts(&store).await;
     for (number, host) in hosts.iter().enumerate() {
         // A half hour's answer is over by the one clock, and not begun by the other.
         let key = number.to_string();
@@ -95,8 +105,8 @@ async fn hosts_an_hour_apart_replay_each_others_answers(server: impl Server) {
     assert_eq!(runs(&hosts).await, 3);
 }
 
-async fn hosts_an_hour_apart_respect_each_others_claims(server: impl Server) {
-    let hosts = hosts(&server).await;
+async fn hosts_an_hour_apart_respect_each_others_claims(store: impl Server) {
+    let hosts = hosts(&store).await;
     for (number, host) in hosts.iter().enumerate() {
         let key = number.to_string();
         host.get("/hold").await;
@@ -111,22 +121,22 @@ async fn hosts_an_hour_apart_respect_each_others_claims(server: impl Server) {
     assert_eq!(runs(&hosts).await, 3);
 }
 
-async fn an_answer_of_a_host_an_hour_off_lasts_as_long_as_it_should(server: impl Server) {
+async fn an_answer_of_a_host_an_hour_off_lasts_as_long_as_it_should(store: impl Server) {
     const TTL: Duration = Duration::from_secs(2);
-    let hosts = hosts(&server).await;
+    let hosts = hosts(&store).await;
     for (number, host) in hosts.iter().enumerate() {
         let other = &hosts[(number + 1) % 3];
         let mut told = false;
         for round in 0..10 {
             let key = format!("{number}-{round}");
-            let begun = server.now().await;
+            let begun = store.now().await;
             let first = host.post("/short").key(&key).send().await;
             first.assert_fresh(201);
-            server.pass(TTL / 2).await;
+            store.pass(TTL / 2).await;
             let retry = other.post("/short").key(&key).send().await;
-            if server.now().await < begun + TTL {
+            if store.now().await < begun + TTL {
                 retry.assert_replay_of(&first);
-                server.pass(TTL / 2 + Duration::from_millis(1)).await;
+                store.pass(TTL / 2 + Duration::from_millis(1)).await;
                 other.post("/short").key(&key).send().await.assert_fresh(201);
                 told = true;
                 break;
@@ -136,29 +146,29 @@ async fn an_answer_of_a_host_an_hour_off_lasts_as_long_as_it_should(server: impl
     }
 }
 
-async fn a_host_an_hour_off_that_dies_is_replaced_after_its_lease_and_not_before(server: impl Server) {
+async fn a_host_an_hour_off_that_dies_is_replaced_after_its_lease_and_not_before(store: impl Server) {
     const LEASE: Duration = Duration::from_secs(2);
     for (off_by, others) in [(HOUR, -HOUR), (-HOUR, HOUR)] {
-        let mut dies = Host::start(PROGRAM, &server.url(), off_by).await;
-        let lives = Host::start(PROGRAM, &server.url(), others).await;
+        let mut dies = Host::start(PROGRAM, &store.url(), off_by).await;
+        let lives = Host::start(PROGRAM, &store.url(), others).await;
         let key = off_by.to_string();
         dies.get("/hold").await;
         let cut = tokio::spawn(dies.post("/leased").key(&key).try_send());
         dies.get("/begun/1").await;
-        let held = server.now().await;
+        let held = store.now().await;
         dies.kill();
         assert!(cut.await.expect("a task").is_err());
         let at_once = lives.post("/leased").key(&key).send().await;
-        if server.now().await < held + LEASE * 9 / 10 {
+        if store.now().await < held + LEASE * 9 / 10 {
             at_once.assert_problem(409, "in-flight");
         }
-        server.pass(LEASE + Duration::from_millis(1)).await;
+        store.pass(LEASE + Duration::from_millis(1)).await;
         let second = lives.post("/leased").key(&key).send().await;
         let text = if at_once.status == 200 { at_once.text() } else { second.text() };
         assert!(text.starts_with("2 "), "it is the second attempt: {text}");
         // The fence is of the store's clock: it is neither an hour ahead nor behind.
         let fence: u64 = text[2..].parse().expect("a number");
-        let now = server.now().await;
+        let now = store.now().await;
         assert!(now.abs_diff(Duration::from_micros(fence)) < Duration::from_secs(600), "{fence} at {now:?}");
     }
 }

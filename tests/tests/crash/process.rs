@@ -2,7 +2,7 @@
 
 use crate::support::*;
 
-on_stores!([sqlite postgres]: [a_process_stopped_in_its_transaction_is_waited_for]);
+on_stores!([sqlite postgres tiered]: [a_process_stopped_in_its_transaction_is_waited_for]);
 on_stores!([sqlite redis postgres tiered]: [
     a_killed_handler_is_run_again_after_its_lease
     a_killed_handler_that_took_effect_is_unknown_until_somebody_says_so

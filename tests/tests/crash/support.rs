@@ -25,17 +25,18 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes of every function `async fn name(world: World)` one test for each of these stores.
 macro_rules! on_stores {
-    ([]: $tests:tt) => {};
-    ([$store:ident $($stores:ident)*]: [$($test:ident)*]) => {
-        mod $store {
+    ($stores:tt: [$($test:ident)*]) => {
+        $(on_stores!($test on $stores);)*
+    };
+    ($test:ident on [$($store:ident)*]) => {
+        mod $test {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $test() {
+                async fn $store() {
                     super::$test(crate::support::World::$store()).await;
                 }
             )*
         }
-        on_stores!([$($stores)*]: [$($test)*]);
     };
 }
 pub(crate) use on_stores;
@@ -95,6 +96,18 @@ impl World {
     pub(crate) fn durable_postgres() -> Self {
         let postgres = PostgresServer::start();
         Self::new(postgres.url(), Servers { postgres: Some(postgres), redis: None })
+    }
+
+    /// Such a schema, and a Redis for copies.
+    pub(crate) fn tiered() -> Self {
+        let redis = RedisServer::start();
+        Self::new(tiered(&schema(), &redis), Servers { redis: Some(redis), postgres: None })
+    }
+
+    /// Such a Postgres, and a Redis that forgets everything.
+    pub(crate) fn durable_tiered() -> Self {
+        let (postgres, redis) = (PostgresServer::start(), RedisServer::start());
+        Self::new(tiered(&postgres.url(), &redis), Servers { redis: Some(redis), postgres: Some(postgres) })
     }
 
     fn on_redis(arguments: &[&str]) -> Self {
@@ -170,6 +183,17 @@ impl World {
         bodies
     }
 
+    /// Until a handler has begun on this body.
+    pub(crate) async fn line(&self, body: &str) {
+        let begun = async || self.ledger_by_body().contains_key(body).then_some(());
+        eventually_async("a line in the ledger", PATIENCE, begun).await;
+    }
+
+    /// Whether the processes have `/transact`.
+    pub(crate) fn has_transactions(&self) -> bool {
+        !self.url.starts_with("redis:")
+    }
+
     /// How often a handler began.
     pub(crate) fn runs(&self) -> usize {
         self.ledger().iter().filter(|line| matches!(line, Line::Begin { .. })).count()
@@ -196,6 +220,10 @@ impl World {
 fn schema() -> String {
     let schema = PostgresServer::schema();
     format!("{}?options[search_path]={}", schema.url, schema.name)
+}
+
+fn tiered(postgres: &str, redis: &RedisServer) -> String {
+    format!("tiered:{postgres},{}", redis.url())
 }
 
 impl Line {
@@ -227,6 +255,16 @@ impl App {
         self.ask(path, "k", body).send().await
     }
 
+    /// The same with another key.
+    pub(crate) async fn post_as(&self, key: &str, path: &str, body: &str) -> Reply {
+        self.ask(path, key, body).send().await
+    }
+
+    /// The answer, once neither a lease nor a store that comes back stands against it.
+    pub(crate) async fn answered(&self, key: &str, path: &str, body: &str) -> Reply {
+        self.until(key, path, body, |reply| reply.status == 200).await
+    }
+
     pub(crate) async fn get(&self, path: &str) -> String {
         self.client.ask(http::Method::GET, path).send().await.text()
     }
@@ -239,6 +277,11 @@ impl App {
             effects.entry(body).or_default().push(run);
         }
         effects
+    }
+
+    /// The same where there are transactions, and nothing elsewhere.
+    pub(crate) async fn effects_if(&self, there: bool) -> HashMap<String, Vec<String>> {
+        if there { self.effects().await } else { HashMap::new() }
     }
 
     /// Until so many requests have written rows.

@@ -9,7 +9,7 @@ on_stores!([sqlite redis postgres tiered]: [
     nothing_runs_twice_that_may_not
     everything_runs_to_its_end_that_may_run_again
 ]);
-on_stores!([sqlite postgres]: [every_row_has_its_record]);
+on_stores!([sqlite postgres tiered]: [every_row_has_its_record]);
 
 /// How many requests a process gets before it is killed.
 const KEYS: usize = 24;
