@@ -72,6 +72,12 @@ impl Postgres {
         self.schema.url.clone()
     }
 
+    /// How its table is reached, by whoever names no schema.
+    #[must_use]
+    pub fn url_of_its_table(&self) -> String {
+        format!("{}?options[search_path]={}", self.schema.url, self.schema.name)
+    }
+
     /// The schema of its table.
     #[must_use]
     pub fn schema(&self) -> &str {

@@ -16,7 +16,7 @@ use std::{
 
 pub use self::{
     cluster::RedisCluster,
-    postgres::{PostgresSchema, PostgresServer},
+    postgres::{PgBouncer, PostgresSchema, PostgresServer},
     process::free_port,
     proxy::Proxy,
     redis::{RedisServer, Tls},

@@ -27,8 +27,7 @@ pub struct PostgresServer {
     port: u16,
     settings: Vec<String>,
     directory: TempDir,
-    /// Ends the server when this process is gone, however it went: its input is then at its end.
-    watchdog: Child,
+    _watchdog: Watchdog,
 }
 
 /// A schema of its own in the shared server, gone with it.
@@ -39,6 +38,9 @@ pub struct PostgresSchema {
     /// What it is called.
     pub name: String,
 }
+
+/// Where a server says its number.
+const PID: &str = "data/postmaster.pid";
 
 const START: Duration = Duration::from_secs(60);
 
@@ -99,11 +101,13 @@ impl PostgresServer {
             "listen_addresses=127.0.0.1".to_owned(),
             "unix_socket_directories=".to_owned(),
             "shared_buffers=32MB".to_owned(),
+            // Tests look for what statements wait for, by what stands in them.
+            "track_activity_query_size=16kB".to_owned(),
         ];
         all.extend(settings.iter().map(|&setting| setting.to_owned()));
-        let watchdog = watchdog(directory.path());
+        let watchdog = Watchdog::over(directory.path(), PID);
         let process = launch(&directory, &all);
-        let mut server = Self { process, port, settings: all, directory, watchdog };
+        let mut server = Self { process, port, settings: all, directory, _watchdog: watchdog };
         server.wait_until_ready();
         server
     }
@@ -176,15 +180,7 @@ impl PostgresServer {
     ///
     /// What the server says.
     pub fn try_run(&self, statements: &str) -> Result<String, String> {
-        let output = Command::new(program("psql"))
-            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statements])
-            .arg(format!("{}?connect_timeout=5", self.url()))
-            .output()
-            .expect("psql");
-        match output.status.success() {
-            true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
-            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        }
+        psql(&self.url(), statements)
     }
 
     fn children(&self, signal: &str) {
@@ -211,8 +207,6 @@ impl Drop for PostgresServer {
         if self.process.is_running() {
             self.kill();
         }
-        let _ = self.watchdog.kill();
-        let _ = self.watchdog.wait();
     }
 }
 
@@ -225,28 +219,48 @@ fn launch(directory: &TempDir, settings: &[String]) -> Process {
     Process::spawn(command, directory.path())
 }
 
-/// Reads until this process is gone, then ends the server and its files.
-fn watchdog(directory: &Path) -> Child {
-    const SCRIPT: &str = r#"read -r _
-pid=$(head -n 1 "$0/data/postmaster.pid") && kill -QUIT "$pid" && kill -CONT "$pid" && pkill -CONT -P "$pid"
+/// Ends a server and its files when this process is gone, however it went: its input is then at its end.
+#[derive(Debug)]
+struct Watchdog(Child);
+
+impl Watchdog {
+    /// Over the server in `directory` whose number is in the first line of `file` there.
+    fn over(directory: &Path, file: &str) -> Self {
+        const SCRIPT: &str = r#"read -r _
+pid=$(head -n 1 "$0/$1") && kill -QUIT "$pid" && kill -CONT "$pid" && pkill -CONT -P "$pid"
 rm -rf "$0""#;
-    Command::new("sh")
-        .args(["-c", SCRIPT])
-        .arg(directory)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("a shell")
+        let mut shell = Command::new("sh");
+        shell.args(["-c", SCRIPT]).arg(directory).arg(file).stdin(Stdio::piped());
+        Self(shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a shell"))
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn psql(url: &str, statements: &str) -> Result<String, String> {
+    let output = Command::new(program("psql"))
+        .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statements])
+        .arg(format!("{url}?connect_timeout=5"))
+        .output()
+        .expect("psql");
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
 }
 
 /// A database that was never started, made once.
 fn template() -> &'static Path {
-    static TEMPLATE: OnceLock<(TempDir, Child)> = OnceLock::new();
+    static TEMPLATE: OnceLock<(TempDir, Watchdog)> = OnceLock::new();
     let (directory, _) = TEMPLATE.get_or_init(|| {
         let directory = tempfile::tempdir().expect("a directory");
         own(directory.path());
-        let watchdog = watchdog(directory.path());
+        let watchdog = Watchdog::over(directory.path(), PID);
         let args =
             ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions", "-D"];
         let mut command = as_somebody(&program("initdb"));
@@ -305,5 +319,56 @@ fn program(name: &str) -> PathBuf {
     match newest {
         Some(version) => Path::new("/usr/lib/postgresql").join(version.to_string()).join("bin").join(name),
         None => PathBuf::from(name),
+    }
+}
+
+/// A PgBouncer in front of a server, which gives each transaction one of three connections.
+#[derive(Debug)]
+pub struct PgBouncer {
+    _process: Process,
+    port: u16,
+    _directory: TempDir,
+    _watchdog: Watchdog,
+}
+
+impl PgBouncer {
+    /// One in front of this server.
+    #[must_use]
+    pub fn start(server: &PostgresServer) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let port = free_port();
+        let settings = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             unix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 200\n\
+             pidfile = {}\n",
+            server.port(),
+            directory.path().join("pid").display(),
+        );
+        fs::write(directory.path().join("pgbouncer.ini"), settings).expect("its settings");
+        own(directory.path());
+        let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].into_iter().find(|path| Path::new(path).exists());
+        let mut command = as_somebody(Path::new(program.unwrap_or("pgbouncer")));
+        command.arg("pgbouncer.ini");
+        let watchdog = Watchdog::over(directory.path(), "pid");
+        let mut process = Process::spawn(command, directory.path());
+        let log = directory.path().join("server.log");
+        eventually("a PgBouncer", START, || {
+            let log = || fs::read_to_string(&log).unwrap_or_default();
+            assert!(process.is_running(), "PgBouncer has ended: {}", log());
+            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+        Self { _process: process, port, _directory: directory, _watchdog: watchdog }
+    }
+
+    /// How the server is reached through it, as its owner.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// The time-outs for locks and statements that the next client finds, a line each.
+    #[must_use]
+    pub fn settings(&self) -> String {
+        psql(&self.url(), "SHOW lock_timeout; SHOW statement_timeout").expect("the settings")
     }
 }

@@ -27,6 +27,8 @@ struct Shared {
     connections: AtomicUsize,
     /// So many of the first connections are black holes.
     swallowed: AtomicUsize,
+    /// So many replies come through before some are lost.
+    replies_to_pass: AtomicUsize,
     /// So many replies are still to be lost.
     replies_to_lose: AtomicUsize,
 }
@@ -49,6 +51,18 @@ impl Proxy {
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Where it listens, on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The reply behind the next `passed` ones is not passed on, as with [`lose_replies`](Self::lose_replies).
+    pub fn lose_reply_after(&self, passed: usize) {
+        self.shared.replies_to_pass.store(passed, SeqCst);
+        self.shared.replies_to_lose.store(1, SeqCst);
     }
 
     /// The next `replies` are not passed on: the server has done its work, the connection breaks instead.
@@ -111,7 +125,8 @@ async fn replies(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, number: usize,
         if number < shared.swallowed.load(SeqCst) {
             continue;
         }
-        if shared.replies_to_lose.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
+        let passes = shared.replies_to_pass.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        if !passes && shared.replies_to_lose.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
             break;
         }
         if to.write_all(&buffer[..read]).await.is_err() {

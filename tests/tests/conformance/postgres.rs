@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use idem_runtime::{
     PostgresStore, StorageKey, Store,
     conformance::{Damage, Damageable, Fixture, Restartable, check, each_law, laws, suite},
-    store::postgres::driver as sqlx,
+    store::postgres::{PostgresStoreBuilder, driver as sqlx},
 };
 use tests::{
     backend::{Fixture as _, Postgres},
@@ -82,7 +82,7 @@ struct OwnServer(Mutex<PostgresServer>);
 impl OwnServer {
     async fn start() -> Self {
         let server = PostgresServer::start();
-        PostgresStore::migrate(&server.url()).await.unwrap();
+        patient().migrate(&server.url()).await.unwrap();
         Self(Mutex::new(server))
     }
 
@@ -95,7 +95,7 @@ impl OwnServer {
 impl Fixture for OwnServer {
     async fn store(&self) -> Arc<dyn Store> {
         let url = self.with(|server| server.url());
-        Arc::new(PostgresStore::builder().command_timeout(PATIENT).connect(&url).await.unwrap())
+        Arc::new(patient().connect(&url).await.unwrap())
     }
 
     /// Waiting is what is asked for here: it is the server's time that passes.
@@ -112,4 +112,7 @@ impl Restartable for OwnServer {
 }
 
 /// A busy machine fails no law.
-const PATIENT: Duration = Duration::from_secs(20);
+fn patient() -> PostgresStoreBuilder {
+    let patience = Duration::from_secs(20);
+    PostgresStore::builder().command_timeout(patience).connect_timeout(patience)
+}

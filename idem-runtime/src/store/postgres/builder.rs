@@ -6,7 +6,10 @@ use sqlx::{
     PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::timeout,
+};
 
 use super::{
     Inner, PostgresStore, expiry,
@@ -166,7 +169,7 @@ impl PostgresStoreBuilder {
     ///
     /// As there.
     pub async fn connect(self, url: &str) -> Result<PostgresStore, StoreError> {
-        self.connect_with(parse(url).map_err(wrong)?).await
+        self.connect_with(parse(url).map_err(|fault| wrong("connect", fault))?).await
     }
 
     /// A store over connections with the driver's own options.
@@ -175,7 +178,7 @@ impl PostgresStoreBuilder {
     ///
     /// As [`PostgresStore::connect`].
     pub async fn connect_with(self, options: PgConnectOptions) -> Result<PostgresStore, StoreError> {
-        self.try_connect(options).await.map_err(wrong)
+        self.try_connect(options).await.map_err(|fault| wrong("connect", fault))
     }
 
     /// A store over a pool of one's own, whose connections other code uses too.
@@ -189,7 +192,7 @@ impl PostgresStoreBuilder {
     ///
     /// As [`PostgresStore::connect`].
     pub async fn with_pool(self, pool: PgPool) -> Result<PostgresStore, StoreError> {
-        self.try_pool(pool).await.map_err(wrong)
+        self.try_pool(pool).await.map_err(|fault| wrong("connect", fault))
     }
 
     /// As [`PostgresStore::migrate`].
@@ -198,7 +201,7 @@ impl PostgresStoreBuilder {
     ///
     /// As there.
     pub async fn migrate(self, url: &str) -> Result<(), StoreError> {
-        self.try_migrate(url).await.map_err(|fault| fault.into_error("migrate"))
+        self.try_migrate(url).await.map_err(|fault| wrong("migrate", fault))
     }
 
     async fn try_migrate(self, url: &str) -> Result<(), Fault> {
@@ -210,7 +213,6 @@ impl PostgresStoreBuilder {
     async fn try_connect(self, options: PgConnectOptions) -> Result<PostgresStore, Fault> {
         self.table.validate()?;
         let place = place(&options);
-        let options = options.extra_float_digits(None);
         // The server's own default may be one that a claim cannot work in. A pooler takes no such options.
         let mine = match self.transaction_pooler {
             true => options.clone(),
@@ -218,10 +220,14 @@ impl PostgresStoreBuilder {
                 ("default_transaction_isolation", "read committed".to_owned()),
                 ("statement_timeout", milliseconds(self.ends_after())),
                 ("lock_timeout", milliseconds(self.command_timeout / 2)),
+                // A plan made while the table was small would go on reading all of it when it is not.
+                ("enable_seqscan", "off".to_owned()),
             ]),
         };
         let own = self.own(mine);
-        self.check(&mut own.open().await?).await?;
+        let mut first = own.open().await?;
+        self.check(&mut first).await?;
+        own.keep(first);
         let pool = PgPoolOptions::new()
             .max_connections(self.max_transactions.max(1))
             .acquire_timeout(self.command_timeout)
@@ -230,7 +236,7 @@ impl PostgresStoreBuilder {
                 move |connection, _| Box::pin(transaction::clear(connection, limit))
             })
             .connect_lazy_with(match self.transaction_pooler {
-                true => options.statement_cache_capacity(0),
+                true => options.statement_cache_capacity(0).extra_float_digits(None),
                 false => options,
             });
         let places = self.max_transactions;
@@ -264,7 +270,8 @@ impl PostgresStoreBuilder {
     }
 
     fn own(&self, options: PgConnectOptions) -> Arc<Own> {
-        Own::new(options, self.max_connections, self.connect_timeout)
+        // Nothing here is a float, and a pooler refuses to hear of them.
+        Own::new(options.extra_float_digits(None), self.max_connections, self.connect_timeout)
     }
 
     fn finish(self, source: Source, pool: PgPool, places: u32, place: String) -> Result<PostgresStore, Fault> {
@@ -274,7 +281,7 @@ impl PostgresStoreBuilder {
             // warning into the server's log.
             format!(
                 "BEGIN; ROLLBACK; BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {}; \
-                 SET LOCAL lock_timeout = {}",
+                 SET LOCAL lock_timeout = {}; SET LOCAL enable_seqscan = off",
                 milliseconds(self.ends_after()),
                 milliseconds(self.command_timeout / 2),
             )
@@ -294,6 +301,7 @@ impl PostgresStoreBuilder {
                 pool,
                 places: Arc::new(Semaphore::new(places)),
                 begin,
+                away: Notify::new(),
                 lock_timeout: self.lock_timeout,
                 acquire_timeout: self.acquire_timeout,
             },
@@ -329,9 +337,9 @@ fn parse(url: &str) -> Result<PgConnectOptions, Fault> {
     PgConnectOptions::from_str(url).map_err(|_| Fault::misconfigured(FORM))
 }
 
-/// What a server says once it is asked whether it will do is final: nothing was entrusted to it yet.
-fn wrong(fault: Fault) -> StoreError {
-    fault.before_sending().into_error("connect")
+/// At the start nothing was entrusted to the server yet, and a primary can still be named.
+fn wrong(doing: &str, fault: Fault) -> StoreError {
+    fault.before_sending().into_error(doing)
 }
 
 /// Shows no login: there is none in it.

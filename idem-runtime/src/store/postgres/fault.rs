@@ -18,15 +18,17 @@ pub(super) struct Fault {
     code: Option<String>,
     /// Whether the connection is of no more use.
     pub(super) broken: bool,
+    /// Whether the step was not sent on it.
+    pub(super) unsent: bool,
 }
 
 impl Fault {
     pub(super) const fn new(kind: StoreErrorKind, what: &'static str) -> Self {
-        Self { kind, what: Cow::Borrowed(what), code: None, broken: true }
+        Self { kind, what: Cow::Borrowed(what), code: None, broken: true, unsent: false }
     }
 
     pub(super) fn misconfigured(what: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind: StoreErrorKind::Misconfigured, what: what.into(), code: None, broken: false }
+        Self { kind: StoreErrorKind::Misconfigured, what: what.into(), code: None, broken: false, unsent: false }
     }
 
     /// A step that was sent and not answered in time.
@@ -47,11 +49,19 @@ impl Fault {
         self
     }
 
-    /// The same fault of a connection that was not there yet.
+    /// The same fault before any step was sent.
     pub(super) fn before_sending(mut self) -> Self {
-        if self.kind == StoreErrorKind::Unavailable {
+        if self.is("25006") {
+            self.kind = StoreErrorKind::Misconfigured;
+        } else if self.kind == StoreErrorKind::Unavailable {
             self.kind = StoreErrorKind::Unreachable;
         }
+        self
+    }
+
+    /// The same fault where the step itself was not sent: another connection may do better.
+    pub(super) fn unsent(mut self) -> Self {
+        self.unsent = true;
         self
     }
 
@@ -136,7 +146,7 @@ fn judge(code: &str, message: &str, fatal: bool) -> Fault {
     let broken =
         fatal || matches!(code, "25006" | "26000" | "42P05" | "0A000" | "25P02") || matches!(class, "08" | "57");
     let broken = broken && code != "57014";
-    Fault { kind, what, code: Some(code.to_owned()), broken }
+    Fault { kind, what, code: Some(code.to_owned()), broken, unsent: false }
 }
 
 #[cfg(test)]

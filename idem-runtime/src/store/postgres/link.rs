@@ -54,6 +54,11 @@ struct Lent {
 }
 
 impl Link {
+    /// Whether the connections are those of a pool that other code uses too.
+    pub(super) const fn is_given(&self) -> bool {
+        matches!(self.source, Source::Users(_))
+    }
+
     /// Takes one step.
     pub(super) async fn ask(&self, statement: &Statement) -> Result<Reply, Fault> {
         let deadline = Instant::now() + self.budget;
@@ -76,6 +81,8 @@ impl Link {
                     connection.put_back();
                     return Err(fault);
                 }
+                // Somebody left it in a state that it does not come out of.
+                Err(fault) if fault.unsent && Instant::now() < deadline => {}
                 // A new one that breaks says that the server has gone. Those that lay idle while it was away break one
                 // after the other, and say nothing.
                 Err(fault) if connection.is_fresh() || !statement.repeatable => return Err(fault.after_sending()),
@@ -93,7 +100,7 @@ impl Link {
 
     async fn step(&self, connection: &mut PgConnection, statement: &Statement) -> Result<Reply, Fault> {
         let Some(frame) = &self.frame else { return self.send(connection, statement).await };
-        simple(connection, frame.clone()).await?;
+        simple(connection, frame.clone()).await.map_err(Fault::unsent)?;
         let reply = self.send(connection, statement).await;
         match &reply {
             Ok(_) => simple(connection, COMMIT.into()).await?,

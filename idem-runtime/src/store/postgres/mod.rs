@@ -66,7 +66,7 @@ pub use self::{
 use self::{
     expiry::Sweeping,
     fault::Fault,
-    link::{Link, Reply, Source},
+    link::{Link, Reply},
     row::Row,
     statement::{Statement, Texts},
     transaction::{BUSY, Transacting},
@@ -151,7 +151,7 @@ impl PostgresStore {
         for row in reply.rows {
             let at = usize::try_from(row.place - 1).ok().filter(|at| *at < claims.len());
             let Some((at, claim)) = at.and_then(|at| Some((at, *claims.get(at)?))) else { continue };
-            if row.is_stale() {
+            if row.is_stale(claim) {
                 stale.push(at);
             }
             if let Some(found) = found.get_mut(at) {
@@ -191,7 +191,7 @@ impl fmt::Debug for PostgresStore {
         let Inner { link, place, table, .. } = &*self.inner;
         let mut shown = f.debug_struct("PostgresStore");
         shown.field("server", place).field("table", table).field("budget", &link.budget);
-        shown.field("pool", &if let Source::Own(_) = link.source { "own" } else { "given" }).finish_non_exhaustive()
+        shown.field("pool", if link.is_given() { &"given" } else { &"own" }).finish_non_exhaustive()
     }
 }
 

@@ -88,6 +88,12 @@ impl Own {
         }
     }
 
+    /// Keeps a connection that was opened outside of the count for whoever takes one next.
+    pub(super) fn keep(&self, connection: PgConnection) {
+        let now = Instant::now();
+        self.idle().push(Idle { connection, opened: now, since: now });
+    }
+
     /// A connection fell silent: those that lie idle may be as dead, and each would cost a request to find out.
     pub(super) fn distrust(&self) {
         let idle = mem::take(&mut *self.idle());

@@ -19,6 +19,7 @@
 
 use std::time::Duration;
 
+use super::statement::length;
 use crate::{
     key::StorageKey,
     record::Answer,
@@ -44,7 +45,7 @@ pub(super) struct Row {
     pub(super) written: bool,
     /// The clock of the claim.
     pub(super) now: i64,
-    /// How much later it was written.
+    /// How much older than this its fence is.
     pub(super) late: i64,
     pub(super) key: Vec<u8>,
     pub(super) format: i16,
@@ -64,9 +65,9 @@ const FORMAT: i16 = 1;
 /// A fence beyond would leave no room to grow.
 const LARGEST_FENCE: i64 = (1 << 62) - 1;
 
-/// How much later than its clock a claim may be written. Whoever owned the key before and left no row did so earlier than
-/// that: for this it would have to claim and be rolled back within it.
-const LATE: i64 = 200;
+/// How much later than its clock tells a new row may be written, in microseconds. Whoever had the key before and left no row has
+/// a smaller fence, unless it could claim and be rolled back within that.
+const LATE: i64 = 500;
 
 impl Row {
     /// What the claim found; `None`: the record changed under it, and it is to be asked again.
@@ -100,9 +101,11 @@ impl Row {
         })
     }
 
-    /// Whether the claim was won with a clock that was behind when it was written.
-    pub(super) fn is_stale(&self) -> bool {
-        self.written && self.state == State::InFlight as i16 && self.fence == self.now && self.late > LATE
+    /// Whether the claim made the row with a clock that was behind by then.
+    pub(super) fn is_stale(&self, claim: &Claim) -> bool {
+        // A row that was there before has a fence that does not count from the same moment as its lease.
+        let made = self.until.is_some_and(|until| until.saturating_sub(self.fence) == length(claim.lease));
+        self.written && self.state == State::InFlight as i16 && made && self.late > LATE
     }
 
     /// The parked record; `None`: it is not one.

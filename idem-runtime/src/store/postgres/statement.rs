@@ -196,7 +196,7 @@ const fn number(of: i64) -> Argument {
 }
 
 /// Microseconds, few enough that the clock and any two of them do not overflow: at most 30,000 years.
-fn length(duration: Duration) -> i64 {
+pub(super) fn length(duration: Duration) -> i64 {
     const MOST: i64 = 1_000_000_000_000_000_000;
     i64::try_from(micros(duration)).unwrap_or(MOST).min(MOST)
 }

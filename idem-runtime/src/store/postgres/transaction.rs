@@ -3,15 +3,17 @@
 use std::{
     fmt,
     ops::{Deref, DerefMut},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
+use futures_util::future::{Either, select};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, Postgres, Row as _, SqlSafeStr, Transaction};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{timeout, timeout_at},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::timeout,
 };
 
 use super::{PostgresStore, TRIES, fault::Fault, link::simple};
@@ -24,6 +26,8 @@ pub(super) struct Transacting {
     /// while the server is away.
     pub(super) places: Arc<Semaphore>,
     pub(super) begin: Arc<str>,
+    /// Told when a transaction could not be begun, or a step in one was not answered.
+    pub(super) away: Notify,
     pub(super) lock_timeout: Duration,
     pub(super) acquire_timeout: Duration,
 }
@@ -65,33 +69,36 @@ pub(super) async fn clear(connection: &mut PgConnection, limit: Duration) -> Res
 
 impl PostgresStore {
     async fn try_begin(&self) -> Result<PostgresTransaction, Fault> {
-        let Transacting { pool, places, begin, acquire_timeout, .. } = &self.inner.transacting;
-        let place = match timeout(*acquire_timeout, places.clone().acquire_owned()).await {
-            Ok(Ok(place)) => place,
-            _ => {
+        let Transacting { pool, places, begin, away, acquire_timeout, .. } = &self.inner.transacting;
+        let free = pin!(timeout(*acquire_timeout, places.clone().acquire_owned()));
+        let place = match select(pin!(away.notified()), free).await {
+            Either::Right((Ok(Ok(place)), _)) => place,
+            Either::Right(_) => {
                 return Err(Fault::unreachable(
                     "as many transactions as may be were open for the whole acquire time-out",
                 ));
             }
+            Either::Left(_) => return Err(Fault::unreachable("the server does not answer others")),
         };
-        let deadline = tokio::time::Instant::now() + self.inner.link.budget;
-        let beginning = async {
-            // Connections that lay idle while the server was away break one after the other.
-            loop {
-                let mut connection = pool.acquire().await?;
-                match clear(&mut connection, self.inner.link.budget).await {
-                    Ok(true) => {
-                        return Transaction::begin(connection, Some(AssertSqlSafe(begin.clone()).into_sql_str())).await;
-                    }
-                    _ => connection.close_on_drop(),
-                }
+        let limit = self.inner.link.budget;
+        let begun = timeout(limit, async {
+            let mut connection = pool.acquire().await?;
+            // The store's own were cleared when they were given back.
+            while self.inner.link.is_given() && !clear(&mut connection, limit).await? {
+                connection.close_on_drop();
+                connection = pool.acquire().await?;
             }
+            let begin = AssertSqlSafe(begin.clone()).into_sql_str();
+            Transaction::begin(connection, Some(begin)).await
+        });
+        let fault = match begun.await {
+            Ok(Ok(transaction)) => return Ok(PostgresTransaction { transaction, _place: place }),
+            Ok(Err(error)) => Fault::from(error).before_sending(),
+            Err(_) => Fault::unreachable("no connection within the command time-out"),
         };
-        match timeout_at(deadline, beginning).await {
-            Ok(Ok(transaction)) => Ok(PostgresTransaction { transaction, _place: place }),
-            Ok(Err(error)) => Err(Fault::from(error).before_sending()),
-            Err(_) => Err(Fault::unreachable("no connection within the command time-out")),
-        }
+        // Those that wait for a place would each find out for themselves, a few at a time.
+        away.notify_waiters();
+        Err(fault)
     }
 
     async fn try_claim_in(&self, connection: &mut PgConnection, claim: &Claim) -> Result<Claimed, Fault> {
@@ -119,12 +126,30 @@ impl PostgresStore {
         }
     }
 
+    /// A step in a transaction, which no other connection can take again.
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        doing: &str,
+        step: impl Future<Output = Result<T, Fault>> + Send,
+    ) -> Result<T, StoreError> {
+        let fault = match timeout(limit, step).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(fault)) => fault,
+            Err(_) => {
+                self.inner.transacting.away.notify_waiters();
+                Fault::silent()
+            }
+        };
+        Err(fault.after_sending().into_error(doing))
+    }
+
     async fn claim_on(&self, connection: &mut PgConnection, claim: &Claim) -> Result<Claimed, Fault> {
         let statement = self.inner.texts.claim(&[claim]);
         for _ in 0..TRIES {
             let reply = self.inner.link.send(connection, &statement).await?;
             let Some(row) = reply.rows.into_iter().next() else { continue };
-            let stale = row.is_stale();
+            let stale = row.is_stale(claim);
             let Some(claimed) = row.claimed(claim) else { continue };
             if !stale {
                 return Ok(claimed);
@@ -137,9 +162,6 @@ impl PostgresStore {
     }
 }
 
-/// What is said of somebody's open transaction, whose end nobody knows.
-pub(super) const BUSY: Duration = Duration::from_secs(1);
-
 #[async_trait]
 impl Transactions for PostgresStore {
     type Connection = PgConnection;
@@ -151,27 +173,23 @@ impl Transactions for PostgresStore {
 
     async fn claim_in(&self, connection: &mut PgConnection, claim: Claim) -> Result<Claimed, StoreError> {
         let limit = self.inner.transacting.lock_timeout + self.inner.link.budget;
-        match timeout(limit, self.try_claim_in(connection, &claim)).await {
-            Ok(claimed) => claimed.map_err(|fault| fault.into_error("claim")),
-            Err(_) => Err(Fault::silent().into_error("claim")),
-        }
+        self.within(limit, "claim", self.try_claim_in(connection, &claim)).await
     }
 
     async fn complete_in(&self, connection: &mut PgConnection, complete: Complete) -> Result<Ownership, StoreError> {
         let statement = self.inner.texts.complete(&complete);
-        match timeout(self.inner.link.budget, self.inner.link.send(connection, &statement)).await {
-            Ok(Ok(reply)) => Ok(super::ownership(&reply)),
-            Ok(Err(fault)) => Err(fault.into_error("complete")),
-            Err(_) => Err(Fault::silent().into_error("complete")),
-        }
+        let completing = self.inner.link.send(connection, &statement);
+        self.within(self.inner.link.budget, "complete", completing).await.map(|reply| super::ownership(&reply))
     }
 
     async fn commit(&self, transaction: PostgresTransaction) -> Result<(), StoreError> {
-        match timeout(self.inner.link.budget, transaction.transaction.commit()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Fault::from(error).after_sending().into_error("commit")),
-            Err(_) => Err(Fault::silent().into_error("commit")),
-        }
+        let committing = async {
+            let mut transaction = transaction.transaction;
+            // Where a statement failed before, `COMMIT` rolls back and says nothing of it. This one says it.
+            simple(&mut transaction, "SELECT".into()).await?;
+            Ok(transaction.commit().await?)
+        };
+        self.within(self.inner.link.budget, "commit", committing).await
     }
 
     async fn rollback(&self, transaction: PostgresTransaction) {
@@ -179,3 +197,6 @@ impl Transactions for PostgresStore {
         let _ = timeout(self.inner.link.budget, transaction.transaction.rollback()).await;
     }
 }
+
+/// What is said of somebody's open transaction, whose end nobody knows.
+pub(super) const BUSY: Duration = Duration::from_secs(1);

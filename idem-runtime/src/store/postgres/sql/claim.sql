@@ -21,20 +21,25 @@ seen AS MATERIALIZED (
                 AND (r.token IS NULL OR r.token = asked.token OR r.until <= clock.now)
         ), false) AS open
     FROM asked
-    JOIN {table} AS r ON r.key = asked.key
     CROSS JOIN clock
+    -- One search of the index for each claim, whatever the planner thinks the size of the table is.
+    CROSS JOIN LATERAL (SELECT * FROM {table} AS r WHERE r.key = asked.key OFFSET 0) AS r
 ),
 won AS (
     INSERT INTO {table} AS r (key, format, state, fingerprint, token, fence, attempt, until, forget)
-    SELECT asked.key, 1, 1, asked.fingerprint, asked.token, clock.now, 1,
-        clock.now + asked.lease, clock.now + asked.lease + asked.retention
-    FROM asked
-    CROSS JOIN clock
-    WHERE NOT EXISTS (SELECT FROM seen WHERE seen.place = asked.place AND NOT seen.open)
-    -- Every statement locks in one order, so that no two wait for each other.
-    ORDER BY asked.key
-    -- The row may be another one than was seen, and is locked now. `excluded.fence` is the clock of this statement;
-    -- what is written counts from the moment of writing.
+    SELECT claim.key, 1, 1, claim.fingerprint, claim.token, at.now, 1,
+        at.now + claim.lease, at.now + claim.lease + claim.retention
+    FROM (
+        SELECT *
+        FROM asked
+        WHERE NOT EXISTS (SELECT FROM seen WHERE seen.place = asked.place AND NOT seen.open)
+        -- Every statement locks in one order, so that no two wait for each other.
+        ORDER BY asked.key
+    ) AS claim
+    -- Just before the row is written.
+    CROSS JOIN LATERAL (SELECT {now} AS now, claim.key) AS at
+    -- The row may be another one than was seen, and is locked now. `excluded.fence` is the clock from before it was;
+    -- what is written counts from now.
     ON CONFLICT (key) DO UPDATE SET (state, fingerprint, token, fence, attempt, until, forget, answer, answer_length) = (
         SELECT
             CASE WHEN now.marks THEN 4 ELSE 1 END,
@@ -64,7 +69,7 @@ won AS (
         OR r.fingerprint = excluded.fingerprint AND r.state = 1
             AND (r.token IS NULL OR r.token = excluded.token OR r.until <= excluded.fence)
     )
-    RETURNING r.*, {now} - (SELECT now FROM clock) AS late
+    RETURNING r.*, {now} - r.fence AS late
 )
 SELECT asked.place, true AS written, clock.now, won.late,
     won.key, won.format, won.state, won.fingerprint, won.token, won.fence, won.attempt, won.until, won.forget,

@@ -1,0 +1,103 @@
+//! Transactions whose server dies, stands still or loses the reply to a commit.
+
+use std::time::{Duration, Instant};
+
+use idem_runtime::{
+    Store,
+    store::{Claimed, Ownership, StoreErrorKind, Transactions},
+};
+use tests::{
+    claims::{answer, claim, complete, win},
+    servers::{PostgresServer, Proxy, eventually_async},
+};
+
+use crate::support::*;
+
+/// Nobody knows what became of a commit whose reply was lost: whoever claims again with the same token is told.
+#[tokio::test]
+async fn a_commit_whose_reply_is_lost_is_settled_by_claiming_again() {
+    let world = World::start().await;
+    let proxy = Proxy::start(PostgresServer::shared().port()).await;
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port());
+    let store = world.postgres.builder().connect(&url).await.unwrap();
+    // The second reply is that of the commit itself; with the first one lost it was never sent.
+    for (at, passed, committed) in [(1, 0, false), (2, 1, true), (3, 0, false), (4, 1, true)] {
+        let mut transaction = store.begin().await.unwrap();
+        assert!(is_won(&store.claim_in(&mut transaction, claim(at, 1)).await.unwrap()));
+        assert_eq!(store.complete_in(&mut transaction, complete(at, 1, "a")).await.unwrap(), Ownership::Held);
+        proxy.lose_reply_after(passed);
+        let error = store.commit(transaction).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+
+        let mut again = store.begin().await.unwrap();
+        let claimed = store.claim_in(&mut again, claim(at, 1)).await.unwrap();
+        store.rollback(again).await;
+        match committed {
+            true => assert_eq!(claimed, Claimed::Completed { answer: Some(answer("a")) }),
+            false => assert!(matches!(claimed, Claimed::Won { attempt: 1, .. }), "{claimed:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_or_silent_server_costs_a_transaction_no_more_than_its_time_out() {
+    let mut server = migrated(&[]).await;
+    let store = hasty().lock_timeout(TIMEOUT).max_transactions(3).connect(&server.url()).await.unwrap();
+    for dies in [true, false] {
+        let mut open = store.begin().await.unwrap();
+        assert!(is_won(&store.claim_in(&mut open, claim(1, 1)).await.unwrap()));
+        if dies {
+            server.kill();
+        } else {
+            server.pause();
+        }
+        let all: Vec<_> = (0..20)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    let begun = Instant::now();
+                    (store.begin().await.map(drop), begun.elapsed())
+                })
+            })
+            .collect();
+        let begun = Instant::now();
+        let error = store.complete_in(&mut open, complete(1, 1, "a")).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+        assert!(begun.elapsed() < TIMEOUT + BEYOND, "{:?}", begun.elapsed());
+        for one in all {
+            let (began, took) = one.await.unwrap();
+            assert_eq!(began.unwrap_err().kind(), StoreErrorKind::Unreachable);
+            assert!(took < TIMEOUT + BEYOND, "{took:?}");
+        }
+        let begun = Instant::now();
+        store.rollback(open).await;
+        assert!(begun.elapsed() < TIMEOUT + BEYOND, "{:?}", begun.elapsed());
+        if dies {
+            server.restart();
+        } else {
+            server.resume();
+        }
+        eventually_async("the store finds the server again", Duration::from_secs(10), async || {
+            let transaction = store.begin().await.ok()?;
+            store.rollback(transaction).await;
+            Some(())
+        })
+        .await;
+        // Nothing of what was open is left.
+        eventually_async("the claim is undone", Duration::from_secs(10), async || {
+            store.claim(claim(1, 2)).await.ok().filter(is_won)
+        })
+        .await;
+        let released = idem_runtime::store::Release::new(tests::claims::key(1), tests::claims::token(2));
+        assert_eq!(store.release(released).await.unwrap(), Ownership::Held);
+        // And all the places are free.
+        let mut transactions = Vec::new();
+        for _ in 0..3 {
+            transactions.push(store.begin().await.unwrap());
+        }
+        win(&store, claim(9, 1)).await;
+        for transaction in transactions {
+            store.rollback(transaction).await;
+        }
+    }
+}
