@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use tests::servers::{RedisServer, eventually_async, free_port};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
 
-use self::support::{Answer, Ledger, PATIENCE, Place, Service, card, on_stores, within};
+use self::support::{Answer, LATER, Ledger, PATIENCE, Place, Service, card, on_stores, within};
 
 on_stores!([sqlite redis postgres tiered]: [
     concurrent_duplicates_at_two_replicas_run_once
@@ -24,21 +24,17 @@ const DUPLICATES: usize = 20;
 async fn concurrent_duplicates_at_two_replicas_run_once(place: Place) {
     let ledger = Ledger::new();
     let replicas = replicas(&place.url, &ledger).await;
-    let answers = send_duplicates(&replicas, "/payments").await;
+    let answers = send_duplicates(&replicas, &["store-unavailable"], "/payments").await;
 
-    for (key, answers) in &answers {
-        let made: Vec<_> = answers.iter().filter(|answer| answer.status == StatusCode::CREATED).collect();
-        assert_eq!(made.iter().filter(|answer| !answer.replayed()).count(), 1, "{key} ran once");
-        assert!(made.iter().all(|answer| answer.bytes == made[0].bytes), "{key} has one answer");
+    for (key, mut answers) in answers {
         for refused in answers.iter().filter(|answer| answer.status != StatusCode::CREATED) {
             assert_eq!((refused.status, refused.code().as_str()), (StatusCode::CONFLICT, "in-flight"), "{key}");
             assert!(refused.header("retry-after").is_some(), "{key}");
         }
         for replica in &replicas {
-            let retry = replica.post("/payments", Some(key), &card("tok_visa")).await;
-            assert!(retry.replayed(), "{key}");
-            assert_eq!(retry.bytes, made[0].bytes, "{key}");
+            answers.push(replica.insist(&LATER, "/payments", &key, &card("tok_visa")).await);
         }
+        assert_made_once(&key, answers.into_iter().filter(|answer| answer.status != StatusCode::CONFLICT));
     }
     assert_eq!(ledger.lines().len(), KEYS);
 }
@@ -46,14 +42,18 @@ async fn concurrent_duplicates_at_two_replicas_run_once(place: Place) {
 async fn duplicates_that_wait_all_get_the_one_answer(place: Place) {
     let ledger = Ledger::new();
     let replicas = replicas(&place.url, &ledger).await;
-    let answers = send_duplicates(&replicas, "/wait").await;
-
-    for (key, answers) in &answers {
-        assert!(answers.iter().all(|answer| answer.status == StatusCode::CREATED), "{key}: {answers:?}");
-        assert!(answers.iter().all(|answer| answer.bytes == answers[0].bytes), "{key} has one answer");
-        assert_eq!(answers.iter().filter(|answer| !answer.replayed()).count(), 1, "{key} ran once");
+    for (key, answers) in send_duplicates(&replicas, &LATER, "/wait").await {
+        assert_made_once(&key, answers);
     }
     assert_eq!(ledger.lines().len(), KEYS);
+}
+
+/// All are the one answer, and one of them is no replay.
+fn assert_made_once(key: &str, answers: impl IntoIterator<Item = Answer>) {
+    let answers: Vec<_> = answers.into_iter().collect();
+    assert!(answers.iter().all(|answer| answer.status == StatusCode::CREATED), "{key}: {answers:?}");
+    assert!(answers.iter().all(|answer| answer.bytes == answers[0].bytes), "{key} has one answer");
+    assert_eq!(answers.iter().filter(|answer| !answer.replayed()).count(), 1, "{key} ran once");
 }
 
 async fn a_flaky_card_is_remembered_by_every_replica(place: Place) {
@@ -192,7 +192,11 @@ async fn replicas(store: &str, ledger: &Ledger) -> [Service; 2] {
 
 /// Every key's duplicates at once, spread over the replicas; ten keys at a time, for a process may not have a thousand
 /// connections open.
-async fn send_duplicates(replicas: &[Service; 2], path: &'static str) -> HashMap<String, Vec<Answer>> {
+async fn send_duplicates(
+    replicas: &[Service; 2],
+    again_after: &'static [&'static str],
+    path: &'static str,
+) -> HashMap<String, Vec<Answer>> {
     let keys: Vec<String> = (0..KEYS).map(|n| format!("key-{n}")).collect();
     let mut answers: HashMap<String, Vec<Answer>> = HashMap::new();
     for keys in keys.chunks(10) {
@@ -200,7 +204,7 @@ async fn send_duplicates(replicas: &[Service; 2], path: &'static str) -> HashMap
         for duplicate in 0..DUPLICATES {
             for key in keys.iter().cloned() {
                 let caller = (*replicas[duplicate % replicas.len()]).clone();
-                requests.spawn(async move { (caller.post(path, Some(&key), &card("tok_visa")).await, key) });
+                requests.spawn(async move { (caller.insist(again_after, path, &key, &card("tok_visa")).await, key) });
             }
         }
         for (answer, key) in requests.join_all().await {

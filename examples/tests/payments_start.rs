@@ -87,6 +87,7 @@ async fn assert_store_refused(url: &str, says: &str) {
 async fn options_that_do_not_work_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let nowhere = folder.path().join("missing").join("ledger");
+    let store = format!("sqlite:{}", folder.path().join("payments.db").display());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let taken = taken.local_addr().expect("an address").to_string();
     for (arguments, says) in [
@@ -94,9 +95,9 @@ async fn options_that_do_not_work_are_refused() {
         (vec!["--store", "memory"], "`--store` names no store"),
         (vec!["--store", "sqlite:"], "`--store` names no store"),
         (vec!["--store", "tiered:postgres://user:s3cret@host/db"], "`--store` names no store"),
-        (vec!["--store", "memory:", "--listen", "nowhere"], "cannot listen"),
-        (vec!["--store", "memory:", "--listen", &taken], "cannot listen"),
-        (vec!["--store", "memory:", "--ledger", nowhere.to_str().expect("text")], "cannot open the ledger"),
+        (vec!["--store", &store, "--listen", "nowhere"], "cannot listen"),
+        (vec!["--store", &store, "--listen", &taken], "cannot listen"),
+        (vec!["--store", &store, "--ledger", nowhere.to_str().expect("text")], "cannot open the ledger"),
         (vec!["--colour", "blue"], "--colour"),
     ] {
         assert_refused(run(bare_command(), &arguments).await, says).await;

@@ -11,7 +11,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use self::support::{Answer, Caller, Ledger, Place, Service, on_stores};
+use self::support::{Answer, Caller, LATER, Ledger, Place, Service, on_stores};
 
 on_stores!([sqlite postgres tiered]: [
     a_transfer_moves_money_once
@@ -85,18 +85,6 @@ async fn what_may_not_be_moved_stays(place: Place) {
     assert_balances(&service, 0, 20_001, 9_999).await;
 }
 
-async fn until_answered(service: Caller, key: String, wish: Value) -> Answer {
-    loop {
-        let answer = service.post("/transfers", Some(&key), &wish).await;
-        if !matches!(answer.status, StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE) {
-            return answer;
-        }
-        // As a client does that is told to come back later.
-        let seconds = answer.header("retry-after").and_then(|seconds| seconds.parse().ok()).expect("seconds");
-        tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
-    }
-}
-
 /// Between all accounts in both directions, each asked for four times at once, at two replicas.
 async fn many_at_once_move_each_once(place: Place) {
     const TRANSFERS: i64 = 60;
@@ -112,7 +100,7 @@ async fn many_at_once_move_each_once(place: Place) {
         for duplicate in 0..4 {
             let caller = (*replicas[duplicate % 2]).clone();
             let (key, wish) = (format!("key-{number}"), transfer(from, to, number + 1));
-            requests.spawn(async move { (number, until_answered(caller, key, wish).await) });
+            requests.spawn(async move { (number, caller.insist(&LATER, "/transfers", &key, &wish).await) });
         }
     }
     let mut answers: HashMap<i64, Vec<Answer>> = HashMap::new();
@@ -136,7 +124,8 @@ async fn an_account_is_never_overdrawn(place: Place) {
     let mut requests = JoinSet::new();
     for number in 0..20 {
         let caller = (*replicas[number % 2]).clone();
-        requests.spawn(until_answered(caller, format!("key-{number}"), transfer("alice", "bob", 1_000)));
+        let (key, wish) = (format!("key-{number}"), transfer("alice", "bob", 1_000));
+        requests.spawn(async move { caller.insist(&LATER, "/transfers", &key, &wish).await });
     }
     let statuses: Vec<_> = requests.join_all().await.into_iter().map(|answer| answer.status).collect();
     let count = |status| statuses.iter().filter(|one| **one == status).count();

@@ -6,7 +6,7 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::http::{HeaderMap, Request, StatusCode, Uri};
@@ -22,6 +22,9 @@ use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
     process::{Child, ChildStdout, Command},
 };
+
+/// Refusals after which the same request may be answered otherwise.
+pub(crate) const LATER: [&str; 4] = ["in-flight", "store-unavailable", "contended", "commit-unconfirmed"];
 
 /// Longer than anything here takes, so that what hangs fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -163,6 +166,23 @@ impl Caller {
 
     pub(crate) async fn post_as(&self, caller: &str, path: &str, key: Option<&str>, body: &Value) -> Answer {
         self.try_post(caller, path, key, body).await.expect("an answer")
+    }
+
+    /// As a client does that is told to come back later, until the answer is none of these refusals. A store that is late, on a
+    /// machine that has other things to do, is one: nothing ran.
+    pub(crate) async fn insist(&self, refusals: &[&str], path: &str, key: &str, body: &Value) -> Answer {
+        let began = Instant::now();
+        loop {
+            let answer = self.post(path, Some(key), body).await;
+            assert!(began.elapsed() < PATIENCE, "no end to {answer:?}");
+            let Some(seconds) = answer.header("retry-after").and_then(|seconds| seconds.parse().ok()) else {
+                return answer;
+            };
+            if !refusals.contains(&&*answer.code()) {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
     }
 
     /// `None`: the connection ended without an answer.

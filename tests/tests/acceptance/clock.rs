@@ -54,7 +54,7 @@ impl Server for Redis {
 
 impl Server for Postgres {
     fn url(&self) -> String {
-        format!("{}?options[search_path]={}", Self::url(self), self.schema())
+        self.url_of_its_table()
     }
 }
 

@@ -71,7 +71,7 @@ async fn ledger_and_record_agree_under_a_lease(world: World) {
             let again = last.retry_as(key, life.path, key).await;
             match life.then() {
                 Then::Runs(_) | Then::Replays => {
-                    assert_eq!((again.is_replay(), again.text()), (true, replies[&**key].text()))
+                    assert_eq!((again.is_replay(), again.text()), (true, replies[&**key].text()));
                 }
                 Then::Unknown => again.assert_problem(409, "outcome-unknown"),
             }
