@@ -406,7 +406,8 @@ pub(crate) fn at(span: Span, tokens: TokenStream) -> TokenStream {
 fn extractor(options: &Options, handler: &Handler, endpoint: &Ident, root: &Path) -> TokenStream {
     let types = types(handler);
     match handler.tx().next().filter(|_| options.transaction.is_some()) {
-        Some(tx) => quote!(#root::private::Transacted<#endpoint, #types, #tx>),
+        // At the argument, where it is said that this is no `Tx`.
+        Some(tx) => quote_spanned!(tx.span()=> #root::private::Transacted<#endpoint, #types, #tx>),
         None => quote!(#root::private::Guarded<#endpoint, #types>),
     }
 }

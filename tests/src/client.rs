@@ -333,7 +333,10 @@ impl Reply {
         assert_eq!(problem["code"], code, "{self}");
         assert_eq!(problem["type"], format!("urn:idempotency:{code}"), "{self}");
         assert_eq!(problem["status"], status, "{self}");
-        let retryable = matches!(code, "in-flight" | "store-unavailable" | "overloaded" | "body-timeout");
+        let retryable = matches!(
+            code,
+            "in-flight" | "store-unavailable" | "overloaded" | "body-timeout" | "contended" | "commit-unconfirmed"
+        );
         assert_eq!(problem["retryable"], retryable, "{self}");
         for text in ["title", "detail"] {
             assert!(problem[text].as_str().is_some_and(|text| !text.is_empty()), "no `{text}`: {self}");

@@ -25,6 +25,7 @@ mod lease;
 mod metrics;
 mod recover;
 mod refusal;
+mod step;
 mod tracker;
 mod transact;
 mod tx;
@@ -40,6 +41,7 @@ use self::{
     gate::Gates,
     lease::{HeldLease, Leases},
     metrics::Counters,
+    step::{ask_again, known, outcome, unclaimed},
     tracker::Tracker,
     wait::Waiters,
 };
@@ -141,9 +143,6 @@ pub(crate) enum Ran<T> {
     /// It is parked; this says why.
     Parked(Answer),
 }
-
-/// How long an unanswered step is asked again before the caller is told, beyond the store's own time-out.
-const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// How often a claim is asked for whose answer comes too late.
 const SLOW_CLAIMS: usize = 3;
@@ -557,78 +556,5 @@ impl Engine {
             }
         }
         false
-    }
-}
-
-/// What a claim that was not won says.
-fn known<T>(key: &StorageKey, claimed: Claimed) -> Result<Ran<T>, Refusal> {
-    match claimed {
-        Claimed::Completed { answer: Some(answer) } => Ok(Ran::Replay(answer)),
-        Claimed::Completed { answer: None } => Err(Refusal::NotKept),
-        Claimed::Busy { retry_after } => Err(Refusal::InFlight { retry_after }),
-        Claimed::Mismatch => Err(Refusal::Mismatch),
-        Claimed::Unknown { .. } => Err(Refusal::Unknown),
-        Claimed::Parked { note, .. } => Ok(Ran::Parked(note)),
-        // Whoever won does not ask.
-        Claimed::Won { .. } | Claimed::Unreadable => {
-            tracing::error!(%key, "the record cannot be read by this version");
-            Err(Refusal::Unreadable)
-        }
-    }
-}
-
-/// The claim of a run without a key: an operation of its own that nobody can repeat. No store sees it.
-fn unclaimed() -> Claim {
-    let token = Token::fresh();
-    let mut key = [0; 32];
-    key[..16].copy_from_slice(token.as_bytes());
-    Claim::new(StorageKey::from_bytes(key), token, Fingerprint::from_bytes([0; 32]), Duration::ZERO)
-}
-
-/// What the store is told of a recording; `None`: that the key is free again.
-fn outcome(recording: &Recording, terms: &Terms) -> Option<Outcome> {
-    match (recording, terms.on_abandoned) {
-        (Recording::Answer(answer), _) => Some(Outcome::Answer(answer.clone())),
-        (Recording::Tombstone, _) => Some(Outcome::Tombstone),
-        (Recording::Parked { note, .. }, _) => Some(Outcome::Parked(note.clone())),
-        (Recording::Unknown, _) | (Recording::Broken, OnAbandoned::Refuse | OnAbandoned::Recover(_)) => {
-            Some(Outcome::Unknown)
-        }
-        (Recording::Release | Recording::Failed, _) | (Recording::Broken, OnAbandoned::Retry) => None,
-    }
-}
-
-/// Takes a step, and takes it again for up to [`ASK_AGAIN`] while the store gives no answer.
-///
-/// Sets `taken_perhaps` when a step without an answer may have been taken all the same.
-async fn ask_again<T, F, Fut>(step: F, taken_perhaps: &mut bool) -> Result<T, StoreError>
-where
-    F: Fn() -> Fut,
-    Fut: Future<Output = Result<T, StoreError>>,
-{
-    let mut error = match step().await {
-        Ok(answer) => return Ok(answer),
-        Err(error) => error,
-    };
-    let deadline = Instant::now() + ASK_AGAIN;
-    let mut pause = Duration::from_millis(5);
-    loop {
-        match error.kind() {
-            StoreErrorKind::Unavailable => *taken_perhaps = true,
-            StoreErrorKind::Unreachable | StoreErrorKind::Conflict => {}
-            StoreErrorKind::Full | StoreErrorKind::Misconfigured => return Err(error),
-        }
-        if tokio::time::timeout_at(deadline, tokio::time::sleep(pause)).await.is_err() {
-            return Err(error);
-        }
-        match tokio::time::timeout_at(deadline, step()).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(next)) => error = next,
-            Err(_) => {
-                *taken_perhaps = true;
-                return Err(error);
-            }
-        }
-        pause *= 3;
     }
 }

@@ -12,5 +12,6 @@ mod keys;
 mod large;
 mod layer;
 mod mismatch;
+mod recover;
 mod replay;
 mod time;

@@ -1,0 +1,260 @@
+//! Without HTTP: `transact`, and `execute_in` in a transaction of the caller's own.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use idem_runtime::{
+    Attempt, ExecuteError, Executed, Fingerprint, Idempotency, Operation, Policy, PostgresStore, Principal, Refusal,
+    SqliteStore, Tx,
+    store::{
+        StoreErrorKind, Transactions,
+        postgres::{Isolation, driver as sqlx},
+    },
+};
+use sqlx::Connection;
+
+use crate::{
+    bank::Database,
+    fake::{Commit, Fake},
+    on_every_database,
+};
+
+on_every_database!(
+    a_call_runs_once_in_a_transaction_and_its_value_is_replayed,
+    calls_at_once_run_once,
+    a_call_that_fails_leaves_nothing,
+    a_call_joins_the_transaction_of_its_caller,
+);
+
+const POLICY: Policy = Policy::new("calls").validate();
+
+fn operation(key: &str) -> Operation {
+    Operation::new(POLICY, Principal::new("acct_1"), key)
+}
+
+fn runtime(store: &impl Transactions) -> Idempotency {
+    Idempotency::builder(store.clone()).shared().build()
+}
+
+type Result<T> = std::result::Result<Executed<T>, ExecuteError<&'static str>>;
+
+/// A store of this database, and how a transaction of it writes an entry.
+macro_rules! on_its_store {
+    ($database:ident, |$store:ident, $write:ident| $body:block) => {
+        match &$database {
+            Database::Sqlite(directory, _) => {
+                async fn write(tx: &mut Tx<SqliteStore>) {
+                    drop(
+                        sqlx::query("INSERT INTO ledger (entry) VALUES ('call')").execute(tx).await.expect("an entry"),
+                    );
+                }
+                let ($store, $write) = (Database::sqlite_store(directory, Duration::from_secs(30)).await, write);
+                $body
+            }
+            Database::Postgres(postgres, _) => {
+                async fn write(tx: &mut Tx<PostgresStore>) {
+                    drop(
+                        sqlx::query("INSERT INTO ledger (entry) VALUES ('call')").execute(tx).await.expect("an entry"),
+                    );
+                }
+                let lock = Duration::from_secs(30);
+                let ($store, $write) =
+                    (Database::postgres_store(postgres, lock, Isolation::ReadCommitted).await, write);
+                $body
+            }
+        }
+    };
+}
+
+async fn a_call_runs_once_in_a_transaction_and_its_value_is_replayed(database: Database) {
+    on_its_store!(database, |store, write| {
+        let runtime = runtime(&store);
+        for replayed in [false, true] {
+            let effect = move |mut tx, attempt: Attempt| async move {
+                write(&mut tx).await;
+                drop(tx);
+                Ok::<_, &str>((attempt.number(), attempt.downstream_key("step")))
+            };
+            let called = runtime.transact(&store, operation("k"), effect).await.expect("a value");
+            assert_eq!((called.value.0, called.value.1.len(), called.replayed), (1, 64, replayed));
+        }
+        let other = operation("k").fingerprint(Fingerprint::of_bytes(b"other"));
+        let refused: Result<u8> = runtime.transact(&store, other, |_, _| async { Ok(1) }).await;
+        assert!(matches!(refused, Err(ExecuteError::Refused(Refusal::Mismatch))), "{refused:?}");
+    });
+    assert_eq!((database.entries().await, database.records().await), (1, 1));
+}
+
+async fn calls_at_once_run_once(database: Database) {
+    on_its_store!(database, |store, write| {
+        let runtime = runtime(&store);
+        let runs = Arc::new(AtomicUsize::new(0));
+        let calls = (0..20).map(|_| {
+            let runs = runs.clone();
+            runtime.transact(&store, operation("k"), move |mut tx, _| {
+                let run = runs.fetch_add(1, SeqCst) + 1;
+                async move {
+                    write(&mut tx).await;
+                    Ok::<_, &str>(run)
+                }
+            })
+        });
+        let fresh = join_all(calls).await.into_iter().filter(|called| {
+            let called = called.as_ref().expect("a value");
+            assert_eq!(called.value, 1);
+            !called.replayed
+        });
+        assert_eq!((fresh.count(), runs.load(SeqCst)), (1, 1));
+    });
+    assert_eq!(database.entries().await, 1);
+}
+
+async fn a_call_that_fails_leaves_nothing(database: Database) {
+    on_its_store!(database, |store, write| {
+        let runtime = runtime(&store);
+        let failed: Result<()> = runtime
+            .transact(&store, operation("k"), move |mut tx, _| async move {
+                write(&mut tx).await;
+                Err("declined")
+            })
+            .await;
+        assert!(matches!(failed, Err(ExecuteError::Effect("declined"))), "{failed:?}");
+        let panicked: Result<()> = runtime
+            .transact(&store, operation("k"), move |mut tx, _| async move {
+                write(&mut tx).await;
+                panic!("the effect panics, as it is told to")
+            })
+            .await;
+        assert!(matches!(panicked, Err(ExecuteError::Refused(Refusal::Panicked))), "{panicked:?}");
+    });
+    assert_eq!((database.entries().await, database.records().await), (0, 0));
+}
+
+async fn a_call_joins_the_transaction_of_its_caller(database: Database) {
+    match &database {
+        Database::Sqlite(directory, _) => {
+            let store = Database::sqlite_store(directory, Duration::from_secs(30)).await;
+            let mut connection = store.pool().acquire().await.expect("a connection");
+            joins(&store, &mut connection, async |connection| {
+                drop(
+                    sqlx::query("INSERT INTO ledger (entry) VALUES ('own')")
+                        .execute(connection)
+                        .await
+                        .expect("an entry"),
+                );
+            })
+            .await;
+        }
+        Database::Postgres(postgres, _) => {
+            let store = Database::postgres_store(postgres, Duration::from_secs(30), Isolation::ReadCommitted).await;
+            let options: sqlx::postgres::PgConnectOptions = postgres.url().parse().expect("a URL");
+            let options = options.options([("search_path", postgres.schema())]);
+            let mut connection = sqlx::PgConnection::connect_with(&options).await.expect("a connection");
+            joins(&store, &mut connection, async |connection| {
+                drop(
+                    sqlx::query("INSERT INTO ledger (entry) VALUES ('own')")
+                        .execute(connection)
+                        .await
+                        .expect("an entry"),
+                );
+            })
+            .await;
+        }
+    }
+    assert_eq!((database.entries().await, database.records().await), (2, 1));
+}
+
+/// Rolls one back, commits one, and replays it, each with an entry of the effect and one of its caller.
+async fn joins<D, C>(store: &D, connection: &mut D::Connection, write: impl AsyncFn(&mut D::Connection))
+where
+    D: Transactions<Connection = C>,
+    C: Connection<Database: sqlx::Database<Connection = C>> + Send,
+{
+    let runtime = runtime(store);
+    for (commit, replayed) in [(false, false), (true, false), (true, true)] {
+        let mut transaction = connection.begin().await.expect("a transaction");
+        let effect = async |connection: &mut C, attempt: Attempt| {
+            write(connection).await;
+            assert!(attempt.still_owner().await.is_ok_and(|owner| owner));
+            Ok::<_, &str>(attempt.number())
+        };
+        let called = runtime.execute_in(store, &mut transaction, &operation("k"), effect).await.expect("a value");
+        assert_eq!((called.value, called.replayed), (1, replayed));
+        if !replayed {
+            write(&mut transaction).await;
+        }
+        match commit {
+            true => transaction.commit().await.expect("a commit"),
+            false => transaction.rollback().await.expect("a rollback"),
+        }
+    }
+}
+
+/// What a handler that is not ours does: its future must be `Send`.
+#[tokio::test]
+async fn a_joined_call_can_be_spawned() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = SqliteStore::open(directory.path().join("spawned.db")).await.expect("a store");
+    let runtime = runtime(&store);
+    let spawned = tokio::spawn(async move {
+        let mut transaction = store.pool().begin().await.expect("a transaction");
+        let table = "CREATE TABLE spawned (number INTEGER)";
+        let called = runtime
+            .execute_in(&store, &mut transaction, &operation("k"), async |connection, attempt| {
+                sqlx::query(table).execute(&mut *connection).await.map_err(|_| "no table")?;
+                Ok::<_, &str>(attempt.number())
+            })
+            .await;
+        transaction.commit().await.expect("a commit");
+        called.map(|called| called.value)
+    });
+    assert!(matches!(spawned.await.expect("no panic"), Ok(1)));
+}
+
+#[tokio::test]
+async fn a_joined_call_says_when_to_begin_anew() {
+    let fake = Fake::new();
+    let runtime = runtime(&fake);
+    let call = async |kind| {
+        fake.claims([kind]);
+        let mut transaction = fake.begin().await.expect("a transaction");
+        let effect = async |_: &mut _, _| Ok::<(), &str>(());
+        match runtime.execute_in(&fake, &mut transaction, &operation("k"), effect).await {
+            Err(ExecuteError::Refused(refusal)) => refusal,
+            other => panic!("not refused: {other:?}"),
+        }
+    };
+    assert_eq!(call(StoreErrorKind::Conflict).await, Refusal::Contended);
+    assert_eq!(call(StoreErrorKind::Unavailable).await, Refusal::Unavailable);
+}
+
+#[tokio::test]
+async fn a_call_is_run_again_within_a_bound() {
+    let fake = Fake::new();
+    let runtime = runtime(&fake);
+    let runs = Arc::new(AtomicUsize::new(0));
+    let call = async |key: &str| -> Result<usize> {
+        let runs = runs.clone();
+        let effect = move |mut tx: Tx<Fake>, _| {
+            let run = runs.fetch_add(1, SeqCst) + 1;
+            async move {
+                tx.connection().write("call");
+                Ok(run)
+            }
+        };
+        runtime.transact(&fake, operation(key), effect).await
+    };
+    fake.commits([Commit::Conflict; 4]);
+    let called = call("k").await.expect("a value");
+    assert_eq!((called.value, called.replayed), (5, false));
+    fake.commits([Commit::Conflict; 5]);
+    let contended = call("k2").await;
+    assert!(matches!(contended, Err(ExecuteError::Refused(Refusal::Contended))), "{contended:?}");
+    assert_eq!((fake.entries().len(), fake.records(), runtime.metrics().reruns), (1, 1, 8));
+}
