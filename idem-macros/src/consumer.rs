@@ -10,7 +10,7 @@ use syn::{
 };
 
 use crate::{
-    expand::{borrowed, group, has_inner_attributes, kept, root, takes_nothing},
+    expand::{at, borrowed, group, has_inner_attributes, kept, root, takes_nothing},
     handler::Handler,
     lint,
     options::{Attribute, Errors, Options},
@@ -151,8 +151,10 @@ fn guarded(options: &Options, function: &Handler) -> TokenStream {
         block.span(),
     );
     // Complaints about what is returned point at its type.
-    let guard = quote_spanned! {output.span().resolved_at(span)=>
-        #root::private::#consume(#runtime, #policy, #key, #payload, move || async move #inner).await
+    let returned_at = output.span().resolved_at(span);
+    let consume = at(returned_at, quote!(#root::private::#consume));
+    let guard = quote_spanned! {returned_at=>
+        #consume(#runtime, #policy, #key, #payload, move || async move #inner).await
     };
     let outer = group(
         Delimiter::Brace,

@@ -50,7 +50,7 @@ pub(crate) fn idempotent(options: TokenStream, item: TokenStream) -> TokenStream
     }
 }
 
-/// `#[financial]` above `#[idempotent(..)]` goes below it, where that attribute reads it.
+/// `#[financial]` above `#[idempotent(..)]` or `#[idempotent_consumer(..)]` goes below it, where that attribute reads it.
 pub(crate) fn financial(options: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     if !options.is_empty() {
@@ -63,7 +63,9 @@ pub(crate) fn financial(options: TokenStream, item: TokenStream) -> TokenStream 
             return kept(item, errors);
         }
     };
-    match handler.attributes.iter().position(|attribute| is_called(attribute, "idempotent")) {
+    let guards =
+        |attribute: &Attribute| ["idempotent", "idempotent_consumer"].iter().any(|name| is_called(attribute, name));
+    match handler.attributes.iter().position(guards) {
         Some(at) => {
             let flag = Ident::new("financial", Span::call_site());
             handler.attributes.insert(at + 1, parse_quote!(#[#flag]));
@@ -387,7 +389,7 @@ fn checks(options: &Options, handler: &Handler, root: &Path) -> TokenStream {
 }
 
 /// All of it at one place, or the complaint points at the attribute.
-fn at(span: Span, tokens: TokenStream) -> TokenStream {
+pub(crate) fn at(span: Span, tokens: TokenStream) -> TokenStream {
     tokens
         .into_iter()
         .map(|token| match token {

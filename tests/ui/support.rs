@@ -12,7 +12,7 @@ pub(crate) fn runtime() -> Idempotency {
 }
 
 /// Runs a future to its end.
-pub(crate) fn wait<F: std::future::Future>(future: F) -> F::Output {
+pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
 

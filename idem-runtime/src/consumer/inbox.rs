@@ -274,13 +274,6 @@ impl Consumer {
     }
 }
 
-impl<D: Transactions, E> Undone<D, E> {
-    /// Whether the transaction only met another one, so that it may be run again from its beginning at once.
-    pub const fn is_conflict(&self) -> bool {
-        matches!(self.why, Why::Refused(ConsumeError::Unavailable))
-    }
-}
-
 impl<D: Transactions, E: fmt::Display> Undone<D, E> {
     /// Counts the attempt, or parks the event. To be called once the transaction is rolled back.
     pub async fn settle(self) -> ProcessError<E> {

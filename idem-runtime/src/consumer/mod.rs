@@ -35,6 +35,11 @@
 //! A parked event is kept in the store, with its payload, until [`redrive`](Consumer::redrive) or
 //! [`settle`](Consumer::settle) is called; the broker may forget it.
 //!
+//! # In a transaction
+//!
+//! [`transact`](Consumer::transact) and [`process_in`](Consumer::process_in) make the event's record a part of the transaction
+//! in which the handler writes, on Postgres or SQLite: a worker that is killed leaves both or neither.
+//!
 //! # Who the consumer is
 //!
 //! Its scope, and nothing else: two processes with one scope are one consumer, two scopes each run an event once. Records of

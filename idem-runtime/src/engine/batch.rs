@@ -6,8 +6,8 @@ use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    ASK_AGAIN, Engine, Operation, Ran, Refusal, Settled, Turn, Unanswered, Won, detach::Detached, lease::HeldLease,
-    tracker::Permit,
+    Engine, Operation, Ran, Refusal, Settled, Turn, Unanswered, Won, detach::Detached, lease::HeldLease,
+    step::ASK_AGAIN, tracker::Permit,
 };
 use crate::store::{Claim, Claimed, Renew, StoreError, StoreErrorKind};
 

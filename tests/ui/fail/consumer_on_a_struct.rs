@@ -1,4 +1,4 @@
-use idem_runtime::{ConsumeError, Idempotency, idempotent_consumer};
+use idem_runtime::idempotent_consumer;
 
 #[derive(serde::Serialize)]
 struct Event {

@@ -22,7 +22,7 @@ struct Message {
     on_store_error = reject,
     financial,
     max_attempts = 3,
-    runtime = { let all = &idempotency; all },
+    runtime = Some(&idempotency).expect("it is there"),
     crate = idem_runtime,
 )]
 async fn every(idempotency: Idempotency, message: Message) -> Result<usize, ConsumeError> {
@@ -30,8 +30,8 @@ async fn every(idempotency: Idempotency, message: Message) -> Result<usize, Cons
     Ok(message.body.len())
 }
 
-#[idempotent_consumer(scope = "above", key = message.id, payload = bytes(message.body), runtime = idempotency)]
 #[financial]
+#[idempotent_consumer(scope = "above", key = message.id, payload = bytes(message.body), runtime = idempotency)]
 async fn marked(idempotency: &Idempotency, message: &Message) -> Result<usize, ConsumeError> {
     let _ = idempotency;
     Ok(message.body.len())

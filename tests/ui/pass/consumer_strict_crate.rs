@@ -23,7 +23,7 @@ mod support;
 use idem_runtime::{ConsumeError, Idempotency, idempotent_consumer};
 
 /// An event.
-#[derive(serde::Serialize)]
+#[derive(Debug, serde::Serialize)]
 pub struct Event {
     id: String,
 }
@@ -45,7 +45,7 @@ pub async fn ship(idempotency: Idempotency, mut event: Event) -> Result<String, 
 /// Never.
 #[idempotent_consumer(scope = "never", key = 7_u64 + event.id.len() as u64, payload = event, runtime = idempotency)]
 pub async fn never(idempotency: &Idempotency, event: Event) -> Result<(), ConsumeError> {
-    let _ = (idempotency, event);
+    drop((idempotency.clone(), event));
     std::future::pending().await
 }
 
