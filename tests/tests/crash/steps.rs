@@ -70,7 +70,9 @@ async fn ledger_and_record_agree_under_a_lease(world: World) {
             life.check(&replies[&**key], ledger.get(key).map_or(&[], Vec::as_slice));
             let again = last.retry_as(key, life.path, key).await;
             match life.then() {
-                Then::Runs(_) | Then::Replays => assert_eq!((again.is_replay(), again.text()), (true, replies[&**key].text())),
+                Then::Runs(_) | Then::Replays => {
+                    assert_eq!((again.is_replay(), again.text()), (true, replies[&**key].text()))
+                }
                 Then::Unknown => again.assert_problem(409, "outcome-unknown"),
             }
         }
