@@ -109,7 +109,8 @@ async fn rows_come_into_the_ledger_in_the_end() {
     let (redis, folder) = (redis().await, tempfile::tempdir().unwrap());
     let (ledger, store) = (folder.path().join("ledger"), sqlite(folder.path()));
     let ledger_path = ledger.to_str().unwrap();
-    let args = ["--transactional", "--broker", &redis.url(), "--store", &store, "--events", "50", "--ledger", ledger_path];
+    let args =
+        ["--transactional", "--broker", &redis.url(), "--store", &store, "--events", "50", "--ledger", ledger_path];
     let run = run(&args).await;
     assert!(run.status.success(), "{}", run.stderr);
     assert!(run.stdout.contains("one for each event"), "{}", run.stdout);

@@ -34,7 +34,7 @@ struct Member {
 
 enum Work {
     Process {
-        child: Child,
+        child: Box<Child>,
         /// Open as long as it is to work.
         stdin: Option<ChildStdin>,
         listening: JoinHandle<()>,
@@ -150,7 +150,7 @@ impl Crew {
                 }
             }
         });
-        Ok(Work::Process { child, stdin, listening })
+        Ok(Work::Process { child: Box::new(child), stdin, listening })
     }
 
     fn listen(&mut self) -> Arc<Mutex<Seen>> {

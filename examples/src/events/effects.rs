@@ -64,11 +64,10 @@ impl Effects {
     /// Makes the table, where there is one.
     pub(super) async fn create(&self) -> Result<(), sqlx::Error> {
         match self {
-            Self::Lines(_) => {}
-            Self::Postgres(pool) => drop(sqlx::query(TABLE).execute(pool).await?),
-            Self::Sqlite(pool) => drop(sqlx::query(TABLE).execute(pool).await?),
+            Self::Lines(_) => Ok(()),
+            Self::Postgres(pool) => sqlx::query(TABLE).execute(pool).await.map(|_| ()),
+            Self::Sqlite(pool) => sqlx::query(TABLE).execute(pool).await.map(|_| ()),
         }
-        Ok(())
     }
 
     /// Those of this run.

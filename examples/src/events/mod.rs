@@ -69,7 +69,7 @@ pub async fn run(options: Options) -> ExitCode {
     let worked = match options.worker.clone().zip(options.run.clone()) {
         Some((name, run)) => work(options, name, run).await.map(|()| ExitCode::SUCCESS),
         None => match Run::prepare(options).await {
-            Ok(run) => run.to_its_end().await,
+            Ok(run) => run.finish().await,
             Err(error) => {
                 complain(&error);
                 return ExitCode::from(2);
@@ -114,7 +114,7 @@ impl Run {
         Ok(Self { id, options, store, effects, broker, crew })
     }
 
-    async fn to_its_end(mut self) -> Result<ExitCode, String> {
+    async fn finish(mut self) -> Result<ExitCode, String> {
         let begun = Instant::now();
         let worked = self.work_off().await;
         let stopped = self.crew.stop().await;

@@ -20,6 +20,9 @@
 //! }
 //! ```
 //!
+//! That loop, with everything that belongs to it, is there for two brokers: `redis_streams::Worker` (feature `redis-streams`)
+//! and `nats::Worker` (feature `nats`).
+//!
 //! # What becomes of an event
 //!
 //! | what happened | what becomes of it |

@@ -123,7 +123,8 @@ pub(super) async fn run<B: Broker>(
     shutdown: impl Future<Output = ()>,
 ) -> Result<Drained, BrokerError> {
     let mut shutdown = pin!(shutdown.fuse());
-    match future::select(&mut shutdown, pin!(begin(&*broker))).await {
+    // Boxed: this future goes into that of the caller, and a broker's are large.
+    match future::select(&mut shutdown, Box::pin(begin(&*broker))).await {
         Either::Left(_) => return Ok(Drained { finished: true, left: 0 }),
         Either::Right((ready, _)) => ready?,
     }
@@ -136,7 +137,7 @@ pub(super) async fn run<B: Broker>(
     let settler = clerks.spawn(settle::settle(broker.clone(), queue));
     let mut running = JoinSet::new();
 
-    work(&*broker, &limits, &desk, handle, &mut running, shutdown).await;
+    Box::pin(work(&*broker, &limits, &desk, handle, &mut running, shutdown)).await;
 
     let deadline = Instant::now() + limits.drain;
     let finished = timeout_at(deadline, async { while running.join_next().await.is_some() {} }).await.is_ok();
