@@ -101,7 +101,7 @@ async fn ask(lost: Unsettled) -> Option<Settlement> {
     key = from_header,
     financial,
     lease = "400ms",
-    on_abandoned = recover(self::ask),
+    on_abandoned = recover(ask),
 )]
 async fn pay(State(app): State<App>, attempt: Attempt, call: Call) -> Response {
     let mut answer = app.run(call).await;

@@ -25,7 +25,7 @@ fn a_transaction_has_no_use_for_some_options() {
         (transfers.on_abandoned(OnAbandoned::Retry), "`on_abandoned`"),
         (transfers.on_store_error(OnStoreError::Run), "the store"),
     ] {
-        let complaint = complaint(|| assert!(std::mem::size_of_val(&policy.validate()) > 0));
+        let complaint = complaint(|| assert!(size_of_val(&policy.validate()) > 0));
         assert!(complaint.contains("`transaction`") && complaint.contains(option), "{complaint}");
     }
 }
