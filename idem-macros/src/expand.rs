@@ -405,7 +405,7 @@ fn extractor(options: &Options, handler: &Handler, endpoint: &Ident, root: &Path
     let types = types(handler);
     match handler.tx().next().filter(|_| options.transaction.is_some()) {
         // At the argument, where it is said that this is no `Tx`.
-        Some(tx) => quote_spanned!(tx.span()=> #root::private::Transacted<#endpoint, #types, #tx>),
+        Some(tx) => at(tx.span(), quote!(#root::private::Transacted<#endpoint, #types, #tx>)),
         None => quote!(#root::private::Guarded<#endpoint, #types>),
     }
 }
