@@ -136,6 +136,7 @@ impl Broker {
     pub(super) async fn progress(&mut self, published: u64) -> Result<Progress, Failure> {
         match self {
             Self::Redis { connection, stream, .. } => {
+                // What is read in between is counted as both, and not missed.
                 let (groups, pending): (Vec<std::collections::HashMap<String, redis::Value>>, redis::Value) =
                     redis::pipe()
                         .cmd("XINFO")

@@ -116,6 +116,9 @@ macro_rules! worker_methods {
 
             /// Between which bounds of time an event that is open comes again, whatever the consumer advises: it
             /// doubles with each attempt, from a tenth of a second up to half a minute. Default: none, and a minute.
+            ///
+            /// A duplicate that meets its event in flight at another worker comes again when that one's lease would be out. It is
+            /// done much sooner as a rule: a small `most` has the duplicate acknowledged sooner too.
             pub const fn backoff(mut self, least: Duration, most: Duration) -> Self {
                 self.limits.backoff = (least, most);
                 self
