@@ -221,12 +221,17 @@ async fn callers_that_are_aborted_at_random_cut_nothing() {
     store.yielding(2);
     let idempotency = runtime(store);
     let every: Vec<Runs> = (0..CALLERS).map(|_| Runs::default()).collect();
+    // The first one is cut in its handler for sure, however few of the others a busy machine lets begin.
+    let first = Gate::new();
     let call = |number: u32| {
-        let (idempotency, runs) = (idempotency.clone(), every[number as usize].clone());
+        let (idempotency, runs, first) = (idempotency.clone(), every[number as usize].clone(), first.clone());
         async move {
             let operation = Operation::new(REFUSE, Principal::SHARED, number.to_string());
             let effect = async move |_: idem_runtime::Attempt| {
                 runs.begin();
+                if number == 0 {
+                    first.pass().await;
+                }
                 for _ in 0..5 {
                     tokio::task::yield_now().await;
                 }
@@ -238,12 +243,16 @@ async fn callers_that_are_aborted_at_random_cut_nothing() {
     };
     for number in 0..CALLERS {
         let caller = tokio::spawn(call(number));
+        if number == 0 {
+            first.reached().await;
+        }
         for _ in 0..number % 40 {
             tokio::task::yield_now().await;
         }
         caller.abort();
         drop(caller.await);
     }
+    first.open();
     settled(&idempotency).await;
     let cut = every.iter().filter(|runs| runs.begun() == 0).count();
     assert!(idempotency.metrics().detached > 0);
