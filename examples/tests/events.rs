@@ -150,7 +150,9 @@ async fn run(args: &[&str]) -> Run {
     for name in ["IDEM_BROKER", "IDEM_STORE", "IDEM_LEDGER", "RUST_BACKTRACE"] {
         command.env_remove(name);
     }
-    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+    // Where nothing is named, files are beside the working directory.
+    let folder = tempfile::tempdir().unwrap();
+    command.args(args).current_dir(folder.path()).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends by itself").unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Run { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }

@@ -95,8 +95,8 @@ impl Run {
     /// Everything that can be wrong with the options, each as one sentence.
     async fn prepare(mut options: Options) -> Result<Self, String> {
         let url = options.store()?;
-        // Before the store makes a file.
-        options.broker().map(drop)?;
+        // What is wrong with a URL is said before anything is made.
+        options.broker()?;
         if options.chaos && url == StoreUrl::Memory {
             return Err("`--chaos` kills processes, and `memory:` is in one: write another `--store`".to_owned());
         }
