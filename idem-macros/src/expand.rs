@@ -388,12 +388,13 @@ fn checks(options: &Options, handler: &Handler, root: &Path) -> TokenStream {
     checks
 }
 
-/// All of it at one place, or the complaint points at the attribute.
+/// All of it at one place, or the complaint points at the attribute. All but `$crate`, which is what its own place says.
 pub(crate) fn at(span: Span, tokens: TokenStream) -> TokenStream {
     tokens
         .into_iter()
         .map(|token| match token {
             TokenTree::Group(inside) => group(inside.delimiter(), at(span, inside.stream()), span).into(),
+            TokenTree::Ident(name) if name == "$crate" => name.into(),
             mut token => {
                 token.set_span(span);
                 token
@@ -407,7 +408,12 @@ fn extractor(options: &Options, handler: &Handler, endpoint: &Ident, root: &Path
     let types = types(handler);
     match handler.tx().next().filter(|_| options.transaction.is_some()) {
         // At the argument, where it is said that this is no `Tx`.
-        Some(tx) => at(tx.span(), quote!(#root::private::Transacted<#endpoint, #types, #tx>)),
+        Some(tx) => {
+            // Resolved as ours, or lints take it for a type that the user wrote.
+            let span = tx.span().resolved_at(Span::mixed_site());
+            let transacted = at(span, quote!(#root::private::Transacted));
+            quote_spanned!(span=> #transacted<#endpoint, #types, #tx>)
+        }
         None => quote!(#root::private::Guarded<#endpoint, #types>),
     }
 }

@@ -98,7 +98,7 @@ macro_rules! handlers {
                 let before = attempt.still_owner().await.expect("an answer");
                 let written =
                     sqlx::query("INSERT INTO ledger (entry) VALUES ('attempt')").execute(tx.connection()).await;
-                drop(written.expect("a written entry"));
+                written.expect("a written entry");
                 let fence = attempt.fence().get() > 0;
                 format!("{} {before} {fence} {}", attempt.number(), attempt.downstream_key("charge"))
             }
@@ -140,7 +140,7 @@ impl Database {
         let directory = tempfile::tempdir().expect("a directory");
         let store = SqliteStore::open(directory.path().join("bank.db")).await.expect("a store");
         let made = sqlx::query("CREATE TABLE ledger (entry TEXT NOT NULL)").execute(store.pool()).await;
-        drop(made.expect("a table"));
+        made.expect("a table");
         Self::Sqlite(Arc::new(directory), store.pool().clone())
     }
 
@@ -149,7 +149,7 @@ impl Database {
         let pool = PgPool::connect_lazy(&postgres.url()).expect("a URL");
         let made =
             sqlx::query(AssertSqlSafe(format!("CREATE TABLE {}.ledger (entry TEXT NOT NULL)", postgres.schema())));
-        drop(made.execute(&pool).await.expect("a table"));
+        made.execute(&pool).await.expect("a table");
         Self::Postgres(Arc::new(postgres), pool)
     }
 

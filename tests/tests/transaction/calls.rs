@@ -50,18 +50,14 @@ macro_rules! on_its_store {
         match &$database {
             Database::Sqlite(directory, _) => {
                 async fn write(tx: &mut Tx<SqliteStore>) {
-                    drop(
-                        sqlx::query("INSERT INTO ledger (entry) VALUES ('call')").execute(tx).await.expect("an entry"),
-                    );
+                    sqlx::query("INSERT INTO ledger (entry) VALUES ('call')").execute(tx).await.expect("an entry");
                 }
                 let ($store, $write) = (Database::sqlite_store(directory, Duration::from_secs(30)).await, write);
                 $body
             }
             Database::Postgres(postgres, _) => {
                 async fn write(tx: &mut Tx<PostgresStore>) {
-                    drop(
-                        sqlx::query("INSERT INTO ledger (entry) VALUES ('call')").execute(tx).await.expect("an entry"),
-                    );
+                    sqlx::query("INSERT INTO ledger (entry) VALUES ('call')").execute(tx).await.expect("an entry");
                 }
                 let lock = Duration::from_secs(30);
                 let ($store, $write) =
@@ -142,12 +138,7 @@ async fn a_call_joins_the_transaction_of_its_caller(database: Database) {
             let store = Database::sqlite_store(directory, Duration::from_secs(30)).await;
             let mut connection = store.pool().acquire().await.expect("a connection");
             joins(&store, &mut connection, async |connection| {
-                drop(
-                    sqlx::query("INSERT INTO ledger (entry) VALUES ('own')")
-                        .execute(connection)
-                        .await
-                        .expect("an entry"),
-                );
+                sqlx::query("INSERT INTO ledger (entry) VALUES ('own')").execute(connection).await.expect("an entry");
             })
             .await;
         }
@@ -157,12 +148,7 @@ async fn a_call_joins_the_transaction_of_its_caller(database: Database) {
             let options = options.options([("search_path", postgres.schema())]);
             let mut connection = sqlx::PgConnection::connect_with(&options).await.expect("a connection");
             joins(&store, &mut connection, async |connection| {
-                drop(
-                    sqlx::query("INSERT INTO ledger (entry) VALUES ('own')")
-                        .execute(connection)
-                        .await
-                        .expect("an entry"),
-                );
+                sqlx::query("INSERT INTO ledger (entry) VALUES ('own')").execute(connection).await.expect("an entry");
             })
             .await;
         }

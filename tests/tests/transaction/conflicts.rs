@@ -119,7 +119,7 @@ async fn a_deadlock_runs_the_handler_again() {
     let bank = bank(&database, Isolation::ReadCommitted).await;
     let Database::Postgres(postgres, pool) = &database else { panic!("only Postgres") };
     let rows = format!("INSERT INTO {}.ledger (entry) VALUES ('a'), ('b')", postgres.schema());
-    drop(sqlx::query(sqlx::AssertSqlSafe(rows)).execute(pool).await.expect("two rows"));
+    sqlx::query(sqlx::AssertSqlSafe(rows)).execute(pool).await.expect("two rows");
     bank.script.hold();
     let asks = ["ab", "ba"].map(|rows| tokio::spawn(bank.client.post("/pair").key(rows).body(rows).send()));
     // Each has one row, and wants the other.
