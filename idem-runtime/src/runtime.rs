@@ -184,8 +184,8 @@ impl Idempotency {
         &self.0.engine
     }
 
-    pub(crate) fn limits(&self) -> Limits {
-        self.0.limits
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
     pub(crate) fn principal(&self, parts: &Parts) -> Option<Principal> {

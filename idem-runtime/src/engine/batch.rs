@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Engine, Operation, Ran, Refusal, Settled, Turn, Unanswered, Won, detach::Detached, lease::HeldLease,
+    Claiming, Engine, Operation, Ran, Refusal, Settled, Turn, Unanswered, Won, detach::Detached, lease::HeldLease,
     step::ASK_AGAIN, tracker::Permit,
 };
 use crate::store::{Claim, Claimed, Renew, StoreError, StoreErrorKind};
@@ -104,7 +104,9 @@ impl Engine {
                     Step::Claimed { claim, permit, effect, claimed, lease } => {
                         let _permit = permit;
                         drop(lease);
-                        engine.go_on(&operation, claim, claimed, effect).await
+                        let mut claiming = Claiming::by(claim.token, &engine, &operation, effect);
+                        let ran = claiming.go_on(claimed).await;
+                        claiming.turn(ran)
                     }
                 };
                 (place, operation, turn)

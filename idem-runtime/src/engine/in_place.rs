@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use super::{CatchPanic, Engine, Operation, Ran, Refusal, Settled, Slot, Turn, Won, detach::Detached};
+use super::{CatchPanic, Claiming, Engine, Operation, Ran, Refusal, Settled, Slot, Turn, Won, detach::Detached};
 use crate::{
     key::StorageKey,
     record::Answer,
@@ -21,7 +21,9 @@ impl Engine {
             let Some(_permit) = self.0.tracker.enter() else {
                 return Turn::Over(Err(Refusal::Overloaded));
             };
-            self.claim_and_run(&operation, effect).await
+            let mut claiming = Claiming::new(self, &operation, effect);
+            let ran = claiming.claim_and_run().await;
+            claiming.turn(ran)
         };
         self.take_turns(&operation, effect, turn).await
     }

@@ -18,6 +18,7 @@ mod aftermath;
 mod attempt;
 mod batch;
 mod catch;
+mod claiming;
 mod detach;
 mod gate;
 mod in_place;
@@ -31,17 +32,24 @@ mod transact;
 mod tx;
 mod wait;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::{Future, ready},
+    sync::Arc,
+    time::Duration,
+};
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use self::{
     aftermath::Aftermath,
+    catch::Panicked,
+    claiming::{Claiming, Turn},
     detach::Detached,
     gate::Gates,
     lease::{HeldLease, Leases},
     metrics::Counters,
-    step::{ask_again, known, outcome, unclaimed},
+    step::{Closing, ask_again, known, unclaimed},
     tracker::Tracker,
     wait::Waiters,
 };
@@ -51,8 +59,7 @@ use crate::{
     policy::{OnAbandoned, OnConflict, OnStoreError, Policy},
     record::Answer,
     store::{
-        Abandoned, Claim, Claimed, Complete, Outcome, Ownership, Release, Renew, Store, StoreError, StoreErrorKind,
-        Token,
+        Abandoned, Claim, Claimed, Complete, Outcome, Ownership, Release, Store, StoreError, StoreErrorKind, Token,
     },
 };
 
@@ -154,13 +161,6 @@ struct Unanswered {
     taken_perhaps: bool,
 }
 
-/// Where one turn of [`Engine::run`] ended.
-enum Turn<T, F> {
-    Over(Result<Ran<T>, Refusal>),
-    /// Somebody else runs; the effect is given back for the next turn.
-    Busy(F, Refusal),
-}
-
 impl Terms {
     pub(crate) const fn of(policy: &Policy) -> Self {
         Self {
@@ -202,7 +202,11 @@ impl Operation {
     }
 
     pub(crate) fn claim(&self) -> Claim {
-        let claim = Claim::new(self.key, Token::fresh(), self.fingerprint, self.terms.lease);
+        self.claim_by(Token::fresh())
+    }
+
+    fn claim_by(&self, token: Token) -> Claim {
+        let claim = Claim::new(self.key, token, self.fingerprint, self.terms.lease);
         match self.terms.on_abandoned {
             OnAbandoned::Retry => claim.retention(Some(self.terms.remember)),
             OnAbandoned::Refuse | OnAbandoned::Recover(_) => claim.abandoned(Abandoned::MarkUnknown),
@@ -211,11 +215,6 @@ impl Operation {
 
     fn complete(&self, token: Token, outcome: Outcome) -> Complete {
         Complete::new(self.key, token, outcome, self.terms.ttl).remember(self.terms.remember)
-    }
-
-    fn release(&self, token: Token, recording: &Recording) -> Release {
-        let release = Release::new(self.key, token);
-        if matches!(recording, Recording::Failed) { release.remember(self.terms.remember) } else { release }
     }
 }
 
@@ -275,13 +274,17 @@ impl Engine {
     }
 
     /// Runs `effect` if nobody did or does, else answers with what is known.
-    pub(crate) async fn run<T, F, Fut>(&self, operation: &Operation, effect: F) -> Result<Ran<T>, Refusal>
+    pub(crate) fn run<T, F, Fut>(
+        &self,
+        operation: &Operation,
+        effect: F,
+    ) -> impl Future<Output = Result<Ran<T>, Refusal>> + Send
     where
         T: Send + 'static,
         F: FnOnce(Won) -> Fut + Send + 'static,
         Fut: Future<Output = Settled<T>> + Send + 'static,
     {
-        self.take_turns(operation, effect, |effect| self.turn(operation, effect)).await
+        self.take_turns(operation, effect, |effect| self.turn(operation, effect))
     }
 
     /// One turn, and more if `on_conflict` says to wait.
@@ -333,92 +336,26 @@ impl Engine {
     }
 
     /// One claim, and the effect if it was won. Once the claim is under way, dropping this future cuts nothing.
-    async fn turn<T, F, Fut>(&self, operation: &Operation, effect: F) -> Turn<T, F>
+    fn turn<T, F, Fut>(
+        &self,
+        operation: &Operation,
+        effect: F,
+    ) -> impl Future<Output = Turn<T, F>> + Send + use<T, F, Fut>
     where
         T: Send + 'static,
         F: FnOnce(Won) -> Fut + Send + 'static,
         Fut: Future<Output = Settled<T>> + Send + 'static,
     {
         let Some(permit) = self.0.tracker.enter() else {
-            return Turn::Over(Err(Refusal::Overloaded));
+            return ready(Turn::Over(Err(Refusal::Overloaded))).left_future();
         };
-        let (engine, operation) = (self.clone(), *operation);
+        let mut claiming = Claiming::new(self, operation, effect);
         let tracked = async move {
-            let _permit = permit;
-            engine.claim_and_run(&operation, effect).await
+            let ran = claiming.claim_and_run().await;
+            drop(permit);
+            claiming.turn(ran)
         };
-        Detached::new(tracked, self.0.counters.clone()).await
-    }
-
-    async fn claim_and_run<T, F, Fut>(&self, operation: &Operation, effect: F) -> Turn<T, F>
-    where
-        F: FnOnce(Won) -> Fut,
-        Fut: Future<Output = Settled<T>>,
-    {
-        if let Some(known) = self.0.aftermath.find(operation) {
-            return Turn::Over(known);
-        }
-        let claim = operation.claim();
-        let claimed = self.claim(&claim).await;
-        self.go_on(operation, claim, claimed, effect).await
-    }
-
-    /// What follows from the answer to a claim.
-    async fn go_on<T, F, Fut>(
-        &self,
-        operation: &Operation,
-        claim: Claim,
-        mut claimed: Result<Claimed, Unanswered>,
-        effect: F,
-    ) -> Turn<T, F>
-    where
-        F: FnOnce(Won) -> Fut,
-        Fut: Future<Output = Settled<T>>,
-    {
-        if let (Ok(Claimed::Unknown { fence, attempt }), OnAbandoned::Recover(ask)) =
-            (&claimed, operation.terms.on_abandoned)
-            && Box::pin(self.recover(operation, ask, *fence, *attempt)).await
-        {
-            claimed = self.claim(&claim).await;
-        }
-        match claimed {
-            Ok(Claimed::Won { fence, attempt }) => {
-                let won = Won::new(self, claim, fence, attempt);
-                Turn::Over(self.run_won(operation, &claim, won, effect).await)
-            }
-            Ok(claimed) => match known(&operation.key, claimed) {
-                Err(refusal @ Refusal::InFlight { .. }) => Turn::Busy(effect, refusal),
-                known => Turn::Over(known),
-            },
-            // In a box, as all that is rare: every operation would carry the room for it.
-            Err(unanswered) => Turn::Over(Box::pin(self.unanswered(operation, &claim, unanswered, effect)).await),
-        }
-    }
-
-    /// Nobody could be asked for the claim.
-    async fn unanswered<T, F, Fut>(
-        &self,
-        operation: &Operation,
-        claim: &Claim,
-        Unanswered { error, taken_perhaps }: Unanswered,
-        effect: F,
-    ) -> Result<Ran<T>, Refusal>
-    where
-        F: FnOnce(Won) -> Fut,
-        Fut: Future<Output = Settled<T>>,
-    {
-        self.0.counters.store_errors.add();
-        tracing::warn!(key = %operation.key, %error, "claim failed");
-        match operation.terms.on_store_error {
-            OnStoreError::Reject => {
-                if taken_perhaps {
-                    // It may be ours without our knowing. Nothing ran, so it must not look as if something might have.
-                    self.0.aftermath.withdraw(Release::new(claim.key, claim.token));
-                }
-                Err(Refusal::Unavailable)
-            }
-            OnStoreError::Run => self.run_unguarded(operation, claim, taken_perhaps, effect).await,
-        }
+        Detached::new(tracked, self.0.counters.clone()).right_future()
     }
 
     /// Asks for the claim, and asks again with the same token while the answer may only have been lost, or comes when half of
@@ -438,101 +375,18 @@ impl Engine {
         Err(Unanswered { error, taken_perhaps })
     }
 
-    async fn run_won<T, F, Fut>(
-        &self,
-        operation: &Operation,
-        claim: &Claim,
-        won: Won,
-        effect: F,
-    ) -> Result<Ran<T>, Refusal>
-    where
-        F: FnOnce(Won) -> Fut,
-        Fut: Future<Output = Settled<T>>,
-    {
-        let lease = self.0.leases.hold(Renew::of(claim));
-        let (result, recording) = self.effect(won, effect).await;
-        let parks = matches!(recording, Recording::Parked { .. });
-        let recorded = self.record(operation, claim, recording, lease).await;
-        self.0.waiters.wake(&operation.key);
-        match (parks, recorded) {
-            (true, true) => self.0.counters.parked.add(),
-            // Whoever hears that it is parked forgets it: not before the store has it.
-            (true, false) => return Err(Refusal::Unavailable),
-            (false, _) => {}
-        }
-        result
-    }
-
-    /// `on_store_error = run`: the effect runs although nobody could be asked, and is recorded once somebody can. A claim that
-    /// may have been won protects it meanwhile.
-    async fn run_unguarded<T, F, Fut>(
-        &self,
-        operation: &Operation,
-        claim: &Claim,
-        taken_perhaps: bool,
-        effect: F,
-    ) -> Result<Ran<T>, Refusal>
-    where
-        F: FnOnce(Won) -> Fut,
-        Fut: Future<Output = Settled<T>>,
-    {
-        self.0.counters.unguarded.add();
-        let lease = taken_perhaps.then(|| self.0.leases.hold(Renew::of(claim)));
-        let (result, recording) = self.effect(Won::unguarded(self, *claim), effect).await;
-        match outcome(&recording, &operation.terms) {
-            Some(outcome) => self.0.aftermath.complete(*claim, operation.complete(claim.token, outcome), lease),
-            None if taken_perhaps => self.0.aftermath.withdraw(operation.release(claim.token, &recording)),
-            None => {}
-        }
-        self.0.waiters.wake(&operation.key);
-        if matches!(recording, Recording::Parked { .. }) { Err(Refusal::Unavailable) } else { result }
-    }
-
-    /// The effect itself, and what is to be recorded of it.
-    async fn effect<T, F, Fut>(&self, won: Won, effect: F) -> (Result<Ran<T>, Refusal>, Recording)
-    where
-        F: FnOnce(Won) -> Fut,
-        Fut: Future<Output = Settled<T>>,
-    {
-        let settled = CatchPanic::call(move || effect(won)).await;
-        if !matches!(&settled, Ok(Settled { recording: Recording::Parked { ran: false, .. }, .. })) {
+    /// Counts an effect, and says what is to be recorded of it.
+    fn count<T>(&self, ended: Result<Settled<T>, Panicked>) -> (Result<Ran<T>, Refusal>, Recording) {
+        if !matches!(&ended, Ok(Settled { recording: Recording::Parked { ran: false, .. }, .. })) {
             self.0.counters.executed.add();
         }
-        match settled {
+        match ended {
             Ok(Settled { value, recording }) => (Ok(Ran::Fresh(value)), recording),
-            Err(_) => {
+            Err(Panicked) => {
                 self.0.counters.panics.add();
                 (Err(Refusal::Panicked), Recording::Broken)
             }
         }
-    }
-
-    /// Settles the record, and says whether the store has taken it. Whatever goes wrong here is not the caller's trouble: the
-    /// effect is a fact by now, so what the store does not take at once is kept and offered again.
-    async fn record(&self, operation: &Operation, claim: &Claim, recording: Recording, lease: HeldLease) -> bool {
-        let Some(outcome) = outcome(&recording, &operation.terms) else {
-            return self.release(operation.release(claim.token, &recording)).await;
-        };
-        let mut complete = operation.complete(claim.token, outcome);
-        let mut completed = ask_again(|| self.0.store.complete(complete.clone()), &mut false).await;
-        if matches!(&completed, Err(error) if error.kind() == StoreErrorKind::Full)
-            && matches!(complete.outcome, Outcome::Answer(_))
-        {
-            // There is no room for the answer; that it ran is recorded without.
-            complete.outcome = Outcome::Tombstone;
-            completed = self.0.store.complete(complete.clone()).await;
-        }
-        match completed {
-            Ok(Ownership::Held) => return true,
-            Ok(Ownership::Lost) => match Box::pin(aftermath::insist(self.store(), *claim, complete.clone())).await {
-                // The store had lost the record.
-                Ok(Ownership::Held) => return true,
-                Ok(Ownership::Lost) => self.was_stale(&operation.key),
-                Err(error) => self.keep_offering(*claim, complete, lease, &error),
-            },
-            Err(error) => self.keep_offering(*claim, complete, lease, &error),
-        }
-        false
     }
 
     fn was_stale(&self, key: &StorageKey) {
@@ -546,9 +400,9 @@ impl Engine {
         self.0.aftermath.complete(claim, complete, Some(lease));
     }
 
-    async fn release(&self, release: Release) -> bool {
+    async fn release(&self, release: &Release) -> bool {
         let mut taken_perhaps = false;
-        match ask_again(|| self.0.store.release(release), &mut taken_perhaps).await {
+        match ask_again(|| self.0.store.release(*release), &mut taken_perhaps).await {
             Ok(Ownership::Held) => return true,
             // A release that was taken unseen finds nothing when it is asked again.
             Ok(Ownership::Lost) if taken_perhaps => return true,
@@ -556,7 +410,7 @@ impl Engine {
             Err(error) => {
                 self.0.counters.store_errors.add();
                 tracing::warn!(key = %release.key, %error, "release failed, it will be offered again");
-                self.0.aftermath.withdraw(release);
+                self.0.aftermath.withdraw(*release);
             }
         }
         false

@@ -4,12 +4,11 @@ use std::{future::Future, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Ran, Recording, Refusal, Terms};
+use super::{Operation, Ran, Recording, Refusal};
 use crate::{
     fingerprint::Fingerprint,
     key::StorageKey,
-    policy::OnAbandoned,
-    store::{Claim, Claimed, Outcome, StoreError, StoreErrorKind, Token},
+    store::{Claim, Claimed, Complete, Outcome, Release, StoreError, StoreErrorKind, Token},
 };
 
 /// How long an unanswered step is asked again before the caller is told, beyond the store's own time-out.
@@ -40,16 +39,35 @@ pub(super) fn unclaimed() -> Claim {
     Claim::new(StorageKey::from_bytes(key), token, Fingerprint::from_bytes([0; 32]), Duration::ZERO)
 }
 
-/// What the store is told of a recording; `None`: that the key is free again.
-pub(super) fn outcome(recording: &Recording, terms: &Terms) -> Option<Outcome> {
-    match (recording, terms.on_abandoned) {
-        (Recording::Answer(answer), _) => Some(Outcome::Answer(answer.clone())),
-        (Recording::Tombstone, _) => Some(Outcome::Tombstone),
-        (Recording::Parked { note, .. }, _) => Some(Outcome::Parked(note.clone())),
-        (Recording::Unknown, _) | (Recording::Broken, OnAbandoned::Refuse | OnAbandoned::Recover(_)) => {
-            Some(Outcome::Unknown)
-        }
-        (Recording::Release | Recording::Failed, _) | (Recording::Broken, OnAbandoned::Retry) => None,
+/// What the store is told of an effect that ended.
+pub(super) enum Closing {
+    Complete(Complete),
+    /// The key is free again.
+    Release(Release),
+}
+
+impl Operation {
+    /// What the owner with this token tells the store.
+    pub(super) fn close(&self, token: Token, recording: Recording) -> Closing {
+        let failed = matches!(recording, Recording::Failed);
+        let outcome = match recording {
+            Recording::Answer(answer) => Outcome::Answer(answer),
+            Recording::Tombstone => Outcome::Tombstone,
+            Recording::Parked { note, .. } => Outcome::Parked(note),
+            Recording::Unknown => Outcome::Unknown,
+            Recording::Broken if self.terms.refuses_abandoned() => Outcome::Unknown,
+            Recording::Release | Recording::Failed | Recording::Broken => {
+                let release = Release::new(self.key, token);
+                return Closing::Release(if failed { release.remember(self.terms.remember) } else { release });
+            }
+        };
+        Closing::Complete(self.complete(token, outcome))
+    }
+}
+
+impl Closing {
+    pub(super) const fn parks(&self) -> bool {
+        matches!(self, Self::Complete(Complete { outcome: Outcome::Parked(_), .. }))
     }
 }
 

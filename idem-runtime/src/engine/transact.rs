@@ -23,9 +23,9 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    CatchPanic, Detached, Engine, Operation, Ran, Recording, Refusal, Settled, Turn, Won, ask_again,
+    CatchPanic, Closing, Detached, Engine, Operation, Ran, Recording, Refusal, Settled, Turn, Won, ask_again,
     gate::Pass,
-    known, outcome,
+    known,
     tx::{Leaked, Place},
     unclaimed,
     wait::jittered,
@@ -165,19 +165,14 @@ impl Engine {
             Ok(_) => return false,
             Err(error) => return self.not_settled(&claim, &error),
         };
-        let settled = match outcome(&recording, &operation.terms) {
-            Some(outcome) => {
-                let complete = operation.complete(claim.token, outcome);
-                ask_again(|| store.complete(complete.clone()), &mut false).await
-            }
-            None => {
-                let release = operation.release(claim.token, &recording);
-                ask_again(|| store.release(release), &mut false).await
-            }
+        let closing = operation.close(claim.token, recording);
+        let settled = match &closing {
+            Closing::Complete(complete) => ask_again(|| store.complete(complete.clone()), &mut false).await,
+            Closing::Release(release) => ask_again(|| store.release(*release), &mut false).await,
         };
         match settled {
             Ok(Ownership::Held) => {
-                if matches!(recording, Recording::Parked { .. }) {
+                if closing.parks() {
                     self.0.counters.parked.add();
                 }
                 self.0.waiters.wake(&claim.key);
@@ -267,10 +262,9 @@ impl Joined {
     ) -> Result<Ran<T>, Refusal> {
         let Settled { value, recording } = settled;
         self.engine.0.counters.executed.add();
-        let Some(outcome) = outcome(&recording, &self.operation.terms) else {
+        let Closing::Complete(complete) = self.operation.close(self.claim.token, recording) else {
             return Ok(Ran::Fresh(value));
         };
-        let complete = self.operation.complete(self.claim.token, outcome);
         let refusal = match store.complete_in(connection, complete).await {
             Ok(Ownership::Held) => return Ok(Ran::Fresh(value)),
             Ok(Ownership::Lost) => {

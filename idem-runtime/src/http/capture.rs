@@ -1,11 +1,18 @@
 //! The handler's answer, read to its end so that it can be kept, up to a size and a time.
 
+use std::{
+    future::{Future, ready},
+    mem::take,
+    time::Duration,
+};
+
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, response::Parts};
+use futures_util::FutureExt;
+use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::{
     body::{Rest, Resumed, Silent},
@@ -14,49 +21,75 @@ use super::{
 };
 use crate::{
     engine::{CatchPanic, Recording, Settled},
-    policy::StoreRule,
+    policy::{Policy, StoreRule},
     runtime::Limits,
 };
 
-/// How far a body was read.
-struct Read {
-    pieces: Vec<Bytes>,
-    end: End,
+/// Which answers are kept, and as far as what size and time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keeping {
+    rule: StoreRule,
+    max_bytes: usize,
+    deadline: Duration,
 }
 
-enum End {
+/// A body on its way into memory.
+struct Reading {
+    body: Body,
+    pieces: Vec<Bytes>,
+    max: usize,
+}
+
+/// Where reading a body stopped.
+enum Stopped {
     /// It is whole.
-    Whole(Option<HeaderMap>),
+    End(Option<HeaderMap>),
     /// It is larger, or slower, than what is kept.
-    Beyond(Body),
+    Full,
     /// It broke, or panicked.
     Broken(axum::Error),
 }
 
 /// The answer for the first client, and what is recorded of it. Headers and bytes are those of the handler.
-pub(super) async fn capture(mut response: Response, rule: StoreRule, limits: Limits) -> Settled<Response> {
+pub(super) fn capture(mut response: Response, keeping: Keeping) -> impl Future<Output = Settled<Response>> + Send {
     let word = response.extensions_mut().remove::<Disposition>();
-    match word.unwrap_or_else(|| Disposition::of(rule, response.status())) {
-        Disposition::Release => return Settled { value: response, recording: Recording::Release },
-        Disposition::Unknown => return Settled { value: response, recording: Recording::Unknown },
+    match word.unwrap_or_else(|| Disposition::of(keeping.rule, response.status())) {
+        Disposition::Release => {
+            return ready(Settled { value: response, recording: Recording::Release }).left_future();
+        }
+        Disposition::Unknown => {
+            return ready(Settled { value: response, recording: Recording::Unknown }).left_future();
+        }
         Disposition::Store => {}
     }
-    let (parts, body) = response.into_parts();
-    let Read { mut pieces, end } = read(body, limits).await;
-    match end {
-        End::Whole(trailers) => {
+    let mut reading = Reading { body: take(response.body_mut()), pieces: Vec::new(), max: keeping.max_bytes };
+    // Most answers are whole in memory: they need no clock, and no room for one.
+    match reading.read().now_or_never() {
+        Some(stopped) => ready(settle(response, reading, stopped)).left_future(),
+        None => Box::pin(async move {
+            let stopped = timeout(keeping.deadline, reading.read()).await.unwrap_or(Stopped::Full);
+            settle(response, reading, stopped)
+        })
+        .right_future(),
+    }
+}
+
+fn settle(response: Response, reading: Reading, stopped: Stopped) -> Settled<Response> {
+    let Reading { body, mut pieces, .. } = reading;
+    let resumed = match stopped {
+        Stopped::End(trailers) => {
             let body = match pieces.len() {
                 0 | 1 => pieces.pop().unwrap_or_default(),
                 _ => Bytes::from(pieces.concat()),
             };
-            let answer = stored::seal(&parts, &body, trailers.as_ref());
-            let value = Response::from_parts(parts, Body::empty());
-            Settled { value: whole(value, body, trailers), recording: Recording::Answer(answer) }
+            let answer = stored::seal(response.status(), response.headers(), &body, trailers.as_ref());
+            return Settled { value: whole(response, body, trailers), recording: Recording::Answer(answer) };
         }
         // The effect is a fact even where its answer cannot be kept.
-        End::Beyond(body) => tombstone(parts, Resumed::new(pieces, Rest::Body(body))),
-        End::Broken(error) => tombstone(parts, Resumed::new(pieces, Rest::Broken(error))),
-    }
+        Stopped::Full => Resumed::new(pieces, Rest::Body(body)),
+        Stopped::Broken(error) => Resumed::new(pieces, Rest::Broken(error)),
+    };
+    Settled { value: response.map(|_| Body::new(resumed)), recording: Recording::Tombstone }
 }
 
 /// The response with a body that is whole in memory. The first client and every retry get theirs here.
@@ -71,58 +104,47 @@ pub(super) fn whole(mut response: Response, body: Bytes, trailers: Option<Header
     response
 }
 
-fn tombstone(parts: Parts, body: Resumed) -> Settled<Response> {
-    Settled { value: Response::from_parts(parts, Body::new(body)), recording: Recording::Tombstone }
-}
-
-async fn read(mut body: Body, limits: Limits) -> Read {
-    let mut pieces = Vec::new();
-    if body.size_hint().lower() > limits.max_answer_bytes as u64 {
-        return Read { pieces, end: End::Beyond(body) };
+impl Keeping {
+    pub(super) fn of(policy: &Policy, limits: &Limits) -> Self {
+        Self { rule: policy.store_rule(), max_bytes: limits.max_answer_bytes, deadline: limits.answer_deadline }
     }
-    let deadline = Instant::now() + limits.answer_deadline;
-    let stopped = timeout_at(deadline, CatchPanic::new(collect(&mut body, &mut pieces, limits.max_answer_bytes))).await;
-    let end = match stopped {
-        Ok(Ok(Stopped::End(trailers))) => End::Whole(trailers),
-        Ok(Ok(Stopped::Broken(error))) => End::Broken(error),
-        Ok(Err(_)) => End::Broken(axum::Error::new(BodyPanicked)),
-        Ok(Ok(Stopped::Full)) | Err(_) => End::Beyond(body),
-    };
-    Read { pieces, end }
 }
 
-/// Where reading a body stopped.
-enum Stopped {
-    End(Option<HeaderMap>),
-    Full,
-    Broken(axum::Error),
-}
+impl Reading {
+    /// Goes on where it stopped waiting, if this is dropped there and begun again.
+    async fn read(&mut self) -> Stopped {
+        if self.body.size_hint().lower() > self.max as u64 {
+            return Stopped::Full;
+        }
+        CatchPanic::new(self.collect()).await.unwrap_or_else(|_| Stopped::Broken(axum::Error::new(BodyPanicked)))
+    }
 
-async fn collect(body: &mut Body, pieces: &mut Vec<Bytes>, max: usize) -> Stopped {
-    let mut bytes = 0;
-    // Most answers are one piece, and say behind it that they are over.
-    while !body.is_end_stream() {
-        let frame = match body.frame().await {
-            None => break,
-            Some(Err(error)) => return Stopped::Broken(error),
-            Some(Ok(frame)) => frame,
-        };
-        match frame.into_data() {
-            Ok(data) => {
-                bytes += data.len();
-                pieces.push(data);
-                if bytes > max {
-                    return Stopped::Full;
+    async fn collect(&mut self) -> Stopped {
+        let mut bytes: usize = self.pieces.iter().map(Bytes::len).sum();
+        // Most answers are one piece, and say behind it that they are over.
+        while !self.body.is_end_stream() {
+            let frame = match self.body.frame().await {
+                None => break,
+                Some(Err(error)) => return Stopped::Broken(error),
+                Some(Ok(frame)) => frame,
+            };
+            match frame.into_data() {
+                Ok(data) => {
+                    bytes += data.len();
+                    self.pieces.push(data);
+                    if bytes > self.max {
+                        return Stopped::Full;
+                    }
                 }
-            }
-            Err(frame) => {
-                if let Ok(trailers) = frame.into_trailers() {
-                    return Stopped::End(Some(trailers));
+                Err(frame) => {
+                    if let Ok(trailers) = frame.into_trailers() {
+                        return Stopped::End(Some(trailers));
+                    }
                 }
             }
         }
+        Stopped::End(None)
     }
-    Stopped::End(None)
 }
 
 #[derive(Debug)]

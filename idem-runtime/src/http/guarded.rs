@@ -6,6 +6,7 @@ use axum::{
     extract::{FromRef, FromRequest, FromRequestParts, Request},
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt;
 use http::{StatusCode, request::Parts};
 
 use super::{
@@ -138,11 +139,11 @@ impl<E: Endpoint<A>, A: Send + 'static> Guarded<E, A> {
             }
             return handler(arguments).await.into_response();
         };
-        let effect = move |won| async move {
+        let effect = move |won| {
             if let Some(slot) = attempt {
                 fill(&slot, won);
             }
-            Ok(handler(arguments).await.into_response())
+            handler(arguments).map(|answer| Ok(answer.into_response()))
         };
         let Ok(response) = serve::<std::convert::Infallible, _, _>(&runtime, E::POLICY, operation, effect).await;
         response

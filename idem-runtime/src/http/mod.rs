@@ -19,9 +19,10 @@ mod request;
 pub(crate) mod stored;
 pub(crate) mod transacted;
 
-use std::future::Future;
+use std::future::{Future, ready};
 
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 
 pub(crate) use self::principal::PrincipalSource;
 pub use self::{
@@ -50,21 +51,22 @@ where
     F: FnOnce(Won) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Response, X>> + Send + 'static,
 {
-    let (rule, limits) = (policy.store_rule(), runtime.limits());
-    let ran = runtime.engine().run(&operation, move |won| async move {
-        match effect(won).await {
-            Ok(response) => {
-                let Settled { value, recording } = capture::capture(response, rule, limits).await;
-                Settled { value: Ok(value), recording }
-            }
-            Err(error) => Settled { value: Err(error), recording: Recording::Broken },
-        }
-    });
-    match ran.await {
+    let keeping = capture::Keeping::of(policy, runtime.limits());
+    let settle = move |result| match result {
+        Ok(response) => capture::capture(response, keeping).map(Settled::ok).left_future(),
+        Err(error) => ready(Settled { value: Err(error), recording: Recording::Broken }).right_future(),
+    };
+    match runtime.engine().run(&operation, move |won| effect(won).then(settle)).await {
         Ok(Ran::Fresh(result)) => result,
         Ok(Ran::Replay(answer)) => Ok(replay(runtime, Some(operation.key), &answer)),
         Ok(Ran::Parked(_)) => Ok(Rejection::from(Refusal::Unknown).into_response()),
         Err(refusal) => Ok(Rejection::from(refusal).into_response()),
+    }
+}
+
+impl<T> Settled<T> {
+    fn ok<X>(self) -> Settled<Result<T, X>> {
+        Settled { value: Ok(self.value), recording: self.recording }
     }
 }
 

@@ -1,5 +1,12 @@
 //! A request made ready: body in memory, key, principal and fingerprint known as far as the request tells them.
 
+use std::{
+    borrow::Cow,
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
+
 use axum::{
     RequestExt,
     body::Body,
@@ -7,11 +14,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{Method, StatusCode, Uri, request::Parts};
+use http::{HeaderMap, Method, StatusCode, Uri, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError};
+use tokio::time::timeout;
 
 use super::{
-    header::parse_key_header,
+    header::{KeySyntaxError, parse_key_header},
     rejection::{Code, Rejection},
 };
 use crate::{
@@ -19,13 +27,22 @@ use crate::{
     canonical_json::{BodyKey, JsonError, JsonErrorKind, body_key},
     engine::{Operation, Terms},
     fingerprint::{Fingerprint, RequestParts},
-    key::{EndpointName, KeyRequest, KeySource, Principal},
+    key::{EndpointName, KeyRequest, KeySource, Principal, StorageKey},
     policy::{Missing, Policy},
 };
 
 /// What a request says of its operation.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(super) enum Prepared {
+    /// Everything.
+    Operation { key: StorageKey, fingerprint: Fingerprint },
+    /// Not everything: the rest is among the handler's arguments, or wrong.
+    Open(Box<Open>),
+}
+
+/// In a box: most requests say everything.
+#[derive(Debug)]
+pub(super) struct Open {
     method: Method,
     uri: Uri,
     principal: Option<Principal>,
@@ -33,8 +50,14 @@ pub(super) struct Prepared {
     key: Result<RequestKey, Rejection>,
 }
 
-/// The first key that the request itself holds, and the place of its source among all sources.
-struct RequestKey(Option<(usize, String)>);
+/// The first key that the request itself holds.
+enum RequestKey {
+    None,
+    /// As it was sent, and the place of its source among all sources.
+    Text(usize, String),
+    /// Digested, for nothing else is asked for it.
+    Known(StorageKey),
+}
 
 /// Reads what can be told before the handler's last argument takes the request apart, and gives its body back whole.
 ///
@@ -50,13 +73,7 @@ pub(super) async fn prepare(
     ask_principal: bool,
 ) -> Result<(Option<Prepared>, Body), Response> {
     let sources = policy.key_sources();
-    let mut header_key = None;
-    for (place, source) in sources.iter().enumerate() {
-        if let KeySource::Header(name) = source {
-            let key = parse_key_header(&parts.headers, name).map_err(invalid_key)?;
-            header_key = header_key.or(key.map(|key| (place, key.into_owned())));
-        }
-    }
+    let header_key = header_key(sources, &parts.headers).map_err(invalid_key)?;
     if header_key.is_none() && sources.iter().all(|source| matches!(source, KeySource::Header(_))) {
         return match policy.on_missing() {
             Missing::Reject => Err(Rejection::from(Code::KeyMissing).into_response()),
@@ -67,13 +84,21 @@ pub(super) async fn prepare(
         true => Some(runtime.principal(parts).ok_or(Rejection::from(Code::PrincipalMissing))?),
         false => None,
     };
+    let header_key = match (header_key, &principal) {
+        (None, _) => RequestKey::None,
+        (Some((place, key)), Some(principal))
+            if sources[..place].iter().all(|source| matches!(source, KeySource::Header(_))) =>
+        {
+            RequestKey::Known(runtime.storage_key(policy, principal, &key, Some(endpoint(&parts.method, uri(parts)))))
+        }
+        (Some((place, key)), _) => RequestKey::Text(place, key.into_owned()),
+    };
     let body = buffer(runtime, parts, body).await?;
     let path_params = match sources.iter().any(|source| matches!(source, KeySource::Path(_))) {
         true => RawPathParams::from_request_parts(parts, &()).await.ok(),
         false => None,
     };
-    // A nested router has taken its prefix off `parts.uri`.
-    let uri = parts.extensions.get::<OriginalUri>().map_or_else(|| parts.uri.clone(), |original| original.0.clone());
+    let uri = uri(parts);
     let fingerprint = Fingerprint::of_request(
         policy.fingerprint_rule(),
         policy.reach(),
@@ -86,13 +111,17 @@ pub(super) async fn prepare(
         },
     );
     let fingerprint = fingerprint.map(Ok).or_else(invalid_body)?;
-    let key = match request_key(sources, header_key, &KeyRequest::new(parts, &uri, &body), path_params.as_ref()) {
-        Ok(key) => Ok(RequestKey(key)),
+    if let (RequestKey::Known(key), Ok(fingerprint)) = (&header_key, &fingerprint) {
+        let prepared = Prepared::Operation { key: *key, fingerprint: *fingerprint };
+        return Ok((Some(prepared), Body::from(body)));
+    }
+    let key = match request_key(sources, header_key, &KeyRequest::new(parts, uri, &body), path_params.as_ref()) {
+        Ok(key) => Ok(key),
         Err(KeyError::Invalid(detail)) => Err(Rejection::detail(Code::KeyInvalid, detail)),
         Err(KeyError::Body(error)) => invalid_body(error)?,
     };
-    let prepared = Prepared { method: parts.method.clone(), uri, principal, fingerprint, key };
-    Ok((Some(prepared), Body::from(body)))
+    let open = Open { method: parts.method.clone(), uri: uri.clone(), principal, fingerprint, key };
+    Ok((Some(Prepared::Open(Box::new(open))), Body::from(body)))
 }
 
 impl Prepared {
@@ -107,8 +136,28 @@ impl Prepared {
         argument_key: impl Fn(usize) -> Result<Option<String>, Rejection>,
         principal: impl FnOnce() -> Option<Principal>,
     ) -> Result<Option<Operation>, Rejection> {
-        let RequestKey(request_key) = self.key?;
-        let before = request_key.as_ref().map_or(usize::MAX, |(place, _)| *place);
+        let known = match self {
+            Self::Operation { key, fingerprint } => Some((key, fingerprint)),
+            Self::Open(open) => open.close(runtime, policy, argument_key, principal)?,
+        };
+        Ok(known.map(|(key, fingerprint)| Operation { key, fingerprint, terms: Terms::of(policy) }))
+    }
+}
+
+impl Open {
+    /// `None`: there is no key.
+    fn close(
+        self,
+        runtime: &Idempotency,
+        policy: &Policy,
+        argument_key: impl Fn(usize) -> Result<Option<String>, Rejection>,
+        principal: impl FnOnce() -> Option<Principal>,
+    ) -> Result<Option<(StorageKey, Fingerprint)>, Rejection> {
+        let (before, request_key) = match self.key? {
+            RequestKey::Known(key) => return Ok(Some((key, self.fingerprint?))),
+            RequestKey::Text(place, key) => (place, Some(key)),
+            RequestKey::None => (usize::MAX, None),
+        };
         let mut key = None;
         for (place, source) in policy.key_sources().iter().enumerate().take(before) {
             if matches!(source, KeySource::Arguments) {
@@ -118,7 +167,7 @@ impl Prepared {
                 }
             }
         }
-        let Some(key) = key.or(request_key.map(|(_, key)| key)) else {
+        let Some(key) = key.or(request_key) else {
             return match policy.on_missing() {
                 Missing::Reject => Err(Code::KeyMissing.into()),
                 Missing::Run => Ok(None),
@@ -128,19 +177,15 @@ impl Prepared {
             return Err(Rejection::detail(Code::KeyInvalid, EMPTY_KEY));
         }
         let principal = self.principal.or_else(principal).ok_or(Rejection::from(Code::PrincipalMissing))?;
-        let endpoint = EndpointName { method: self.method.as_str(), path: self.uri.path() };
-        Ok(Some(Operation {
-            key: runtime.storage_key(policy, &principal, &key, Some(endpoint)),
-            fingerprint: self.fingerprint?,
-            terms: Terms::of(policy),
-        }))
+        let key = runtime.storage_key(policy, &principal, &key, Some(endpoint(&self.method, &self.uri)));
+        Ok(Some((key, self.fingerprint?)))
     }
 }
 
 /// Never the key.
 impl std::fmt::Debug for RequestKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "RequestKey(..)" } else { "RequestKey(none)" })
+        f.write_str(if matches!(self, Self::None) { "RequestKey(none)" } else { "RequestKey(..)" })
     }
 }
 
@@ -152,14 +197,42 @@ enum KeyError {
 
 const EMPTY_KEY: &str = "The idempotency key is empty; write at least one character.";
 
+/// The target as the client sent it: a nested router has taken its prefix off `parts.uri`.
+fn uri(parts: &Parts) -> &Uri {
+    parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri)
+}
+
+fn endpoint<'a>(method: &'a Method, uri: &'a Uri) -> EndpointName<'a> {
+    EndpointName { method: method.as_str(), path: uri.path() }
+}
+
+/// The first key in a header, and the place of its source. Every header that may hold one is held to the syntax.
+fn header_key<'a>(
+    sources: &[KeySource],
+    headers: &'a HeaderMap,
+) -> Result<Option<(usize, Cow<'a, str>)>, KeySyntaxError> {
+    let mut first = None;
+    for (place, source) in sources.iter().enumerate() {
+        if let KeySource::Header(name) = source {
+            let key = parse_key_header(headers, name)?;
+            first = first.or(key.map(|key| (place, key)));
+        }
+    }
+    Ok(first)
+}
+
 fn request_key(
     sources: &[KeySource],
-    header_key: Option<(usize, String)>,
+    header_key: RequestKey,
     request: &KeyRequest<'_>,
     path_params: Option<&RawPathParams>,
-) -> Result<Option<(usize, String)>, KeyError> {
+) -> Result<RequestKey, KeyError> {
     // Sources behind the first header that holds a key are not asked.
-    let before = header_key.as_ref().map_or(sources.len(), |(place, _)| *place);
+    let before = match header_key {
+        RequestKey::Known(_) => 0,
+        RequestKey::Text(place, _) => place,
+        RequestKey::None => sources.len(),
+    };
     for (place, source) in sources.iter().enumerate().take(before) {
         let key = match source {
             KeySource::Path(name) => path_param(path_params, name),
@@ -175,7 +248,7 @@ fn request_key(
             KeySource::Header(_) | KeySource::Arguments => None,
         };
         if let Some(key) = key {
-            return if key.is_empty() { Err(KeyError::Invalid(EMPTY_KEY)) } else { Ok(Some((place, key))) };
+            return if key.is_empty() { Err(KeyError::Invalid(EMPTY_KEY)) } else { Ok(RequestKey::Text(place, key)) };
         }
     }
     Ok(header_key)
@@ -204,10 +277,14 @@ pub(super) async fn buffer(runtime: &Idempotency, parts: &mut Parts, body: Body)
     if http_body::Body::is_end_stream(&body) {
         return Ok(Bytes::new());
     }
-    let body = limited(parts, body);
-    let collected = tokio::time::timeout(runtime.limits().body_deadline, body.collect())
-        .await
-        .map_err(|_| Rejection::from(Code::BodyTimeout).into_response())?;
+    let mut collecting = pin!(limited(parts, body).collect());
+    // A small body has come with its head: it needs no clock, and no room for one.
+    let collected = match poll_fn(|context| Poll::Ready(collecting.as_mut().poll(context))).await {
+        Poll::Ready(collected) => collected,
+        Poll::Pending => Box::pin(timeout(runtime.limits().body_deadline, collecting))
+            .await
+            .map_err(|_| Rejection::from(Code::BodyTimeout).into_response())?,
+    };
     match collected {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) => Err(unread(&error)),
@@ -236,7 +313,7 @@ fn unread(error: &axum::Error) -> Response {
     (StatusCode::BAD_REQUEST, "Failed to buffer the request body").into_response()
 }
 
-fn invalid_key(error: super::header::KeySyntaxError) -> Response {
+fn invalid_key(error: KeySyntaxError) -> Response {
     Rejection::detail(Code::KeyInvalid, error.message()).into_response()
 }
 

@@ -12,7 +12,7 @@
 
 use axum::{body::Body, response::Response};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
     capture::whole,
@@ -52,11 +52,11 @@ const NOT_KEPT: [HeaderName; 21] = [
 ];
 
 /// What is kept of a whole response.
-pub(super) fn seal(parts: &Parts, body: &Bytes, trailers: Option<&HeaderMap>) -> Answer {
-    let size = 64 + body.len() + parts.headers.len() * 64;
+pub(super) fn seal(status: StatusCode, headers: &HeaderMap, body: &Bytes, trailers: Option<&HeaderMap>) -> Answer {
+    let size = 64 + body.len() + headers.len() * 64;
     Answer::seal(Kind::Response, size, |bytes| {
-        bytes.put_u16(parts.status.as_u16());
-        put_lines(bytes, &parts.headers);
+        bytes.put_u16(status.as_u16());
+        put_lines(bytes, headers);
         bytes.put_u64(body.len() as u64);
         bytes.put_slice(body);
         match trailers {
@@ -70,7 +70,7 @@ impl Settlement {
     /// It took effect; retries of the HTTP request get this response.
     pub fn responded(response: http::Response<Bytes>) -> Self {
         let (parts, body) = response.into_parts();
-        Self::answered(seal(&parts, &body, None))
+        Self::answered(seal(parts.status, &parts.headers, &body, None))
     }
 }
 

@@ -10,7 +10,8 @@ use axum::{
 use http::{StatusCode, request::Parts};
 
 use super::{
-    capture, guarded,
+    capture::{Keeping, capture},
+    guarded,
     guarded::{Endpoint, RuntimeSource, Via, attempt_slot},
     replay,
     request::{Prepared, buffer, prepare},
@@ -19,8 +20,6 @@ use crate::{
     Idempotency, Tx,
     engine::{Ended, Place, Ran, Refusal, Slot, Won, Work, fill},
     http::rejection::Rejection,
-    policy::StoreRule,
-    runtime::Limits,
     store::Transactions,
 };
 
@@ -126,8 +125,7 @@ struct Calls<H, A> {
     /// Of the next run; `None`: to be extracted once more.
     given: Option<Given<A>>,
     again: Again<A>,
-    rule: StoreRule,
-    limits: Limits,
+    keeping: Keeping,
 }
 
 impl<E: Endpoint<A>, A: Send + 'static, T: TxArgument> Transacted<E, A, T> {
@@ -142,8 +140,8 @@ impl<E: Endpoint<A>, A: Send + 'static, T: TxArgument> Transacted<E, A, T> {
             Ok(operation) => operation,
             Err(rejection) => return rejection.into_response(),
         };
-        let (rule, limits) = (E::POLICY.store_rule(), runtime.limits());
-        let calls = Calls { handler, given: Some(given), again, rule, limits };
+        let keeping = Keeping::of(E::POLICY, runtime.limits());
+        let calls = Calls { handler, given: Some(given), again, keeping };
         match runtime.engine().transact(store, place, operation, calls).await {
             Ok(Ran::Fresh(response)) => response,
             Ok(Ran::Replay(answer)) => replay(&runtime, operation.map(|operation| operation.key), &answer),
@@ -177,7 +175,7 @@ where
         }
         let response = (self.handler)(arguments).await.into_response();
         let undo = !(response.status().is_success() || response.status().is_redirection());
-        Ended { settled: capture::capture(response, self.rule, self.limits).await, undo }
+        Ended { settled: capture(response, self.keeping).await, undo }
     }
 }
 

@@ -1,0 +1,174 @@
+//! One operation from its claim to its record.
+
+use std::future::Future;
+
+use super::{
+    CatchPanic, Engine, Operation, Ran, Refusal, Settled, Unanswered, Won,
+    aftermath::insist,
+    step::{Closing, ask_again, known},
+};
+use crate::{
+    policy::{OnAbandoned, OnStoreError},
+    store::{Claim, Claimed, Complete, Fence, Outcome, Ownership, Release, Renew, StoreError, StoreErrorKind, Token},
+};
+
+/// An operation under way: who claims it, and the effect until it runs.
+///
+/// In one place, which the steps borrow: a step that were given its parts would keep the room they came in beside what it makes of
+/// them, and every operation would carry them three times, in a block too large for the allocator's quick path.
+pub(super) struct Claiming<F> {
+    engine: Engine,
+    operation: Operation,
+    token: Token,
+    /// Taken when it runs.
+    effect: Option<F>,
+}
+
+/// Where one turn of [`Engine::run`] ended.
+pub(super) enum Turn<T, F> {
+    Over(Result<Ran<T>, Refusal>),
+    /// Somebody else runs; the effect is given back for the next turn.
+    Busy(F, Refusal),
+}
+
+impl<F> Claiming<F> {
+    pub(super) fn new(engine: &Engine, operation: &Operation, effect: F) -> Self {
+        Self::by(Token::fresh(), engine, operation, effect)
+    }
+
+    /// Of a claim that was asked for already.
+    pub(super) fn by(token: Token, engine: &Engine, operation: &Operation, effect: F) -> Self {
+        Self { engine: engine.clone(), operation: *operation, token, effect: Some(effect) }
+    }
+
+    /// What the turn came to.
+    pub(super) fn turn<T>(self, ran: Result<Ran<T>, Refusal>) -> Turn<T, F> {
+        match (ran, self.effect) {
+            (Err(refusal @ Refusal::InFlight { .. }), Some(effect)) => Turn::Busy(effect, refusal),
+            (ran, _) => Turn::Over(ran),
+        }
+    }
+
+    fn claim(&self) -> Claim {
+        self.operation.claim_by(self.token)
+    }
+}
+
+impl<F, Fut, T> Claiming<F>
+where
+    F: FnOnce(Won) -> Fut,
+    Fut: Future<Output = Settled<T>>,
+{
+    pub(super) async fn claim_and_run(&mut self) -> Result<Ran<T>, Refusal> {
+        if let Some(known) = self.engine.0.aftermath.find(&self.operation) {
+            return known;
+        }
+        let claimed = self.engine.claim(&self.claim()).await;
+        self.go_on(claimed).await
+    }
+
+    /// What follows from the answer to the claim.
+    pub(super) async fn go_on(&mut self, mut claimed: Result<Claimed, Unanswered>) -> Result<Ran<T>, Refusal> {
+        if let (Ok(Claimed::Unknown { fence, attempt }), OnAbandoned::Recover(ask)) =
+            (&claimed, self.operation.terms.on_abandoned)
+            && Box::pin(self.engine.recover(&self.operation, ask, *fence, *attempt)).await
+        {
+            claimed = self.engine.claim(&self.claim()).await;
+        }
+        // The braces end it here, and not behind the effect.
+        let (fence, attempt) = match { claimed } {
+            Ok(Claimed::Won { fence, attempt }) => (fence, attempt),
+            Ok(claimed) => return known(&self.operation.key, claimed),
+            // In a box, as all that is rare: every operation would carry the room for it.
+            Err(unanswered) => return Box::pin(self.unanswered(unanswered)).await,
+        };
+        self.run_won(fence, attempt).await
+    }
+
+    /// Nobody could be asked for the claim.
+    async fn unanswered(&mut self, Unanswered { error, taken_perhaps }: Unanswered) -> Result<Ran<T>, Refusal> {
+        self.engine.0.counters.store_errors.add();
+        tracing::warn!(key = %self.operation.key, %error, "claim failed");
+        match self.operation.terms.on_store_error {
+            OnStoreError::Reject => {
+                if taken_perhaps {
+                    // It may be ours without our knowing. Nothing ran, so it must not look as if something might have.
+                    self.engine.0.aftermath.withdraw(Release::new(self.operation.key, self.token));
+                }
+                Err(Refusal::Unavailable)
+            }
+            OnStoreError::Run => self.run_unguarded(taken_perhaps).await,
+        }
+    }
+
+    async fn run_won(&mut self, fence: Fence, attempt: u32) -> Result<Ran<T>, Refusal> {
+        let lease = self.engine.0.leases.hold(Renew::of(&self.claim()));
+        let ended = self.start(Won::new(&self.engine, self.claim(), fence, attempt)).await;
+        let (result, recording) = self.engine.count(ended);
+        let mut closing = self.operation.close(self.token, recording);
+        let recorded = match &mut closing {
+            Closing::Complete(complete) => match self.complete(complete).await {
+                Ok(Ownership::Held) => true,
+                Ok(Ownership::Lost) => {
+                    self.engine.was_stale(&self.operation.key);
+                    false
+                }
+                Err(error) => {
+                    // Not the caller's trouble: the effect is a fact by now.
+                    self.engine.keep_offering(self.claim(), complete.clone(), lease, &error);
+                    false
+                }
+            },
+            Closing::Release(release) => self.engine.release(release).await,
+        };
+        self.engine.0.waiters.wake(&self.operation.key);
+        match (closing.parks(), recorded) {
+            (true, true) => self.engine.0.counters.parked.add(),
+            // Whoever hears that it is parked forgets it: not before the store has it.
+            (true, false) => return Err(Refusal::Unavailable),
+            (false, _) => {}
+        }
+        result
+    }
+
+    /// What the store does not take at once is asked again; what it has no room for is recorded without its answer; what it has
+    /// lost is claimed once more.
+    async fn complete(&mut self, complete: &mut Complete) -> Result<Ownership, StoreError> {
+        let store = self.engine.store();
+        let mut completed = ask_again(|| store.complete(complete.clone()), &mut false).await;
+        if matches!(&completed, Err(error) if error.kind() == StoreErrorKind::Full)
+            && matches!(complete.outcome, Outcome::Answer(_))
+        {
+            complete.outcome = Outcome::Tombstone;
+            completed = store.complete(complete.clone()).await;
+        }
+        match completed {
+            Ok(Ownership::Lost) => Box::pin(insist(store, self.claim(), complete.clone())).await,
+            completed => completed,
+        }
+    }
+
+    /// `on_store_error = run`: the effect runs although nobody could be asked, and is recorded once somebody can. A claim that
+    /// may have been won protects it meanwhile.
+    async fn run_unguarded(&mut self, taken_perhaps: bool) -> Result<Ran<T>, Refusal> {
+        self.engine.0.counters.unguarded.add();
+        let lease = taken_perhaps.then(|| self.engine.0.leases.hold(Renew::of(&self.claim())));
+        let ended = self.start(Won::unguarded(&self.engine, self.claim())).await;
+        let (result, recording) = self.engine.count(ended);
+        let closing = self.operation.close(self.token, recording);
+        let parks = closing.parks();
+        match closing {
+            Closing::Complete(complete) => self.engine.0.aftermath.complete(self.claim(), complete, lease),
+            Closing::Release(release) if taken_perhaps => self.engine.0.aftermath.withdraw(release),
+            Closing::Release(_) => {}
+        }
+        self.engine.0.waiters.wake(&self.operation.key);
+        if parks { Err(Refusal::Unavailable) } else { result }
+    }
+
+    /// Calls the effect: once, as a claim is won once.
+    fn start(&mut self, won: Won) -> CatchPanic<Fut> {
+        let Some(effect) = self.effect.take() else { unreachable!("a claim runs one effect") };
+        CatchPanic::call(move || effect(won))
+    }
+}
