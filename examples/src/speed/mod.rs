@@ -61,7 +61,7 @@ const fn pair(subject: Subject, base: Subject, keys: Keys) -> Pair {
 }
 
 /// What is measured, and against what.
-const PAIRS: [Pair; 11] = [
+const PAIRS: [Pair; 12] = [
     pair(Subject::Memory, Subject::Bare, Keys::New),
     pair(Subject::Memory, Subject::Bare, Keys::Same),
     pair(Subject::Layer, Subject::Bare, Keys::New),
@@ -71,6 +71,7 @@ const PAIRS: [Pair; 11] = [
     pair(Subject::Redis, Subject::Floor, Keys::Same),
     pair(Subject::Postgres, Subject::PostgresFloor, Keys::New),
     pair(Subject::PostgresTransaction, Subject::PostgresByHand, Keys::New),
+    pair(Subject::Tiered, Subject::Redis, Keys::Same),
     pair(Subject::Sqlite, Subject::SqliteFloor, Keys::New),
     pair(Subject::SqliteTransaction, Subject::SqliteByHand, Keys::New),
 ];

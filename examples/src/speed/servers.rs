@@ -50,12 +50,13 @@ pub(super) struct Process {
 
 impl Servers {
     pub(super) async fn start(pairs: &[Pair]) -> Result<Self> {
-        let needs = |what| pairs.iter().any(|pair| pair.subject.needs() == what || pair.base.needs() == what);
+        let needs =
+            |what: fn(Needs) -> bool| pairs.iter().any(|pair| what(pair.subject.needs()) || what(pair.base.needs()));
         let folder = Folder(std::env::temp_dir().join(format!("idem-speed-{}", std::process::id())));
         fs::create_dir(&folder.0)?;
         Ok(Self {
-            redis: if needs(Needs::Redis) { Some(Redis::start().await?) } else { None },
-            postgres: if needs(Needs::Postgres) { Some(Postgres::start(&folder.0).await?) } else { None },
+            redis: if needs(Needs::redis) { Some(Redis::start().await?) } else { None },
+            postgres: if needs(Needs::postgres) { Some(Postgres::start(&folder.0).await?) } else { None },
             files: 0,
             folder,
         })
@@ -65,13 +66,22 @@ impl Servers {
     pub(super) fn place(&mut self, subject: Subject) -> String {
         match subject.needs() {
             Needs::Nothing => String::new(),
-            Needs::Redis => self.redis.as_ref().map(|redis| redis.url.clone()).unwrap_or_default(),
-            Needs::Postgres => self.postgres.as_ref().map(|postgres| postgres.url().to_owned()).unwrap_or_default(),
+            Needs::Redis => self.redis_url().to_owned(),
+            Needs::Postgres => self.postgres_url().to_owned(),
+            Needs::Both => format!("{} {}", self.postgres_url(), self.redis_url()),
             Needs::File => {
                 self.files += 1;
                 self.folder.0.join(format!("{}.db", self.files)).display().to_string()
             }
         }
+    }
+
+    fn redis_url(&self) -> &str {
+        self.redis.as_ref().map_or("", |redis| &redis.url)
+    }
+
+    fn postgres_url(&self) -> &str {
+        self.postgres.as_ref().map_or("", Postgres::url)
     }
 
     /// Redis forgets every record.

@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use idem_runtime::{Idempotency, PostgresStore, SqliteStore, Tx, idempotent};
+use idem_runtime::{Idempotency, PostgresStore, SqliteStore, TieredStore, Tx, idempotent, store::redis::RedisCache};
 use sqlx::{
     postgres::{PgPool, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
@@ -50,6 +50,13 @@ pub(super) async fn postgres_statements(url: &str) -> Result<Router> {
 
 pub(super) async fn postgres_by_hand(url: &str) -> Result<Router> {
     Ok(Router::new().route("/charge", post(on_postgres::one_transaction)).with_state(postgres_pool(url).await?))
+}
+
+/// `place`: the URLs of both servers, with a space between.
+pub(super) async fn tiered_lease(place: &str) -> Result<Router> {
+    let (postgres, redis) = place.split_once(' ').ok_or("two URLs with a space between")?;
+    let store = TieredStore::new(postgres_store(postgres).await?, RedisCache::server(redis)?);
+    Ok(guarded(Idempotency::builder(store).shared().build()))
 }
 
 pub(super) async fn sqlite_lease(path: &str) -> Result<Router> {

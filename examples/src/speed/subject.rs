@@ -39,6 +39,8 @@ pub(super) enum Subject {
     PostgresTransaction,
     /// The same transaction written by hand, in Postgres.
     PostgresByHand,
+    /// The attribute, in Postgres with Redis in front.
+    Tiered,
     /// The attribute, in SQLite.
     Sqlite,
     /// The handler, an `INSERT` before it and an `UPDATE` behind it, in SQLite.
@@ -55,7 +57,19 @@ pub(super) enum Needs {
     Nothing,
     Redis,
     Postgres,
+    /// Both servers: their URLs with a space between.
+    Both,
     File,
+}
+
+impl Needs {
+    pub(super) fn redis(self) -> bool {
+        matches!(self, Self::Redis | Self::Both)
+    }
+
+    pub(super) fn postgres(self) -> bool {
+        matches!(self, Self::Postgres | Self::Both)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -93,6 +107,7 @@ impl fmt::Display for Subject {
             Self::PostgresFloor => "floor, postgres",
             Self::PostgresTransaction => "postgres, tx",
             Self::PostgresByHand => "by hand, postgres",
+            Self::Tiered => "tiered",
             Self::Sqlite => "sqlite",
             Self::SqliteFloor => "floor, sqlite",
             Self::SqliteTransaction => "sqlite, tx",
@@ -112,6 +127,7 @@ impl Subject {
             Self::Bare | Self::Memory | Self::Layer => Needs::Nothing,
             Self::Floor | Self::Redis => Needs::Redis,
             Self::Postgres | Self::PostgresFloor | Self::PostgresTransaction | Self::PostgresByHand => Needs::Postgres,
+            Self::Tiered => Needs::Both,
             Self::Sqlite | Self::SqliteFloor | Self::SqliteTransaction | Self::SqliteByHand => Needs::File,
         }
     }
@@ -135,6 +151,7 @@ impl Subject {
             Self::PostgresFloor => sql::postgres_statements(place).await?,
             Self::PostgresTransaction => sql::postgres_transaction(place).await?,
             Self::PostgresByHand => sql::postgres_by_hand(place).await?,
+            Self::Tiered => sql::tiered_lease(place).await?,
             Self::Sqlite => sql::sqlite_lease(place).await?,
             Self::SqliteFloor => sql::sqlite_statements(place).await?,
             Self::SqliteTransaction => sql::sqlite_transaction(place).await?,

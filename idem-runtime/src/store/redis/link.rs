@@ -159,6 +159,13 @@ impl Link {
     }
 
     async fn live(&self, deadline: Instant) -> Result<Live, Fault> {
+        match self.current() {
+            Some(live) => Ok(live),
+            None => Box::pin(self.opened(deadline)).await,
+        }
+    }
+
+    async fn opened(&self, deadline: Instant) -> Result<Live, Fault> {
         // A connection may break again before its waiters run, so they look more than once; the deadline ends it.
         loop {
             if let Some(live) = self.current() {

@@ -163,9 +163,9 @@ impl RedisStore {
         RedisStoreBuilder::new()
     }
 
-    async fn take<T>(&self, step: Step, read: impl FnOnce(Reply) -> Option<T>) -> Result<T, StoreError> {
+    async fn take<T>(&self, step: &Step, read: impl FnOnce(Reply) -> Option<T>) -> Result<T, StoreError> {
         let doing = step.kind.name();
-        let reply = self.0.route.ask(&step, Instant::now() + self.0.budget).await;
+        let reply = self.0.route.ask(step, Instant::now() + self.0.budget).await;
         let reply = match reply {
             Ok(reply) => read(reply),
             Err(fault) if fault.is("WRONGTYPE") => match step.is_on_a_record() {
@@ -205,7 +205,7 @@ impl fmt::Debug for RedisStore {
 #[async_trait]
 impl Store for RedisStore {
     async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
-        self.take(Step::claim(&self.0.prefix, &claim), |reply| record::claimed(reply.value)).await
+        self.take(&Step::claim(&self.0.prefix, &claim), |reply| record::claimed(reply.value)).await
     }
 
     async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
@@ -228,18 +228,18 @@ impl Store for RedisStore {
     }
 
     async fn renew(&self, renew: Renew) -> Result<Ownership, StoreError> {
-        self.take(Step::renew(&self.0.prefix, &renew), ownership).await
+        self.take(&Step::renew(&self.0.prefix, &renew), ownership).await
     }
 
     async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
         if let Outcome::Parked(_) = complete.outcome {
             self.enlist(&complete.key, &complete.token).await?;
         }
-        self.take(Step::complete(&self.0.prefix, &complete), ownership).await
+        self.take(&Step::complete(&self.0.prefix, &complete), ownership).await
     }
 
     async fn release(&self, release: Release) -> Result<Ownership, StoreError> {
-        self.take(Step::release(&self.0.prefix, &release), ownership).await
+        self.take(&Step::release(&self.0.prefix, &release), ownership).await
     }
 
     async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
@@ -252,7 +252,7 @@ impl Store for RedisStore {
         }
         let step = Step::resolve(&self.0.prefix, &resolve);
         let resolved = self
-            .take(step, |reply| match reply.value {
+            .take(&step, |reply| match reply.value {
                 Value::Int(1) => Some(Resolved::Applied),
                 Value::Int(0) => Some(Resolved::NotUnknown),
                 _ => None,

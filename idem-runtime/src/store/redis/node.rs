@@ -58,7 +58,7 @@ impl Node {
     pub(super) async fn ask(&self, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
         if let (Some(replicas), Kind::Complete | Kind::Enlist) = (&self.replicas, step.kind) {
             // What an owner did must survive its server, or the next one does it again.
-            return replicated(replicas, step, deadline).await;
+            return Box::pin(replicated(replicas, step, deadline)).await;
         }
         let mut repeated = false;
         loop {
@@ -67,7 +67,7 @@ impl Node {
                 Ok(value) => match &self.replicas {
                     Some(replicas) if step.kind == Kind::Claim && is_won(&value) => {
                         // Asked again where it is waited for: the claim is re-entrant, and only a write is waited for.
-                        return replicated(replicas, step, deadline).await;
+                        return Box::pin(replicated(replicas, step, deadline)).await;
                     }
                     _ => return Ok(Reply { value, repeated, late: sent.elapsed() > LATE }),
                 },
@@ -93,7 +93,7 @@ impl Node {
 
     async fn send(&self, step: &Step, deadline: Instant) -> Result<Value, Fault> {
         match self.link.send(&step.command, deadline).await {
-            Err(fault) if fault.is("NOSCRIPT") => self.link.send(&step.with_source(), deadline).await,
+            Err(fault) if fault.is("NOSCRIPT") => Box::pin(self.link.send(&step.with_source(), deadline)).await,
             sent => sent,
         }
     }

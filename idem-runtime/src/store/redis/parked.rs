@@ -22,7 +22,7 @@ impl RedisStore {
     /// Writes the entry of a record that is about to be parked by `by`.
     pub(super) async fn enlist(&self, key: &StorageKey, by: &Token) -> Result<(), StoreError> {
         let step = Step::enlist(&self.0.prefix, &record::entry(key, by));
-        self.take(step, |reply| matches!(reply.value, Value::Int(_)).then_some(())).await
+        self.take(&step, |reply| matches!(reply.value, Value::Int(_)).then_some(())).await
     }
 
     /// Reads on until the page is full or the list at its end: an entry need not have a parked record.
@@ -32,7 +32,7 @@ impl RedisStore {
         while page.len() < limit {
             let wanted = BURST.min(limit - page.len());
             let step = Step::list(&self.0.prefix, &from, wanted);
-            let entries = self.take(step, |reply| redis::from_redis_value::<Vec<Vec<u8>>>(reply.value).ok()).await?;
+            let entries = self.take(&step, |reply| redis::from_redis_value::<Vec<Vec<u8>>>(reply.value).ok()).await?;
             let is_last = entries.len() < wanted;
             if let Some(last) = entries.last() {
                 let behind = record::key_of(last).map(|key| record::behind(&key));
@@ -54,7 +54,7 @@ impl RedisStore {
                 let is_stale = |entry: &Vec<u8>| record::key_of(entry).is_some_and(|key| stale.contains(&key));
                 let dropped: Vec<_> = entries.into_iter().filter(is_stale).collect();
                 let step = Step::unlist(&self.0.prefix, &dropped);
-                self.take(step, |reply| matches!(reply.value, Value::Int(_)).then_some(())).await?;
+                self.take(&step, |reply| matches!(reply.value, Value::Int(_)).then_some(())).await?;
             }
             if is_last {
                 break;
@@ -64,6 +64,6 @@ impl RedisStore {
     }
 
     async fn listed(&self, key: StorageKey) -> Result<Listed, StoreError> {
-        self.take(Step::read(&self.0.prefix, &key), |reply| Some(record::listed(key, reply.value))).await
+        self.take(&Step::read(&self.0.prefix, &key), |reply| Some(record::listed(key, reply.value))).await
     }
 }

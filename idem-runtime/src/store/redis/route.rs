@@ -26,16 +26,10 @@ impl Route {
     pub(super) async fn ask(&self, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
         match self {
             Self::Server(node) => node.ask(step, deadline).await,
-            Self::Master(node) => ask_master(node, step, deadline).await,
-            Self::Cluster(cluster) => cluster.ask(step, deadline).await,
-            Self::Provider(provider) => {
-                let value = match provided(&**provider, &step.command, deadline).await {
-                    Err(fault) if fault.is("NOSCRIPT") => provided(&**provider, &step.with_source(), deadline).await?,
-                    sent => sent?,
-                };
-                // A pool may well send a command again when its connection broke.
-                Ok(Reply { value, repeated: true, late: false })
-            }
+            // Boxes: a step on one server is not to carry the room of the others.
+            Self::Master(node) => Box::pin(ask_master(node, step, deadline)).await,
+            Self::Cluster(cluster) => Box::pin(cluster.ask(step, deadline)).await,
+            Self::Provider(provider) => Box::pin(ask_provider(&**provider, step, deadline)).await,
         }
     }
 }
@@ -79,6 +73,15 @@ async fn ask_master(node: &Arc<Node>, step: &Step, deadline: Instant) -> Result<
 
 /// How long the Sentinels are listened to when no request waits for it.
 const VERIFY: std::time::Duration = std::time::Duration::from_secs(1);
+
+async fn ask_provider(provider: &dyn ConnectionProvider, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
+    let value = match provided(provider, &step.command, deadline).await {
+        Err(fault) if fault.is("NOSCRIPT") => provided(provider, &step.with_source(), deadline).await?,
+        sent => sent?,
+    };
+    // A pool may well send a command again when its connection broke.
+    Ok(Reply { value, repeated: true, late: false })
+}
 
 pub(super) async fn provided(
     provider: &dyn ConnectionProvider,
