@@ -25,6 +25,7 @@ pub struct Proxy {
 #[derive(Debug, Default)]
 struct Shared {
     connections: AtomicUsize,
+    replies: AtomicUsize,
     /// So many of the first connections are black holes.
     swallowed: AtomicUsize,
     /// So many replies come through before some are lost.
@@ -81,6 +82,13 @@ impl Proxy {
     pub fn connections(&self) -> usize {
         self.shared.connections.load(SeqCst)
     }
+
+    /// How often the server has said something so far. To clients that ask one thing at a time, each is a round trip, if it is
+    /// short.
+    #[must_use]
+    pub fn replies(&self) -> usize {
+        self.shared.replies.load(SeqCst)
+    }
 }
 
 impl Drop for Proxy {
@@ -125,6 +133,7 @@ async fn replies(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, number: usize,
         if number < shared.swallowed.load(SeqCst) {
             continue;
         }
+        shared.replies.fetch_add(1, SeqCst);
         let passes = shared.replies_to_pass.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
         if !passes && shared.replies_to_lose.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
             break;

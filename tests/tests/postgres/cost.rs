@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use idem_runtime::{
     Store,
-    store::{Claimed, Complete, Outcome, Ownership, Parked, Release, Renew, Resolve, Resolved, Transactions, Verdict},
+    store::{
+        Begun, Claimed, Complete, Outcome, Ownership, Parked, Release, Renew, Resolve, Resolved, Transactions, Verdict,
+        postgres::driver as sqlx,
+    },
 };
 use tests::{
     claims::{DAY, answer, claim, complete, key, token, win},
-    servers::{PostgresServer, eventually_async},
+    servers::{PostgresServer, Proxy, eventually_async},
 };
 
 use crate::support::*;
@@ -62,6 +65,41 @@ async fn a_first_execution_is_two_statements_and_a_replay_one() {
     assert!(!log.contains("WARNING") && !log.contains("ERROR"), "{log}");
 }
 
+/// The least there is: begin, claim, what the handler does, complete, commit. Statements that were prepared before.
+#[tokio::test]
+async fn a_first_execution_in_a_transaction_is_four_round_trips_and_the_handlers_own() {
+    let server = migrated(&[]).await;
+    let proxy = Proxy::start(server.port()).await;
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port());
+    let store = patient().sweep_every(None).max_transactions(1).connect(&url).await.unwrap();
+    let mut fewest = [usize::MAX; 4];
+    let mut before = 0;
+    // From one to the next: what is sent after the end of a transaction counts as well.
+    let mut count = |fewest: &mut usize| {
+        let now = proxy.replies();
+        *fewest = (*fewest).min(now - before);
+        before = now;
+    };
+    for at in 0..10 {
+        store.rollback(store.begin().await.unwrap()).await;
+        count(&mut fewest[3]);
+        first_execution(&store, at).await;
+        store.rollback(store.begin().await.unwrap()).await;
+        count(&mut fewest[0]);
+        let Ok(Begun::NotWon(replay)) = store.begin_and_claim(claim(at, 2)).await else { panic!("it has run") };
+        assert_eq!(replay, Claimed::Completed { answer: Some(answer("a")) });
+        store.rollback(store.begin().await.unwrap()).await;
+        count(&mut fewest[1]);
+        // Without a claim it is asked whether a statement failed.
+        store.commit(store.begin().await.unwrap()).await.unwrap();
+        store.rollback(store.begin().await.unwrap()).await;
+        count(&mut fewest[2]);
+    }
+    let [first, replay, unclaimed, nothing] = fewest;
+    assert_eq!(nothing, 2, "begin and roll back");
+    assert_eq!([first, replay, unclaimed].map(|sent| sent - nothing), [4 + 1, 4, 3], "first, replay, without a key");
+}
+
 #[tokio::test]
 async fn a_transaction_warns_nobody() {
     let server = migrated(&["log_statement=all"]).await;
@@ -76,8 +114,10 @@ async fn a_transaction_warns_nobody() {
     }
     // Begin, three for the claim, one for the completion, two for the commit; a simple query of several is one.
     let sent = counted.next();
-    assert!(sent.len() <= 9, "{sent:?}");
-    let pool = idem_runtime::store::postgres::driver::PgPool::connect(&server.url()).await.unwrap();
+    assert!(sent.len() <= 7, "{sent:?}");
+    first_execution(&store, 100).await;
+    assert!(matches!(store.begin_and_claim(claim(100, 2)).await, Ok(Begun::NotWon(_))));
+    let pool = sqlx::PgPool::connect(&server.url()).await.unwrap();
     let given = patient().sweep_every(None).with_pool(pool).await.unwrap();
     win(&given, claim(10, 1)).await;
     let log = server.log();
@@ -107,7 +147,7 @@ async fn replays_and_refusals_write_nothing() {
 #[tokio::test]
 async fn no_step_ever_reads_the_whole_table() {
     let world = World::start().await;
-    let given = idem_runtime::store::postgres::driver::PgPool::connect(&world.postgres.url()).await.unwrap();
+    let given = sqlx::PgPool::connect(&world.postgres.url()).await.unwrap();
     let given = world.postgres.builder().sweep_every(None).with_pool(given).await.unwrap();
     let scans = |kind: &str| {
         let schema = world.postgres.schema();

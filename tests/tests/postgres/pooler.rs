@@ -2,7 +2,7 @@
 
 use idem_runtime::{
     Store,
-    store::{Claimed, Ownership, Release, StoreErrorKind, Transactions, postgres::driver as sqlx},
+    store::{Begun, Claimed, Ownership, Release, StoreErrorKind, Transactions, postgres::driver as sqlx},
 };
 use tests::{
     claims::{answer, claim, complete, key, token},
@@ -52,12 +52,18 @@ async fn behind_a_pooler_every_step_works() {
     assert_eq!(one.release(Release::new(key(200), token(1))).await.unwrap(), Ownership::Held);
     assert_eq!(one.expire(10).await.unwrap(), 0);
 
+    let recorded = Claimed::Completed { answer: Some(answer("a")) };
     let mut transaction = one.begin().await.unwrap();
     assert!(is_won(&one.claim_in(&mut transaction, claim(400, 1)).await.unwrap()));
     sqlx::raw_sql("SELECT 1").execute(&mut *transaction).await.unwrap();
     assert_eq!(one.complete_in(&mut transaction, complete(400, 1, "a")).await.unwrap(), Ownership::Held);
     one.commit(transaction).await.unwrap();
-    assert_eq!(two.claim(claim(400, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("a")) });
+    assert_eq!(two.claim(claim(400, 2)).await.unwrap(), recorded);
+    for at in 500..520 {
+        first_execution(&one, at).await;
+        let Ok(Begun::NotWon(replay)) = two.begin_and_claim(claim(at, 2)).await else { panic!("{at} has run") };
+        assert_eq!(replay, recorded);
+    }
     // Nothing was set for whoever has the connections next.
     assert_eq!(pooler.settings(), server.run("SHOW lock_timeout; SHOW statement_timeout"));
 }

@@ -5,7 +5,7 @@ use std::task::Poll;
 use futures_util::future::poll_fn;
 use idem_runtime::{
     Store,
-    store::{Claimed, Ownership, postgres::driver as sqlx},
+    store::{Claimed, Ownership, Transactions, postgres::driver as sqlx},
 };
 use sqlx::{Executor, PgPool, postgres::PgPoolOptions};
 use tests::claims::{answer, claim, complete, win};
@@ -41,6 +41,21 @@ async fn a_claim_after_a_dropped_begin_stays() {
         assert_eq!(store.complete(complete(at, 1, "a")).await.unwrap(), Ownership::Held);
         let replay = Claimed::Completed { answer: Some(answer("a")) };
         assert_eq!(world.store.claim(claim(at, 2)).await.unwrap(), replay);
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_after_a_dropped_begin_stays() {
+    let world = World::start().await;
+    let pool = one_connection(&world).await;
+    let store = world.postgres.builder().with_pool(pool.clone()).await.unwrap();
+    for at in 0..20 {
+        drop_a_begin(&pool, 1 + at as usize % 3).await;
+        first_execution(&store, at).await;
+        let replay = Claimed::Completed { answer: Some(answer("a")) };
+        assert_eq!(world.store.claim(claim(at, 2)).await.unwrap(), replay, "{at} vanished");
+        // One that is dropped leaves the pool its connection.
+        drop(store.begin_and_claim(claim(100 + at, 1)).await.unwrap());
     }
 }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 use idem_runtime::{
     PostgresStore, StorageKey,
     store::{
-        Claim, Claimed,
+        Begun, Claim, Claimed, Ownership, Transactions,
         postgres::{PostgresStoreBuilder, driver as sqlx},
     },
 };
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, Executor, PgPool};
 use tests::{
     backend::{Fixture, Postgres},
-    claims::fingerprint,
+    claims::{claim, complete, fingerprint},
     servers::{PostgresServer, eventually_async},
 };
 
@@ -97,6 +97,15 @@ pub(crate) fn hasty() -> PostgresStoreBuilder {
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(500);
 /// What a fault may cost a request beyond the time-out.
 pub(crate) const BEYOND: Duration = Duration::from_millis(300);
+
+/// A key's first execution, in a transaction: one statement of the handler's.
+pub(crate) async fn first_execution(store: &PostgresStore, at: u32) {
+    let Begun::Won { mut transaction, .. } = store.begin_and_claim(claim(at, 1)).await.unwrap() else {
+        panic!("{at} is new")
+    };
+    transaction.execute("SELECT").await.unwrap();
+    assert_eq!(store.complete_and_commit(transaction, complete(at, 1, "a")).await.unwrap(), Ownership::Held);
+}
 
 /// The same claim with another lease.
 pub(crate) fn leased(mut claim: Claim, lease: Duration) -> Claim {

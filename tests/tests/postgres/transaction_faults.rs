@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use idem_runtime::{
     Store,
-    store::{Claimed, Ownership, StoreErrorKind, Transactions},
+    store::{Begun, Claimed, Ownership, StoreErrorKind, Transactions},
 };
 use tests::{
     claims::{answer, claim, complete, win},
@@ -35,6 +35,32 @@ async fn a_commit_whose_reply_is_lost_is_settled_by_claiming_again() {
         match committed {
             true => assert_eq!(claimed, Claimed::Completed { answer: Some(answer("a")) }),
             false => assert!(matches!(claimed, Claimed::Won { attempt: 1, .. }), "{claimed:?}"),
+        }
+    }
+}
+
+/// Of a completion whose reply was lost everybody knows what became of it: nothing was committed.
+#[tokio::test]
+async fn a_commit_behind_a_completion_is_in_doubt_only_if_it_was_sent() {
+    let world = World::start().await;
+    let proxy = Proxy::start(PostgresServer::shared().port()).await;
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port());
+    let store = world.postgres.builder().connect(&url).await.unwrap();
+    for at in 0..4 {
+        let Begun::Won { mut transaction, .. } = store.begin_and_claim(claim(at, 1)).await.unwrap() else { panic!() };
+        // With this one the statement is prepared, whose reply would be the one that is lost.
+        assert_eq!(store.complete_in(&mut transaction, complete(at, 1, "a")).await.unwrap(), Ownership::Held);
+        let sent = at % 2;
+        proxy.lose_reply_after(sent as usize);
+        let error = store.complete_and_commit(transaction, complete(at, 1, "a")).await.unwrap_err();
+        match sent {
+            0 => assert_eq!(error.kind(), StoreErrorKind::Unreachable, "{error}"),
+            _ => assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}"),
+        }
+        match (sent, store.begin_and_claim(claim(at, 1)).await.unwrap()) {
+            (0, Begun::Won { transaction, attempt: 1, .. }) => store.rollback(transaction).await,
+            (1, Begun::NotWon(claimed)) => assert_eq!(claimed, Claimed::Completed { answer: Some(answer("a")) }),
+            (_, begun) => panic!("{begun:?}"),
         }
     }
 }

@@ -11,12 +11,12 @@ use std::{
 use idem_runtime::{
     PostgresStore, Store,
     store::{
-        Claimed, Ownership, StoreErrorKind, Transactions,
+        Begun, Claimed, Ownership, Release, StoreErrorKind, Transactions,
         postgres::{Isolation, PostgresTransaction, driver as sqlx},
     },
 };
-use sqlx::{AssertSqlSafe, Executor};
-use tests::claims::{answer, claim, complete, win};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, postgres::PgConnectOptions};
+use tests::claims::{answer, claim, complete, key, token, win};
 use tokio::task::JoinSet;
 
 use crate::support::*;
@@ -109,12 +109,9 @@ async fn who_waits_too_long_is_told_that_it_is_busy_and_may_go_on() {
     assert!(matches!(store.claim_in(&mut second, claim(1, 2)).await.unwrap(), Claimed::Busy { .. }));
     assert!(begun.elapsed() >= lock_timeout, "{:?}", begun.elapsed());
     // What it did before is still there, and another key is won.
-    let shown = async |transaction: &mut PostgresTransaction| -> String {
-        sqlx::query_scalar("SHOW lock_timeout").fetch_one(&mut **transaction).await.unwrap()
-    };
-    assert_eq!(shown(&mut second).await, "7s");
+    assert_eq!(shown_timeout(&mut second).await, "7s");
     assert!(is_won(&store.claim_in(&mut second, claim(2, 2)).await.unwrap()));
-    assert_eq!(shown(&mut second).await, "7s", "the caller's own time-out");
+    assert_eq!(shown_timeout(&mut second).await, "7s", "the caller's own time-out");
     assert_eq!(store.complete_in(&mut second, complete(2, 2, "b")).await.unwrap(), Ownership::Held);
     store.commit(second).await.unwrap();
     store.rollback(first).await;
@@ -128,6 +125,115 @@ async fn who_waits_too_long_is_told_that_it_is_busy_and_may_go_on() {
     assert!(matches!(hasty.claim(claim(3, 2)).await.unwrap(), Claimed::Busy { .. }));
     assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
     store.rollback(third).await;
+}
+
+/// What the claim waits for is no matter of the handler's statements.
+#[tokio::test]
+async fn the_handler_has_the_lock_timeout_of_its_session() {
+    let world = World::with_ledger().await;
+    let options: PgConnectOptions = world.postgres.url().parse().unwrap();
+    let builder = world.postgres.builder().max_transactions(2).lock_timeout(Duration::from_millis(100));
+    let store = builder.connect_with(options.options([("lock_timeout", "7s")])).await.unwrap();
+    // A key without a record, then one that was released: claimed in other ways.
+    for by in 1..=2 {
+        let mut transaction = won(&store, 1, by).await;
+        assert_eq!(shown_timeout(&mut transaction).await, "7s");
+        // While it is open, a claim waits, and no longer than the store's own.
+        let begun = Instant::now();
+        let Ok(Begun::NotWon(Claimed::Busy { .. })) = store.begin_and_claim(claim(1, 9)).await else { panic!() };
+        assert!((100..5_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+        assert_eq!(shown_timeout(&mut transaction).await, "7s");
+        store.commit(transaction).await.unwrap();
+        assert_eq!(store.release(Release::new(key(1), token(by))).await.unwrap(), Ownership::Held);
+    }
+    // What a handler sets for its session is there for the next one.
+    let mut transaction = won(&store, 2, 1).await;
+    transaction.execute("SET lock_timeout = '9s'").await.unwrap();
+    assert_eq!(store.complete_and_commit(transaction, complete(2, 1, "a")).await.unwrap(), Ownership::Held);
+    let mut next = won(&store, 3, 1).await;
+    assert_eq!(shown_timeout(&mut next).await, "9s");
+}
+
+/// However its claim ends.
+#[tokio::test]
+async fn a_transaction_of_ones_own_keeps_its_lock_timeout() {
+    let world = World::start().await;
+    win(&world.store, claim(2, 1)).await;
+    assert_eq!(world.store.complete(complete(2, 1, "a")).await.unwrap(), Ownership::Held);
+    win(&world.store, claim(3, 1)).await;
+    win(&world.store, claim(4, 1)).await;
+    assert_eq!(world.store.release(Release::new(key(4), token(1))).await.unwrap(), Ownership::Held);
+    let held = won(&world.store, 5, 1).await;
+    let hasty = world.postgres.builder().lock_timeout(Duration::from_millis(50));
+    let store = hasty.connect(&world.postgres.url()).await.unwrap();
+
+    let mut own = world.pool.begin().await.unwrap();
+    let find = format!("SET LOCAL lock_timeout = '7s'; SET LOCAL search_path = {}", world.postgres.schema());
+    own.execute(sqlx::raw_sql(AssertSqlSafe(find))).await.unwrap();
+    for (at, what) in [(1, "won"), (2, "completed"), (3, "busy"), (4, "released"), (5, "locked")] {
+        let claimed = store.claim_in(&mut own, claim(at, 2)).await.unwrap();
+        let as_told = match what {
+            "won" | "released" => is_won(&claimed),
+            "completed" => claimed == Claimed::Completed { answer: Some(answer("a")) },
+            _ => matches!(claimed, Claimed::Busy { .. }),
+        };
+        assert!(as_told, "{what}: {claimed:?}");
+        assert_eq!(shown_timeout(&mut own).await, "7s", "{what}");
+    }
+    own.rollback().await.unwrap();
+    world.store.rollback(held).await;
+}
+
+/// The driver counts them, and is not told of every one that the store begins.
+#[tokio::test]
+async fn a_transaction_inside_is_a_savepoint() {
+    let world = World::with_ledger().await;
+    let store = world.postgres.builder().max_transactions(1).connect(&world.postgres.url()).await.unwrap();
+    for (at, kept) in (0..).zip([0, 2, 3, 5]) {
+        let mut transaction = won(&store, at, 1).await;
+        world.enter(&mut transaction, at * 10).await.unwrap();
+        let mut inside = transaction.begin().await.unwrap();
+        let text = format!("INSERT INTO {}.idem_records_ledger VALUES ({})", world.postgres.schema(), at * 10 + 1);
+        inside.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.unwrap();
+        match at % 2 {
+            0 => inside.commit().await.unwrap(),
+            _ => drop(inside),
+        }
+        assert_eq!(world.entries().await, kept, "nothing of it is committed yet");
+        assert_eq!(store.complete_and_commit(transaction, complete(at, 1, "a")).await.unwrap(), Ownership::Held);
+    }
+    assert_eq!(world.entries().await, 6);
+}
+
+/// A statement of the handler failed, and the handler says that all is well.
+#[tokio::test]
+async fn what_a_failed_statement_undid_is_not_completed() {
+    let world = World::with_ledger().await;
+    let mut transaction = won(&world.store, 1, 1).await;
+    world.enter(&mut transaction, 1).await.unwrap();
+    assert!(world.enter(&mut transaction, 1).await.is_err(), "it is there already");
+    let error = world.store.complete_and_commit(transaction, complete(1, 1, "a")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unreachable, "there is no doubt that it was not committed: {error}");
+    assert_eq!((world.entries().await, world.number("SELECT count(*) FROM {t}").await), (0, 0));
+
+    // Nor is what the handler took from the store.
+    let mut transaction = won(&world.store, 1, 1).await;
+    let text = format!("DELETE FROM {}.idem_records", world.postgres.schema());
+    transaction.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.unwrap();
+    world.enter(&mut transaction, 1).await.unwrap();
+    assert_eq!(world.store.complete_and_commit(transaction, complete(1, 1, "a")).await.unwrap(), Ownership::Lost);
+    assert_eq!(world.entries().await, 0);
+}
+
+async fn won(store: &PostgresStore, at: u32, by: u8) -> PostgresTransaction {
+    match store.begin_and_claim(claim(at, by)).await.unwrap() {
+        Begun::Won { transaction, .. } => transaction,
+        Begun::NotWon(claimed) => panic!("{claimed:?}"),
+    }
+}
+
+async fn shown_timeout(connection: &mut PgConnection) -> String {
+    sqlx::query_scalar("SHOW lock_timeout").fetch_one(connection).await.unwrap()
 }
 
 /// A transaction of the caller's own connection, not of the store's.

@@ -2,10 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
-use sqlx::{
-    PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::{
     sync::{Notify, Semaphore},
     time::timeout,
@@ -17,7 +14,7 @@ use super::{
     link::{Link, Source},
     own::Own,
     schema::{self, Table},
-    statement::Texts,
+    statement::{Texts, milliseconds},
     transaction::{self, Transacting},
 };
 use crate::store::StoreError;
@@ -228,19 +225,13 @@ impl PostgresStoreBuilder {
         let mut first = own.open().await?;
         self.check(&mut first).await?;
         own.keep(first);
-        let pool = PgPoolOptions::new()
-            .max_connections(self.max_transactions.max(1))
-            .acquire_timeout(self.command_timeout)
-            .after_release({
-                let limit = self.command_timeout;
-                move |connection, _| Box::pin(transaction::clear(connection, limit))
-            })
-            .connect_lazy_with(match self.transaction_pooler {
-                true => options.statement_cache_capacity(0).extra_float_digits(None),
-                false => options,
-            });
+        let transactions = match self.transaction_pooler {
+            true => options.statement_cache_capacity(0).extra_float_digits(None),
+            false => options,
+        };
+        let transactions = Own::new(transactions, self.max_transactions, self.connect_timeout);
         let places = self.max_transactions;
-        self.finish(Source::Own(own), pool, places, place)
+        self.finish(Source::Own(own), Source::Own(transactions), places, place)
     }
 
     async fn try_pool(self, pool: PgPool) -> Result<PostgresStore, Fault> {
@@ -259,7 +250,7 @@ impl PostgresStoreBuilder {
         }
         checked?;
         let places = pool.options().get_max_connections();
-        self.finish(Source::Users(pool.clone()), pool, places, place)
+        self.finish(Source::Users(pool.clone()), Source::Users(pool), places, place)
     }
 
     async fn check(&self, connection: &mut PgConnection) -> Result<(), Fault> {
@@ -274,7 +265,7 @@ impl PostgresStoreBuilder {
         Own::new(options.extra_float_digits(None), self.max_connections, self.connect_timeout)
     }
 
-    fn finish(self, source: Source, pool: PgPool, places: u32, place: String) -> Result<PostgresStore, Fault> {
+    fn finish(self, source: Source, transactions: Source, places: u32, place: String) -> Result<PostgresStore, Fault> {
         let framed = self.transaction_pooler || matches!(source, Source::Users(_));
         let frame = framed.then(|| -> Arc<str> {
             // The first `BEGIN` is for a transaction that somebody left open: without one to end, `ROLLBACK` writes a
@@ -296,9 +287,9 @@ impl PostgresStoreBuilder {
         let places = usize::try_from(places).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
         let inner = Arc::new(Inner {
             link: Link { source, budget: self.command_timeout, frame, prepared: !self.transaction_pooler },
-            texts: Texts::new(&self.table.quoted()),
+            texts: Texts::new(&self.table.quoted(), self.lock_timeout),
             transacting: Transacting {
-                pool,
+                source: transactions,
                 places: Arc::new(Semaphore::new(places)),
                 begin,
                 away: Notify::new(),
@@ -315,11 +306,6 @@ impl PostgresStoreBuilder {
     fn ends_after(&self) -> Duration {
         self.statement_timeout.unwrap_or(self.command_timeout)
     }
-}
-
-/// As PostgreSQL reads a time-out. None is zero: that would be no time-out at all.
-fn milliseconds(duration: Duration) -> String {
-    duration.as_millis().clamp(1, 2_147_483_647).to_string()
 }
 
 /// The server's address and the database, never the login.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt;
 use sqlx::{
-    AssertSqlSafe, Either, Executor, PgConnection, PgPool, Postgres, Row as _,
+    AssertSqlSafe, Either, Executor, PgConnection, PgPool, Postgres, Row as _, SqlSafeStr,
     pool::PoolConnection,
     postgres::{PgArguments, PgRow},
     query::Query,
@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     fault::Fault,
     own::{Own, Taken},
-    row::Row,
+    row::{Inserted, Row},
     statement::{Argument, Statement},
 };
 
@@ -37,9 +37,8 @@ pub(super) enum Source {
 }
 
 /// What a statement came to.
-#[derive(Default)]
-pub(super) struct Reply {
-    pub(super) rows: Vec<Row>,
+pub(super) struct Reply<R = Row> {
+    pub(super) rows: Vec<R>,
     pub(super) affected: u64,
 }
 
@@ -100,40 +99,44 @@ impl Link {
 
     async fn step(&self, connection: &mut PgConnection, statement: &Statement) -> Result<Reply, Fault> {
         let Some(frame) = &self.frame else { return self.send(connection, statement).await };
-        simple(connection, frame.clone()).await.map_err(Fault::unsent)?;
+        simple(connection, AssertSqlSafe(frame.clone())).await.map_err(Fault::unsent)?;
         let reply = self.send(connection, statement).await;
         match &reply {
-            Ok(_) => simple(connection, COMMIT.into()).await?,
+            Ok(_) => simple(connection, COMMIT).await?,
             Err(fault) if fault.broken => {}
-            Err(_) => simple(connection, ROLLBACK.into()).await?,
+            Err(_) => simple(connection, ROLLBACK).await?,
         }
         reply
     }
 
     /// Sends one statement on this connection, and reads all that it comes to.
-    pub(super) async fn send(&self, connection: &mut PgConnection, statement: &Statement) -> Result<Reply, Fault> {
+    pub(super) async fn send<R: Decode>(
+        &self,
+        connection: &mut PgConnection,
+        statement: &Statement,
+    ) -> Result<Reply<R>, Fault> {
         let mut query = sqlx::query(AssertSqlSafe(statement.text.clone())).persistent(self.prepared);
         for argument in &statement.arguments {
             query = bind(query, argument);
         }
-        let mut reply = Reply::default();
+        let mut reply = Reply { rows: Vec::new(), affected: 0 };
         let mut stream = connection.fetch_many(query);
         while let Some(next) = stream.try_next().await? {
             match next {
                 Either::Left(done) => reply.affected += done.rows_affected(),
-                Either::Right(row) => reply.rows.push(decode(&row)?),
+                Either::Right(row) => reply.rows.push(R::decode(&row)?),
             }
         }
         Ok(reply)
     }
 }
 
-const COMMIT: &str = "COMMIT";
-const ROLLBACK: &str = "ROLLBACK";
+pub(super) const COMMIT: &str = "COMMIT";
+pub(super) const ROLLBACK: &str = "ROLLBACK";
 
 /// Sends statements without arguments, in one message.
-pub(super) async fn simple(connection: &mut PgConnection, text: Arc<str>) -> Result<(), Fault> {
-    connection.execute(sqlx::raw_sql(AssertSqlSafe(text))).await?;
+pub(super) async fn simple(connection: &mut PgConnection, text: impl SqlSafeStr) -> Result<(), Fault> {
+    connection.execute(sqlx::raw_sql(text)).await?;
     Ok(())
 }
 
@@ -194,22 +197,35 @@ fn bind<'q>(query: Query<'q, Postgres, PgArguments>, argument: &'q Argument) -> 
     }
 }
 
-fn decode(row: &PgRow) -> Result<Row, sqlx::Error> {
-    Ok(Row {
-        place: row.try_get("place")?,
-        written: row.try_get("written")?,
-        now: row.try_get("now")?,
-        late: row.try_get("late")?,
-        key: row.try_get("key")?,
-        format: row.try_get("format")?,
-        state: row.try_get("state")?,
-        fingerprint: row.try_get("fingerprint")?,
-        token: row.try_get("token")?,
-        fence: row.try_get("fence")?,
-        attempt: row.try_get("attempt")?,
-        until: row.try_get("until")?,
-        forget: row.try_get("forget")?,
-        answer: row.try_get("answer")?,
-        answer_length: row.try_get("answer_length")?,
-    })
+/// What the rows of a statement are read as: by place, for a search by name goes over all of them.
+pub(super) trait Decode: Sized {
+    fn decode(row: &PgRow) -> Result<Self, sqlx::Error>;
+}
+
+impl Decode for Row {
+    fn decode(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            place: row.try_get(0)?,
+            written: row.try_get(1)?,
+            now: row.try_get(2)?,
+            late: row.try_get(3)?,
+            key: row.try_get(4)?,
+            format: row.try_get(5)?,
+            state: row.try_get(6)?,
+            fingerprint: row.try_get(7)?,
+            token: row.try_get(8)?,
+            fence: row.try_get(9)?,
+            attempt: row.try_get(10)?,
+            until: row.try_get(11)?,
+            forget: row.try_get(12)?,
+            answer: row.try_get(13)?,
+            answer_length: row.try_get(14)?,
+        })
+    }
+}
+
+impl Decode for Inserted {
+    fn decode(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self { fence: row.try_get(0)?, late: row.try_get(1)? })
+    }
 }

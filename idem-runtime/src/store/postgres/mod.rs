@@ -14,12 +14,18 @@
 //! # What it costs
 //!
 //! A claim, a completion, a replay and a batch of claims are one statement and one round trip each, in a transaction of their own, over
-//! a few connections of the store's own. A claim takes a second one where somebody else wrote the same key in the same
-//! moment. A statement is prepared when a connection first sends it, at one more round trip.
+//! a few connections of the store's own. A claim takes a second one where it takes over what was released, abandoned or is past
+//! its time, and where somebody else wrote the same key in the same moment. A statement is prepared when a connection first
+//! sends it, at one more round trip.
+//!
+//! A first execution in a [transaction](crate::store::Transactions) is four round trips and those of the handler: begin, claim,
+//! complete, commit. A replay in one is four as well, for it is looked for as a new key first. Nothing is sent to find out
+//! whether a connection still works: one on which nothing can be begun is closed, and the next one taken. A claim in a
+//! transaction of the caller's own is three, four where it is not won, its completion one.
 //!
 //! With [`with_pool`](PostgresStoreBuilder::with_pool) a step is three round trips, behind a
-//! [`transaction_pooler`](PostgresStoreBuilder::transaction_pooler) four. A claim that is part of a
-//! [transaction](crate::store::Transactions) is three, its completion one; begin and commit come on top.
+//! [`transaction_pooler`](PostgresStoreBuilder::transaction_pooler) four. To begin a transaction on a pool of one's own takes one
+//! more, and what the pool itself sends.
 //!
 //! A replay and a claim that is refused write nothing.
 //!
@@ -27,8 +33,11 @@
 //!
 //! - Time is the server's, as `clock_timestamp()` tells it. A lease is a value in the row.
 //! - Claims work in `READ COMMITTED`, whatever the server's default is.
-//! - A connection on which a step did not come to its end is closed, so no claim is ever part of a transaction that
-//!   somebody left open. On a pool of one's own, where other code can do so, every step ends it first.
+//! - A connection on which a step or a transaction did not come to its end is closed, so no claim is ever part of a transaction
+//!   that somebody left open. On a pool of one's own, where other code can do so, every step ends it first.
+//! - The handler's statements in a transaction wait for locks as long as their session says, its claim as long as
+//!   [`lock_timeout`](PostgresStoreBuilder::lock_timeout) says. In between the session's own is remembered as
+//!   `idem.lock_timeout`, which ends with the transaction.
 //! - Rows past their time are absent to every claim, and deleted later: by a task of the store, in small batches, any
 //!   number of replicas at once, never one in flight within its lease, unknown or parked.
 //! - A fence grows over release and expiry by the row, and by the clock where the row is gone.
@@ -147,36 +156,43 @@ impl PostgresStore {
     async fn try_claims(&self, claims: &[&Claim]) -> Result<Vec<Option<Claimed>>, Fault> {
         let reply = self.inner.link.ask(&self.inner.texts.claim(claims)).await?;
         let mut found = vec![None; claims.len()];
-        let mut stale = Vec::new();
         for row in reply.rows {
-            let at = usize::try_from(row.place - 1).ok().filter(|at| *at < claims.len());
-            let Some((at, claim)) = at.and_then(|at| Some((at, *claims.get(at)?))) else { continue };
-            if row.is_stale(claim) {
-                stale.push(at);
-            }
-            if let Some(found) = found.get_mut(at) {
-                *found = row.claimed(claim);
-            }
-        }
-        for at in stale {
+            let at = usize::try_from(row.place - 1).unwrap_or(usize::MAX);
             if let (Some(claim), Some(found)) = (claims.get(at), found.get_mut(at)) {
-                let reply = self.inner.link.ask(&self.inner.texts.refresh(claim)).await?;
-                if let Some(refreshed) = reply.rows.into_iter().next().and_then(|row| row.claimed(claim)) {
-                    *found = Some(refreshed);
-                }
+                *found = self.told(row, claim).await?;
             }
         }
         Ok(found)
     }
 
+    /// Claims a key that has no record, or says what its record says; `None`: it can be won.
+    async fn try_first(&self, claim: &Claim) -> Result<Option<Claimed>, Fault> {
+        match self.inner.link.ask(&self.inner.texts.first(claim)).await?.rows.into_iter().next() {
+            Some(row) => self.told(row, claim).await,
+            None => Ok(None),
+        }
+    }
+
+    /// What a claim was told, whose record may have to be made younger.
+    async fn told(&self, row: Row, claim: &Claim) -> Result<Option<Claimed>, Fault> {
+        let stale = row.is_stale(claim);
+        let claimed = row.claimed(claim);
+        if !stale {
+            return Ok(claimed);
+        }
+        let reply = self.inner.link.ask(&self.inner.texts.refresh(claim)).await?;
+        Ok(reply.rows.into_iter().next().and_then(|row| row.claimed(claim)).or(claimed))
+    }
+
     async fn claim_one(&self, claim: &Claim) -> Result<Claimed, StoreError> {
-        for _ in 0..TRIES {
-            match self.try_claims(&[claim]).await {
-                Ok(found) => {
-                    if let Some(Some(claimed)) = found.into_iter().next() {
-                        return Ok(claimed);
-                    }
-                }
+        for asked in 0..TRIES {
+            let found = match asked {
+                0 => self.try_first(claim).await,
+                _ => self.try_claims(&[claim]).await.map(|found| found.into_iter().next().flatten()),
+            };
+            match found {
+                Ok(Some(claimed)) => return Ok(claimed),
+                Ok(None) => {}
                 Err(fault) if fault.is_locked() => return Ok(Claimed::Busy { retry_after: BUSY }),
                 Err(fault) => return Err(fault.into_error("claim")),
             }

@@ -1,4 +1,4 @@
-//! The store's own connections: a few, of which each carries one step at a time and no transaction of anybody else.
+//! The store's own connections: a few, of which each carries one step or one transaction at a time.
 
 use std::{
     mem,
@@ -30,8 +30,8 @@ struct Idle {
     since: Instant,
 }
 
-/// A connection for one step. Put back only if the step came to its end on it, else closed: a statement that was cut
-/// off midway, or a transaction that was, ends with its connection.
+/// A connection for one step or transaction. Put back only if that came to its end on it, else closed: a statement that
+/// was cut off midway, or a transaction that was, ends with its connection.
 pub(super) struct Taken {
     connection: PgConnection,
     /// Opened for this step.
@@ -115,6 +115,10 @@ impl Own {
 impl Taken {
     pub(super) fn get(&mut self) -> &mut PgConnection {
         &mut self.connection
+    }
+
+    pub(super) const fn shared(&self) -> &PgConnection {
+        &self.connection
     }
 
     /// The step came to its end: the next one may have it.

@@ -60,6 +60,12 @@ pub(super) struct Row {
     pub(super) answer_length: Option<i32>,
 }
 
+/// A row that a claim wrote for a key that had none, of which nothing but the time needs telling.
+pub(super) struct Inserted {
+    pub(super) fence: i64,
+    pub(super) late: i64,
+}
+
 const FORMAT: i16 = 1;
 
 /// A fence beyond would leave no room to grow.
@@ -68,6 +74,18 @@ const LARGEST_FENCE: i64 = (1 << 62) - 1;
 /// How much later than its clock tells a new row may be written, in microseconds. Whoever had the key before and left no row has
 /// a smaller fence, unless it could claim and be rolled back within that.
 const LATE: i64 = 500;
+
+impl Inserted {
+    /// What the claim won.
+    pub(super) fn claimed(&self) -> Claimed {
+        Claimed::Won { fence: Fence::new(self.fence.unsigned_abs()), attempt: 1 }
+    }
+
+    /// Whether it was made with a clock that was behind by then.
+    pub(super) const fn is_stale(&self) -> bool {
+        self.late > LATE
+    }
+}
 
 impl Row {
     /// What the claim found; `None`: the record changed under it, and it is to be asked again.

@@ -55,21 +55,21 @@ impl Table {
 pub(super) async fn migrate(connection: &mut PgConnection, table: &Table) -> Result<(), Fault> {
     // Several replicas that start at once would all find no table, and all but one fail to make it.
     let lock = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(7593157086093829)";
-    simple(connection, lock.into()).await?;
+    simple(connection, lock).await?;
     // Not even `IF NOT EXISTS` where it is: making an index waits for every writer, and makes others wait.
     if !server(connection, table).await?.has_table {
         let path = table.schema.as_ref().map(|schema| format!("SET LOCAL search_path = \"{schema}\";\n"));
         let text = path.unwrap_or_default() + &SCHEMA.replace(DEFAULT_TABLE, &table.name);
-        simple(connection, text.into()).await?;
+        simple(connection, AssertSqlSafe(text)).await?;
     }
     judge_version(version(connection, table).await?, table)?;
-    simple(connection, "COMMIT".into()).await
+    simple(connection, "COMMIT").await
 }
 
 /// Judges server and table.
 pub(super) async fn check(connection: &mut PgConnection, table: &Table) -> Result<(), Fault> {
     // A pooler gives one server to a transaction, and to less than that it may give two.
-    simple(connection, "BEGIN".into()).await?;
+    simple(connection, "BEGIN").await?;
     let server = server(connection, table).await?;
     if server.version < OLDEST {
         let version = server.version / 10_000;
@@ -95,7 +95,7 @@ pub(super) async fn check(connection: &mut PgConnection, table: &Table) -> Resul
     // Names every column, and reads no row.
     let columns = "key, format, state, fingerprint, token, fence, attempt, until, forget, answer, answer_length";
     let text = format!("SELECT {columns} FROM {} WHERE false; COMMIT", table.quoted());
-    simple(connection, text.into()).await
+    simple(connection, AssertSqlSafe(text)).await
 }
 
 struct Server {

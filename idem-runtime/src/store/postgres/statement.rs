@@ -14,6 +14,10 @@ use crate::{
 /// The texts for one table.
 #[derive(Debug)]
 pub(super) struct Texts {
+    first: Arc<str>,
+    insert: Arc<str>,
+    /// Gives a transaction its own lock time-out again.
+    pub(super) unlimit: Arc<str>,
     claim: Arc<str>,
     refresh: Arc<str>,
     renew: Arc<str>,
@@ -52,14 +56,19 @@ pub(super) enum Argument {
 }
 
 impl Texts {
-    /// The texts for a table of this name, quoted.
-    pub(super) fn new(table: &str) -> Self {
+    /// The texts for a table of this name, quoted, and for claims in transactions that wait for a row so long.
+    pub(super) fn new(table: &str, lock_timeout: Duration) -> Self {
         let now = include_str!("sql/now.sql").trim();
         let readable = include_str!("sql/readable.sql").trim();
         let text = |of: &str| -> Arc<str> {
             of.replace("{readable}", readable).replace("{now}", now).replace("{table}", table).into()
         };
+        let unlimit = include_str!("sql/unlimit.sql").trim();
+        let insert = include_str!("sql/insert.sql").replace("{lock_timeout}", &milliseconds(lock_timeout));
         Self {
+            first: text(include_str!("sql/first.sql")),
+            insert: text(&insert.replace("{unlimit}", unlimit)),
+            unlimit: format!("SELECT {unlimit}").into(),
             claim: text(include_str!("sql/claim.sql")),
             refresh: text(include_str!("sql/refresh.sql")),
             renew: text(include_str!("sql/renew.sql")),
@@ -71,6 +80,16 @@ impl Texts {
             kept: text(include_str!("sql/kept.sql")),
             expire: text(include_str!("sql/expire.sql")),
         }
+    }
+
+    /// Claims a key that has no record, or reads the record that it has.
+    pub(super) fn first(&self, claim: &Claim) -> Statement {
+        Statement::new("claim", &self.first, first(claim))
+    }
+
+    /// Claims a key that has no record, as part of a transaction.
+    pub(super) fn insert(&self, claim: &Claim) -> Statement {
+        Statement::new("claim", &self.insert, first(claim))
     }
 
     /// Claims keys of which no two are alike, in the order of the keys.
@@ -177,6 +196,16 @@ impl std::fmt::Debug for Argument {
     }
 }
 
+fn first(claim: &Claim) -> Vec<Argument> {
+    vec![
+        bytes(claim.key.as_bytes()),
+        bytes(claim.token.as_bytes()),
+        bytes(claim.fingerprint.as_bytes()),
+        number(length(claim.lease)),
+        Argument::Number(claim.retention.map(length)),
+    ]
+}
+
 /// The new state, how long the answer is kept and the record remembered, the answer.
 fn ending(state: State, times: Option<(Duration, Duration)>, answer: Option<&Answer>) -> [Argument; 4] {
     [
@@ -193,6 +222,11 @@ fn bytes(of: &[u8]) -> Argument {
 
 const fn number(of: i64) -> Argument {
     Argument::Number(Some(of))
+}
+
+/// As PostgreSQL reads a time-out. None is zero: that would be no time-out at all.
+pub(super) fn milliseconds(duration: Duration) -> String {
+    duration.as_millis().clamp(1, 2_147_483_647).to_string()
 }
 
 /// Microseconds, few enough that the clock and any two of them do not overflow: at most 30,000 years.

@@ -1,7 +1,7 @@
 //! Records that are part of the handler's own transaction.
 
 use std::{
-    fmt,
+    fmt, mem,
     ops::{Deref, DerefMut},
     pin::pin,
     sync::Arc,
@@ -10,18 +10,25 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::future::{Either, select};
-use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, Postgres, Row as _, SqlSafeStr, Transaction};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Postgres, SqlSafeStr, Transaction};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
-use super::{PostgresStore, TRIES, fault::Fault, link::simple};
-use crate::store::{Claim, Claimed, Complete, Ownership, StoreError, StoreErrorKind, Transactions};
+use super::{
+    Inner, PostgresStore, TRIES,
+    fault::Fault,
+    link::{COMMIT, ROLLBACK, Reply, Source, simple},
+    own::{Own, Taken},
+    row::Inserted,
+    statement::Statement,
+};
+use crate::store::{Begun, Claim, Claimed, Complete, Ownership, StoreError, StoreErrorKind, Transactions};
 
 /// What transactions are begun with.
 pub(super) struct Transacting {
-    pub(super) pool: PgPool,
+    pub(super) source: Source,
     /// One for each transaction that may be open: who waits for one waits here, not for a connection that never comes
     /// while the server is away.
     pub(super) places: Arc<Semaphore>,
@@ -34,21 +41,60 @@ pub(super) struct Transacting {
 
 /// An open transaction of the store. What it derefs to is the driver's connection.
 pub struct PostgresTransaction {
-    transaction: Transaction<'static, Postgres>,
+    open: Open,
     _place: OwnedSemaphorePermit,
+}
+
+enum Open {
+    /// Closed, and so rolled back, unless it is put back.
+    Own(Taken),
+    Users(Transaction<'static, Postgres>),
+}
+
+impl Open {
+    async fn commit(self) -> Result<(), Fault> {
+        match self {
+            Self::Own(mut taken) => {
+                let committed = simple(taken.get(), COMMIT).await;
+                // The server ends a transaction whose `COMMIT` it refuses.
+                if committed.as_ref().map_or_else(|fault| !fault.broken, |()| true) {
+                    taken.put_back();
+                }
+                committed
+            }
+            Self::Users(transaction) => Ok(transaction.commit().await?),
+        }
+    }
+
+    async fn rollback(self) -> Result<(), Fault> {
+        match self {
+            Self::Own(mut taken) => {
+                simple(taken.get(), ROLLBACK).await?;
+                taken.put_back();
+                Ok(())
+            }
+            Self::Users(transaction) => Ok(transaction.rollback().await?),
+        }
+    }
 }
 
 impl Deref for PostgresTransaction {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.transaction
+        match &self.open {
+            Open::Own(taken) => taken.shared(),
+            Open::Users(transaction) => transaction,
+        }
     }
 }
 
 impl DerefMut for PostgresTransaction {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.transaction
+        match &mut self.open {
+            Open::Own(taken) => taken.get(),
+            Open::Users(transaction) => transaction,
+        }
     }
 }
 
@@ -67,9 +113,58 @@ pub(super) async fn clear(connection: &mut PgConnection, limit: Duration) -> Res
     }
 }
 
+/// Begins a transaction on a connection of the store's own.
+///
+/// The driver counts the transactions that are open, so that one inside is a savepoint. It is told of the first one, and never
+/// that it has ended: handlers see the connection only inside of one. `BEGIN`, `COMMIT` and `ROLLBACK` are the store's own
+/// messages, and nothing is sent before them or after them to find out what the store knows.
+async fn open(connection: &mut PgConnection, begin: &Arc<str>) -> Result<(), Fault> {
+    let begin = AssertSqlSafe(begin.clone());
+    if connection.is_in_transaction() {
+        return simple(connection, begin).await;
+    }
+    // Dropped, it would roll back.
+    mem::forget(connection.begin_with(begin).await?);
+    Ok(())
+}
+
+/// A transaction on a connection of the store's own.
+async fn open_own(own: &Arc<Own>, begin: &Arc<str>, deadline: Instant) -> Result<Open, Fault> {
+    loop {
+        let mut taken = own.take(deadline).await?;
+        match timeout_at(deadline, open(taken.get(), begin)).await {
+            Ok(Ok(())) => return Ok(Open::Own(taken)),
+            // Those that lay idle while the server was away break one after the other.
+            Ok(Err(_)) if !taken.fresh => {}
+            Ok(Err(fault)) => return Err(fault.before_sending()),
+            Err(_) => {
+                taken.silent();
+                return Err(Fault::unreachable("no answer within the command time-out"));
+            }
+        }
+    }
+}
+
+/// A transaction on a connection of the user's.
+async fn open_users(pool: &PgPool, begin: &Arc<str>, limit: Duration) -> Result<Open, Fault> {
+    let begun = timeout(limit, async {
+        let mut connection = pool.acquire().await?;
+        while !clear(&mut connection, limit).await? {
+            connection.close_on_drop();
+            connection = pool.acquire().await?;
+        }
+        Transaction::begin(connection, Some(AssertSqlSafe(begin.clone()).into_sql_str())).await
+    });
+    match begun.await {
+        Ok(Ok(transaction)) => Ok(Open::Users(transaction)),
+        Ok(Err(error)) => Err(Fault::from(error).before_sending()),
+        Err(_) => Err(Fault::unreachable("no connection within the command time-out")),
+    }
+}
+
 impl PostgresStore {
     async fn try_begin(&self) -> Result<PostgresTransaction, Fault> {
-        let Transacting { pool, places, begin, away, acquire_timeout, .. } = &self.inner.transacting;
+        let Transacting { source, places, begin, away, acquire_timeout, .. } = &self.inner.transacting;
         let free = pin!(timeout(*acquire_timeout, places.clone().acquire_owned()));
         let place = match select(pin!(away.notified()), free).await {
             Either::Right((Ok(Ok(place)), _)) => place,
@@ -81,49 +176,41 @@ impl PostgresStore {
             Either::Left(_) => return Err(Fault::unreachable("the server does not answer others")),
         };
         let limit = self.inner.link.budget;
-        let begun = timeout(limit, async {
-            let mut connection = pool.acquire().await?;
-            // The store's own were cleared when they were given back.
-            while self.inner.link.is_given() && !clear(&mut connection, limit).await? {
-                connection.close_on_drop();
-                connection = pool.acquire().await?;
-            }
-            let begin = AssertSqlSafe(begin.clone()).into_sql_str();
-            Transaction::begin(connection, Some(begin)).await
-        });
-        let fault = match begun.await {
-            Ok(Ok(transaction)) => return Ok(PostgresTransaction { transaction, _place: place }),
-            Ok(Err(error)) => Fault::from(error).before_sending(),
-            Err(_) => Fault::unreachable("no connection within the command time-out"),
+        let opened = match source {
+            Source::Own(own) => open_own(own, begin, Instant::now() + limit).await,
+            Source::Users(pool) => open_users(pool, begin, limit).await,
         };
-        // Those that wait for a place would each find out for themselves, a few at a time.
-        away.notify_waiters();
-        Err(fault)
-    }
-
-    async fn try_claim_in(&self, connection: &mut PgConnection, claim: &Claim) -> Result<Claimed, Fault> {
-        let lock_timeout = self.inner.transacting.lock_timeout;
-        // The savepoint, for a lock time-out undoes all back to it; and the caller's own lock time-out.
-        let text = format!(
-            "SAVEPOINT idem_claim; SELECT current_setting('lock_timeout') AS before; SET LOCAL lock_timeout = {}",
-            lock_timeout.as_millis().clamp(1, 2_147_483_647),
-        );
-        let before: String = connection.fetch_one(sqlx::raw_sql(AssertSqlSafe(text))).await?.try_get("before")?;
-        let claimed = self.claim_on(connection, claim).await;
-        match claimed {
-            Err(fault) if fault.is_locked() => {
-                simple(connection, "ROLLBACK TO SAVEPOINT idem_claim; RELEASE SAVEPOINT idem_claim".into()).await?;
-                Ok(Claimed::Busy { retry_after: BUSY })
-            }
-            Err(fault) => Err(fault),
-            Ok(claimed) => {
-                // It is the server's own word, quoted all the same.
-                let before = before.replace('\'', "''");
-                let text = format!("RELEASE SAVEPOINT idem_claim; SET LOCAL lock_timeout = '{before}'");
-                simple(connection, text.into()).await?;
-                Ok(claimed)
+        match opened {
+            Ok(open) => Ok(PostgresTransaction { open, _place: place }),
+            Err(fault) => {
+                // Those that wait for a place would each find out for themselves, a few at a time.
+                away.notify_waiters();
+                Err(fault)
             }
         }
+    }
+
+    /// In a transaction that goes on whatever becomes of the claim: a lock time-out undoes all back to a savepoint.
+    async fn try_claim_in(&self, connection: &mut PgConnection, claim: &Claim) -> Result<Claimed, Fault> {
+        simple(connection, "SAVEPOINT idem_claim").await?;
+        let claimed = self.claim_on(connection, claim).await;
+        match &claimed {
+            Ok(Claimed::Won { .. }) => simple(connection, "RELEASE SAVEPOINT idem_claim").await?,
+            Ok(_) => {
+                let unlimit = &self.inner.texts.unlimit;
+                simple(connection, AssertSqlSafe(format!("{unlimit}; RELEASE SAVEPOINT idem_claim"))).await?;
+            }
+            Err(fault) if fault.is_locked() => {
+                simple(connection, "ROLLBACK TO SAVEPOINT idem_claim; RELEASE SAVEPOINT idem_claim").await?;
+            }
+            Err(_) => {}
+        }
+        busy_if_locked(claimed)
+    }
+
+    /// How long a claim in a transaction may take.
+    fn claims_within(&self) -> Duration {
+        self.inner.transacting.lock_timeout + self.inner.link.budget
     }
 
     /// A step in a transaction, which no other connection can take again.
@@ -144,21 +231,56 @@ impl PostgresStore {
         Err(fault.after_sending().into_error(doing))
     }
 
+    /// Claims as part of a transaction, and waits for others no longer than the store's lock time-out. Where it is won, the
+    /// transaction's own one is again what it was; else it comes back with `unlimit`, or with what is rolled back.
     async fn claim_on(&self, connection: &mut PgConnection, claim: &Claim) -> Result<Claimed, Fault> {
-        let statement = self.inner.texts.claim(&[claim]);
+        let Inner { link, texts, .. } = &*self.inner;
+        let inserted: Reply<Inserted> = link.send(connection, &texts.insert(claim)).await?;
+        if let Some(inserted) = inserted.rows.first() {
+            return match inserted.is_stale() {
+                true => self.refresh_on(connection, claim, inserted.claimed()).await,
+                false => Ok(inserted.claimed()),
+            };
+        }
+        let mut statement = texts.first(claim);
         for _ in 0..TRIES {
-            let reply = self.inner.link.send(connection, &statement).await?;
-            let Some(row) = reply.rows.into_iter().next() else { continue };
-            let stale = row.is_stale(claim);
-            let Some(claimed) = row.claimed(claim) else { continue };
-            if !stale {
+            if let Some(claimed) = self.ask_on(connection, claim, &statement).await? {
+                if matches!(claimed, Claimed::Won { .. }) {
+                    simple(connection, AssertSqlSafe(texts.unlimit.clone())).await?;
+                }
                 return Ok(claimed);
             }
-            let reply = self.inner.link.send(connection, &self.inner.texts.refresh(claim)).await?;
-            return Ok(reply.rows.into_iter().next().and_then(|row| row.claimed(claim)).unwrap_or(claimed));
+            statement = texts.claim(&[claim]);
         }
         // A transaction that sees what was before it began cannot see whose the record is now.
         Err(Fault::new(StoreErrorKind::Conflict, "the record changes faster than it can be claimed"))
+    }
+
+    /// Asks a claim once; `None`: the record is another one by now.
+    async fn ask_on(
+        &self,
+        connection: &mut PgConnection,
+        claim: &Claim,
+        statement: &Statement,
+    ) -> Result<Option<Claimed>, Fault> {
+        let reply: Reply = self.inner.link.send(connection, statement).await?;
+        let Some(row) = reply.rows.into_iter().next() else { return Ok(None) };
+        let stale = row.is_stale(claim);
+        match row.claimed(claim) {
+            Some(claimed) if stale => self.refresh_on(connection, claim, claimed).await.map(Some),
+            claimed => Ok(claimed),
+        }
+    }
+
+    /// Makes a record younger that waited to be written.
+    async fn refresh_on(
+        &self,
+        connection: &mut PgConnection,
+        claim: &Claim,
+        claimed: Claimed,
+    ) -> Result<Claimed, Fault> {
+        let reply: Reply = self.inner.link.send(connection, &self.inner.texts.refresh(claim)).await?;
+        Ok(reply.rows.into_iter().next().and_then(|row| row.claimed(claim)).unwrap_or(claimed))
     }
 }
 
@@ -171,30 +293,68 @@ impl Transactions for PostgresStore {
         self.try_begin().await.map_err(|fault| fault.into_error("begin"))
     }
 
+    async fn begin_and_claim(&self, claim: Claim) -> Result<Begun<PostgresTransaction>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let claiming = async { busy_if_locked(self.claim_on(&mut transaction, &claim).await) };
+        match self.within(self.claims_within(), "claim", claiming).await {
+            Ok(Claimed::Won { fence, attempt }) => Ok(Begun::Won { transaction, fence, attempt }),
+            // Whatever is wrong with the connection or what it leads to, the next one is another.
+            Err(error) if error.kind() != StoreErrorKind::Conflict => Err(error),
+            not_won => {
+                self.rollback(transaction).await;
+                not_won.map(Begun::NotWon)
+            }
+        }
+    }
+
     async fn claim_in(&self, connection: &mut PgConnection, claim: Claim) -> Result<Claimed, StoreError> {
-        let limit = self.inner.transacting.lock_timeout + self.inner.link.budget;
-        self.within(limit, "claim", self.try_claim_in(connection, &claim)).await
+        self.within(self.claims_within(), "claim", self.try_claim_in(connection, &claim)).await
     }
 
     async fn complete_in(&self, connection: &mut PgConnection, complete: Complete) -> Result<Ownership, StoreError> {
         let statement = self.inner.texts.complete(&complete);
         let completing = self.inner.link.send(connection, &statement);
-        self.within(self.inner.link.budget, "complete", completing).await.map(|reply| super::ownership(&reply))
+        let reply: Reply = self.within(self.inner.link.budget, "complete", completing).await?;
+        Ok(super::ownership(&reply))
     }
 
-    async fn commit(&self, transaction: PostgresTransaction) -> Result<(), StoreError> {
+    async fn commit(&self, mut transaction: PostgresTransaction) -> Result<(), StoreError> {
         let committing = async {
-            let mut transaction = transaction.transaction;
             // Where a statement failed before, `COMMIT` rolls back and says nothing of it. This one says it.
-            simple(&mut transaction, "SELECT".into()).await?;
-            Ok(transaction.commit().await?)
+            simple(&mut transaction, "SELECT").await?;
+            transaction.open.commit().await
         };
         self.within(self.inner.link.budget, "commit", committing).await
     }
 
+    async fn complete_and_commit(
+        &self,
+        mut transaction: PostgresTransaction,
+        complete: Complete,
+    ) -> Result<Ownership, StoreError> {
+        match self.complete_in(&mut transaction, complete).await {
+            // The completion would have said that a statement failed before.
+            Ok(Ownership::Held) => {
+                let committing = transaction.open.commit();
+                self.within(self.inner.link.budget, "commit", committing).await.map(|()| Ownership::Held)
+            }
+            not_held => {
+                self.rollback(transaction).await;
+                not_held.map_err(StoreError::not_committed)
+            }
+        }
+    }
+
     async fn rollback(&self, transaction: PostgresTransaction) {
-        // One that does not answer is closed when it comes back to the pool, and so rolled back.
-        let _ = timeout(self.inner.link.budget, transaction.transaction.rollback()).await;
+        // One that does not answer is closed, and so rolled back.
+        let _ = timeout(self.inner.link.budget, transaction.open.rollback()).await;
+    }
+}
+
+fn busy_if_locked(claimed: Result<Claimed, Fault>) -> Result<Claimed, Fault> {
+    match claimed {
+        Err(fault) if fault.is_locked() => Ok(Claimed::Busy { retry_after: BUSY }),
+        claimed => claimed,
     }
 }
 
