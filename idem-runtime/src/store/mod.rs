@@ -29,8 +29,6 @@ pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "sqlite")]
-mod row;
-#[cfg(feature = "sqlite")]
 pub mod sqlite;
 #[cfg(all(feature = "redis", feature = "postgres"))]
 pub mod tiered;

@@ -1,11 +1,11 @@
 //! What is past its time, and time itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use idem_runtime::{
     FakeClock, SqliteStore, Store,
-    store::{Claim, Claimed, Complete, Outcome, Ownership, Release},
+    store::{Claim, Claimed, Complete, Outcome, Ownership, Release, Transactions},
 };
 use tests::claims::*;
 
@@ -62,6 +62,32 @@ async fn claims_drop_what_is_past_its_time_and_nothing_else() {
     assert_eq!(count(&store, RECORDS).await, 4 + 200 + 400, "all of 300 are gone with 800 steps");
     for at in kept {
         assert!(!matches!(store.claim(claim(at, 2).retention(None)).await.unwrap(), Claimed::Won { attempt: 1, .. }));
+    }
+}
+
+/// The only writer of a service whose handlers are all transactions.
+#[tokio::test]
+async fn transactions_drop_what_is_past_its_time_too() {
+    let place = Place::new();
+    let store = place.open().await;
+    let hour = Duration::from_secs(3600);
+    let transact = async |keys: std::ops::Range<u32>, ttl| {
+        for at in keys {
+            let mut transaction = store.begin().await.unwrap();
+            assert!(matches!(store.claim_in(&mut transaction, claim(at, 1)).await.unwrap(), Claimed::Won { .. }));
+            let complete = Complete::new(key(at), token(1), Outcome::Answer(answer("an answer")), ttl);
+            assert_eq!(store.complete_in(&mut transaction, complete).await.unwrap(), Ownership::Held);
+            store.commit(transaction).await.unwrap();
+        }
+    };
+    transact(0..100, hour).await;
+    place.clock.advance(hour);
+    // Each of them leaves one record. Nobody waits for a drop, so the last may be under way.
+    let (more, deadline) = (100..1100, Instant::now() + Duration::from_secs(60));
+    transact(more.clone(), 100 * hour).await;
+    while count(&store, RECORDS).await > more.len() as i64 {
+        assert!(Instant::now() < deadline, "{} records", count(&store, RECORDS).await);
+        tokio::task::yield_now().await;
     }
 }
 

@@ -71,6 +71,7 @@
 mod builder;
 mod fault;
 mod host;
+mod row;
 mod step;
 mod table;
 mod writer;
@@ -169,7 +170,7 @@ impl SqliteStore {
     /// What a claim finds, if it changes nothing: needs no lock and no `fsync`, and waits for nobody.
     async fn look(&self, claim: &Claim) -> Result<Option<Claimed>, Fault> {
         let mut connection = self.0.connections.read.acquire().await?;
-        let (last_fence, found) = table::read(&mut connection, &claim.key).await?;
+        let (last_fence, found) = table::look(&mut connection, &claim.key).await?;
         let (change, claimed) = claim.judge(found, &mut self.0.timeline.at(last_fence));
         Ok(matches!(change, Change::None).then_some(claimed))
     }
@@ -178,8 +179,10 @@ impl SqliteStore {
         self.0.writer.take(step).await.map_err(Fault::into_error)
     }
 
-    async fn join<S: Step>(&self, connection: &mut SqliteConnection, step: &S) -> Result<Option<S::Done>, StoreError> {
-        table::join(connection, &self.0.timeline, step).await.map_err(Fault::into_error)
+    async fn join<S: Step>(&self, connection: &mut SqliteConnection, step: S) -> Result<Option<S::Done>, StoreError> {
+        let joined = table::join(connection, &self.0.timeline, step).await.map_err(Fault::into_error)?;
+        self.0.writer.note_step();
+        Ok(joined)
     }
 }
 
@@ -242,7 +245,7 @@ impl Transactions for SqliteStore {
     }
 
     async fn claim_in(&self, connection: &mut SqliteConnection, claim: Claim) -> Result<Claimed, StoreError> {
-        let claimed = self.join(connection, &claim).await?;
+        let claimed = self.join(connection, claim).await?;
         // Whose key the other transaction has claimed cannot be seen before it commits. It may be this one.
         Ok(claimed.unwrap_or(Claimed::Busy { retry_after: COME_AGAIN }))
     }
@@ -252,7 +255,7 @@ impl Transactions for SqliteStore {
         connection: &mut SqliteConnection,
         complete: Complete,
     ) -> Result<Ownership, StoreError> {
-        self.join(connection, &complete).await?.ok_or_else(|| Fault::locked().into_error())
+        self.join(connection, complete).await?.ok_or_else(|| Fault::locked().into_error())
     }
 
     async fn commit(&self, transaction: Self::Transaction) -> Result<(), StoreError> {
