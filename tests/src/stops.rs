@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use idem_runtime::{
     Store,
     store::{
-        Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, StoreError,
-        Transactions,
+        Begun, Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved,
+        StoreError, Transactions,
     },
 };
 
@@ -39,10 +39,16 @@ impl Stops {
     ///
     /// If nobody can be told.
     pub async fn at(&self, step: &str) {
-        if self.0.lock().unwrap_or_else(PoisonError::into_inner).as_deref() == Some(step) {
+        if self.any(&[step]) {
             writeln!(std::io::stdout(), "stopped at {step}").expect("the test listens");
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Whether everybody stands still at one of these.
+    fn any(&self, steps: &[&str]) -> bool {
+        let at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        at.as_deref().is_some_and(|at| steps.contains(&at))
     }
 }
 
@@ -113,6 +119,21 @@ impl<S: Transactions> Transactions for Stopping<S> {
         self.between("begin", self.store.begin(), "opened").await
     }
 
+    async fn begin_and_claim(&self, claim: Claim) -> Result<Begun<Self::Transaction>, StoreError> {
+        // Step by step only where it is to stand still in between.
+        if !self.stops.any(&["opened", "claim"]) {
+            return self.between("begin", self.store.begin_and_claim(claim), "claimed").await;
+        }
+        let mut transaction = self.begin().await?;
+        match self.claim_in(&mut transaction, claim).await? {
+            Claimed::Won { fence, attempt } => Ok(Begun::Won { transaction, fence, attempt }),
+            claimed => {
+                self.rollback(transaction).await;
+                Ok(Begun::NotWon(claimed))
+            }
+        }
+    }
+
     async fn claim_in(&self, connection: &mut Self::Connection, claim: Claim) -> Result<Claimed, StoreError> {
         self.between("claim", self.store.claim_in(connection, claim), "claimed").await
     }
@@ -127,6 +148,23 @@ impl<S: Transactions> Transactions for Stopping<S> {
 
     async fn commit(&self, transaction: Self::Transaction) -> Result<(), StoreError> {
         self.between("commit", self.store.commit(transaction), "committed").await
+    }
+
+    async fn complete_and_commit(
+        &self,
+        mut transaction: Self::Transaction,
+        complete: Complete,
+    ) -> Result<Ownership, StoreError> {
+        if !self.stops.any(&["completed", "commit"]) {
+            let both = self.store.complete_and_commit(transaction, complete);
+            return self.between("complete", both, "committed").await;
+        }
+        let completed = self.complete_in(&mut transaction, complete).await.map_err(StoreError::not_committed)?;
+        match completed {
+            Ownership::Held => self.commit(transaction).await?,
+            Ownership::Lost => self.rollback(transaction).await,
+        }
+        Ok(completed)
     }
 
     async fn rollback(&self, transaction: Self::Transaction) {

@@ -33,7 +33,9 @@ use super::{
 use crate::{
     policy::OnConflict,
     record::Answer,
-    store::{Claim, Claimed, Complete, Fence, Outcome, Ownership, Store, StoreError, StoreErrorKind, Transactions},
+    store::{
+        Begun, Claim, Claimed, Complete, Fence, Outcome, Ownership, Store, StoreError, StoreErrorKind, Transactions,
+    },
 };
 
 /// What is done in the transaction, perhaps more than once.
@@ -392,29 +394,25 @@ impl<D: Transactions, W: Work> Transacting<D, W> {
 impl<D: Transactions> Ground<D> {
     /// A transaction in which the claim was won.
     async fn claim<T>(&self, claim: Claim) -> Result<(D::Transaction, Fence, u32), Once<T>> {
-        let mut transaction = self.begin().await.map_err(|error| self.failed(&error))?;
-        if self.operation.is_none() {
-            return Ok((transaction, Fence::new(0), 1));
-        }
-        let claimed = self.store.claim_in(&mut transaction, claim).await;
-        if let Ok(Claimed::Won { fence, attempt }) = claimed {
-            return Ok((transaction, fence, attempt));
-        }
-        self.store.rollback(transaction).await;
-        Err(match claimed {
-            Ok(claimed) => not_won(claim, claimed),
-            Err(error) => self.failed(&error),
-        })
-    }
-
-    async fn begin(&self) -> Result<D::Transaction, StoreError> {
         let deadline = Instant::now() + BEGIN_AGAIN;
         loop {
-            match self.store.begin().await {
-                Err(error) if error.kind() != StoreErrorKind::Misconfigured && Instant::now() < deadline => {
+            match self.begin(claim).await {
+                Ok(Begun::Won { transaction, fence, attempt }) => return Ok((transaction, fence, attempt)),
+                Ok(Begun::NotWon(claimed)) => return Err(not_won(claim, claimed)),
+                Err(error) if error.kind() == StoreErrorKind::Unreachable && Instant::now() < deadline => {
                     tokio::time::sleep(jittered(BEGIN_AGAIN / 5)).await;
                 }
-                begun => return begun,
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
+    }
+
+    async fn begin(&self, claim: Claim) -> Result<Begun<D::Transaction>, StoreError> {
+        match self.operation {
+            Some(_) => self.store.begin_and_claim(claim).await,
+            None => {
+                let transaction = self.store.begin().await?;
+                Ok(Begun::Won { transaction, fence: Fence::new(0), attempt: 1 })
             }
         }
     }
@@ -422,30 +420,25 @@ impl<D: Transactions> Ground<D> {
     /// Completes, if there is a record, and commits.
     async fn finish<T>(
         &self,
-        mut transaction: D::Transaction,
+        transaction: D::Transaction,
         claim: Claim,
         complete: Option<Complete>,
         value: T,
     ) -> Once<T> {
-        if let Some(complete) = &complete {
-            let completed = self.store.complete_in(&mut transaction, complete.clone()).await;
-            if !matches!(completed, Ok(Ownership::Held)) {
-                self.store.rollback(transaction).await;
-                return match completed {
-                    Err(error) => self.failed(&error),
-                    Ok(_) => {
-                        tracing::error!(key = %claim.key, "the record was changed inside its own transaction");
-                        Once::Over(Err(Refusal::Unavailable))
-                    }
-                };
-            }
-        }
-        match self.store.commit(transaction).await {
-            Ok(()) => {
+        let committed = match &complete {
+            Some(complete) => self.store.complete_and_commit(transaction, complete.clone()).await,
+            None => self.store.commit(transaction).await.map(|()| Ownership::Held),
+        };
+        match committed {
+            Ok(Ownership::Held) => {
                 self.engine.0.waiters.wake(&claim.key);
                 Once::Over(Ok(Ran::Fresh(value)))
             }
-            Err(error) if matches!(error.kind(), StoreErrorKind::Unavailable | StoreErrorKind::Unreachable) => {
+            Ok(Ownership::Lost) => {
+                tracing::error!(key = %claim.key, "the record was changed inside its own transaction");
+                Once::Over(Err(Refusal::Unavailable))
+            }
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => {
                 self.engine.0.counters.store_errors.add();
                 tracing::warn!(key = %claim.key, %error, "the reply to a commit was lost");
                 match complete {
@@ -461,29 +454,25 @@ impl<D: Transactions> Ground<D> {
     async fn settle<T>(&self, claim: Claim, complete: Complete, value: T) -> Once<T> {
         let deadline = Instant::now() + SETTLE;
         loop {
-            match self.look(claim).await {
-                Ok(Claimed::Won { .. }) => return Once::Again,
+            match self.store.begin_and_claim(claim).await {
+                Ok(Begun::Won { transaction, .. }) => {
+                    self.store.rollback(transaction).await;
+                    return Once::Again;
+                }
                 // Another run may have come between if ours was undone. One answer for all is the recorded one.
-                Ok(Claimed::Completed { answer: Some(answer) })
+                Ok(Begun::NotWon(Claimed::Completed { answer: Some(answer) }))
                     if complete.outcome == Outcome::Answer(answer.clone()) =>
                 {
                     return Once::Over(Ok(Ran::Fresh(value)));
                 }
-                Ok(Claimed::Busy { .. }) | Err(_) if Instant::now() < deadline => {}
-                Ok(Claimed::Busy { .. }) | Err(_) => break,
-                Ok(claimed) => return not_won(claim, claimed),
+                Ok(Begun::NotWon(Claimed::Busy { .. })) | Err(_) if Instant::now() < deadline => {}
+                Ok(Begun::NotWon(Claimed::Busy { .. })) | Err(_) => break,
+                Ok(Begun::NotWon(claimed)) => return not_won(claim, claimed),
             }
             tokio::time::sleep(jittered(BEGIN_AGAIN)).await;
         }
         tracing::error!(key = %claim.key, "nobody can tell whether a transaction was committed; the next request will");
         Once::Over(Err(Refusal::Unconfirmed))
-    }
-
-    async fn look(&self, claim: Claim) -> Result<Claimed, StoreError> {
-        let mut transaction = self.store.begin().await?;
-        let claimed = self.store.claim_in(&mut transaction, claim).await;
-        self.store.rollback(transaction).await;
-        claimed
     }
 
     /// The effect is undone, its answer is kept. Between the two somebody else may have run: then that one's answer counts.

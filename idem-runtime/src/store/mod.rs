@@ -57,7 +57,7 @@ pub use self::redis::RedisStore;
 pub use self::sqlite::SqliteStore;
 #[cfg(all(feature = "redis", feature = "postgres"))]
 pub use self::tiered::TieredStore;
-pub use self::transaction::Transactions;
+pub use self::transaction::{Begun, Transactions};
 
 /// The atomic steps a record can take.
 ///
@@ -519,6 +519,15 @@ impl StoreError {
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
+        self
+    }
+
+    /// The same error of a step before a commit that was therefore not sent: nobody needs to ask what became of it.
+    #[must_use]
+    pub fn not_committed(mut self) -> Self {
+        if self.kind == StoreErrorKind::Unavailable {
+            self.kind = StoreErrorKind::Unreachable;
+        }
         self
     }
 

@@ -4,7 +4,7 @@ use std::ops::DerefMut;
 
 use async_trait::async_trait;
 
-use super::{Claim, Claimed, Complete, Ownership, Store, StoreError};
+use super::{Claim, Claimed, Complete, Fence, Ownership, Store, StoreError};
 
 /// A store in a database whose transactions a handler can join: claim, the handler's own statements and the stored answer
 /// then commit together, or none of them does.
@@ -22,8 +22,16 @@ pub trait Transactions: Store + Clone {
     /// Begins a transaction.
     ///
     /// # Errors
-    /// When there is no connection to begin it on; nothing was done.
+    /// When there is no connection to begin it on; nothing was done. Of kind
+    /// [`Unreachable`](super::StoreErrorKind::Unreachable) when there may be one if it is tried again.
     async fn begin(&self) -> Result<Self::Transaction, StoreError>;
+
+    /// [`begin`](Self::begin), and [`Store::claim`] as its first step.
+    ///
+    /// # Errors
+    /// As these two; no transaction is left open. Of kind [`Conflict`](super::StoreErrorKind::Conflict) when it is to be tried
+    /// again.
+    async fn begin_and_claim(&self, claim: Claim) -> Result<Begun<Self::Transaction>, StoreError>;
 
     /// [`Store::claim`] as part of the transaction that is open on this connection, ours or the caller's own.
     ///
@@ -47,6 +55,34 @@ pub trait Transactions: Store + Clone {
     /// tells which.
     async fn commit(&self, transaction: Self::Transaction) -> Result<(), StoreError>;
 
+    /// [`Store::complete`] as the last step of a transaction, and [`commit`](Self::commit). If the record is
+    /// [`Lost`](Ownership::Lost), it was rolled back.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit). Where the record could not be completed the transaction was rolled back, and the kind is never
+    /// [`Unavailable`](super::StoreErrorKind::Unavailable): that would leave open whether it was committed.
+    async fn complete_and_commit(
+        &self,
+        transaction: Self::Transaction,
+        complete: Complete,
+    ) -> Result<Ownership, StoreError>;
+
     /// Rolls back. When this returns, the connection is free of the transaction or gone.
     async fn rollback(&self, transaction: Self::Transaction);
+}
+
+/// What beginning a transaction with a claim came to.
+#[derive(Debug)]
+pub enum Begun<T> {
+    /// The caller is the one that runs, in this transaction.
+    Won {
+        /// Open, and the claim is part of it.
+        transaction: T,
+        /// As in [`Claimed::Won`].
+        fence: Fence,
+        /// As in [`Claimed::Won`].
+        attempt: u32,
+    },
+    /// The caller does not run. The transaction is over; there may have been none.
+    NotWon(Claimed),
 }

@@ -12,8 +12,8 @@ use futures_util::FutureExt;
 use idem_runtime::{
     MemoryStore, Store,
     store::{
-        Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, StoreError,
-        StoreErrorKind, Transactions,
+        Begun, Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved,
+        StoreError, StoreErrorKind, Transactions,
     },
 };
 
@@ -118,6 +118,14 @@ impl Transactions for Fake {
         Ok(Transaction { connection, records: self.records.clone() })
     }
 
+    async fn begin_and_claim(&self, claim: Claim) -> Result<Begun<Transaction>, StoreError> {
+        let mut transaction = self.begin().await?;
+        Ok(match self.claim_in(&mut transaction, claim).await? {
+            Claimed::Won { fence, attempt } => Begun::Won { transaction, fence, attempt },
+            claimed => Begun::NotWon(claimed),
+        })
+    }
+
     async fn claim_in(&self, connection: &mut Connection, claim: Claim) -> Result<Claimed, StoreError> {
         let failure = self.shared().claims.pop_front();
         failed(failure)?;
@@ -133,6 +141,16 @@ impl Transactions for Fake {
         failed(failure)?;
         connection.complete = Some(complete);
         Ok(Ownership::Held)
+    }
+
+    async fn complete_and_commit(
+        &self,
+        mut transaction: Transaction,
+        complete: Complete,
+    ) -> Result<Ownership, StoreError> {
+        let completed = self.complete_in(&mut transaction, complete).await;
+        assert_eq!(completed.map_err(StoreError::not_committed)?, Ownership::Held);
+        self.commit(transaction).await.map(|()| Ownership::Held)
     }
 
     async fn commit(&self, mut transaction: Transaction) -> Result<(), StoreError> {

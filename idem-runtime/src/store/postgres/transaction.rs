@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{PostgresStore, TRIES, fault::Fault, link::simple};
-use crate::store::{Claim, Claimed, Complete, Ownership, StoreError, StoreErrorKind, Transactions};
+use crate::store::{Begun, Claim, Claimed, Complete, Ownership, StoreError, StoreErrorKind, Transactions};
 
 /// What transactions are begun with.
 pub(super) struct Transacting {
@@ -171,6 +171,17 @@ impl Transactions for PostgresStore {
         self.try_begin().await.map_err(|fault| fault.into_error("begin"))
     }
 
+    async fn begin_and_claim(&self, claim: Claim) -> Result<Begun<PostgresTransaction>, StoreError> {
+        let mut transaction = self.begin().await?;
+        match self.claim_in(&mut transaction, claim).await {
+            Ok(Claimed::Won { fence, attempt }) => Ok(Begun::Won { transaction, fence, attempt }),
+            not_won => {
+                self.rollback(transaction).await;
+                not_won.map(Begun::NotWon)
+            }
+        }
+    }
+
     async fn claim_in(&self, connection: &mut PgConnection, claim: Claim) -> Result<Claimed, StoreError> {
         let limit = self.inner.transacting.lock_timeout + self.inner.link.budget;
         self.within(limit, "claim", self.try_claim_in(connection, &claim)).await
@@ -190,6 +201,20 @@ impl Transactions for PostgresStore {
             Ok(transaction.commit().await?)
         };
         self.within(self.inner.link.budget, "commit", committing).await
+    }
+
+    async fn complete_and_commit(
+        &self,
+        mut transaction: PostgresTransaction,
+        complete: Complete,
+    ) -> Result<Ownership, StoreError> {
+        match self.complete_in(&mut transaction, complete).await {
+            Ok(Ownership::Held) => self.commit(transaction).await.map(|()| Ownership::Held),
+            not_held => {
+                self.rollback(transaction).await;
+                not_held.map_err(StoreError::not_committed)
+            }
+        }
     }
 
     async fn rollback(&self, transaction: PostgresTransaction) {

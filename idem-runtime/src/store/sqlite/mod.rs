@@ -88,8 +88,8 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store, StoreError,
-    Transactions,
+    Begun, Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store,
+    StoreError, Transactions,
 };
 
 /// The driver whose types [`SqliteStore::with_pool`] and [`Transactions`] speak.
@@ -244,6 +244,17 @@ impl Transactions for SqliteStore {
         begun.map_err(|error| Fault::of(&error).into_error())
     }
 
+    async fn begin_and_claim(&self, claim: Claim) -> Result<Begun<Self::Transaction>, StoreError> {
+        let mut transaction = self.begin().await?;
+        match self.claim_in(&mut transaction, claim).await {
+            Ok(Claimed::Won { fence, attempt }) => Ok(Begun::Won { transaction, fence, attempt }),
+            not_won => {
+                roll_back(transaction).await;
+                not_won.map(Begun::NotWon)
+            }
+        }
+    }
+
     async fn claim_in(&self, connection: &mut SqliteConnection, claim: Claim) -> Result<Claimed, StoreError> {
         let claimed = self.join(connection, claim).await?;
         // Whose key the other transaction has claimed cannot be seen before it commits. It may be this one.
@@ -260,6 +271,20 @@ impl Transactions for SqliteStore {
 
     async fn commit(&self, transaction: Self::Transaction) -> Result<(), StoreError> {
         transaction.commit().await.map_err(|error| Fault::of_commit(&error).into_error())
+    }
+
+    async fn complete_and_commit(
+        &self,
+        mut transaction: Self::Transaction,
+        complete: Complete,
+    ) -> Result<Ownership, StoreError> {
+        match self.complete_in(&mut transaction, complete).await {
+            Ok(Ownership::Held) => self.commit(transaction).await.map(|()| Ownership::Held),
+            not_held => {
+                roll_back(transaction).await;
+                not_held.map_err(StoreError::not_committed)
+            }
+        }
     }
 
     async fn rollback(&self, transaction: Self::Transaction) {

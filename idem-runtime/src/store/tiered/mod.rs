@@ -56,8 +56,8 @@ use futures_util::future::join_all;
 
 use self::fill::Fills;
 use super::{
-    Claim, Claimed, Complete, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store,
-    StoreError, StoreErrorKind, Transactions, Verdict, redis::RedisCache,
+    Begun, Claim, Claimed, Complete, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved,
+    Store, StoreError, StoreErrorKind, Transactions, Verdict, redis::RedisCache,
 };
 use crate::{fingerprint::Fingerprint, key::StorageKey, record::Answer};
 
@@ -132,8 +132,8 @@ impl<A: Authority> TieredStore<A> {
         (copy.fingerprint == claim.fingerprint).then_some(Claimed::Completed { answer: Some(copy.answer) })
     }
 
-    fn found(&self, key: StorageKey, claimed: &Result<Claimed, StoreError>) {
-        if let Ok(Claimed::Completed { answer: Some(_) }) = claimed {
+    fn found(&self, key: StorageKey, claimed: Option<&Claimed>) {
+        if let Some(Claimed::Completed { answer: Some(_) }) = claimed {
             self.0.fill(key);
         }
     }
@@ -159,7 +159,7 @@ impl<A: Authority> Store for TieredStore<A> {
             return Ok(copied);
         }
         let claimed = self.0.authority.claim(claim).await;
-        self.found(claim.key, &claimed);
+        self.found(claim.key, claimed.as_ref().ok());
         claimed
     }
 
@@ -173,7 +173,7 @@ impl<A: Authority> Store for TieredStore<A> {
             false => self.0.authority.claim_many(&rest).await,
         };
         for (claim, claimed) in rest.iter().zip(&asked) {
-            self.found(claim.key, claimed);
+            self.found(claim.key, claimed.as_ref().ok());
         }
         let mut asked = asked.drain(..);
         let missing = || Err(StoreError::new(StoreErrorKind::Unavailable, "claim: the authority left out an answer"));
@@ -221,12 +221,23 @@ impl<A: Authority + Transactions> Transactions for TieredStore<A> {
         self.0.authority.begin().await
     }
 
+    async fn begin_and_claim(&self, claim: Claim) -> Result<Begun<A::Transaction>, StoreError> {
+        if let Some(copied) = self.copied(&claim).await {
+            return Ok(Begun::NotWon(copied));
+        }
+        let begun = self.0.authority.begin_and_claim(claim).await;
+        if let Ok(Begun::NotWon(claimed)) = &begun {
+            self.found(claim.key, Some(claimed));
+        }
+        begun
+    }
+
     async fn claim_in(&self, connection: &mut A::Connection, claim: Claim) -> Result<Claimed, StoreError> {
         if let Some(copied) = self.copied(&claim).await {
             return Ok(copied);
         }
         let claimed = self.0.authority.claim_in(connection, claim).await;
-        self.found(claim.key, &claimed);
+        self.found(claim.key, claimed.as_ref().ok());
         claimed
     }
 
@@ -236,6 +247,14 @@ impl<A: Authority + Transactions> Transactions for TieredStore<A> {
 
     async fn commit(&self, transaction: A::Transaction) -> Result<(), StoreError> {
         self.0.authority.commit(transaction).await
+    }
+
+    async fn complete_and_commit(
+        &self,
+        transaction: A::Transaction,
+        complete: Complete,
+    ) -> Result<Ownership, StoreError> {
+        self.0.authority.complete_and_commit(transaction, complete).await
     }
 
     async fn rollback(&self, transaction: A::Transaction) {
