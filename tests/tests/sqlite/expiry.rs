@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use idem_runtime::{
     FakeClock, SqliteStore, Store,
-    store::{Claim, Claimed, Complete, Outcome, Ownership, Release, Transactions},
+    store::{Begun, Claim, Claimed, Complete, Outcome, Ownership, Release, Renew, Transactions},
 };
 use tests::claims::*;
 
@@ -104,6 +104,37 @@ async fn a_given_back_attempt_is_remembered_for_its_time() {
     assert_eq!(store.release(release).await.unwrap(), Ownership::Held);
     place.clock.advance(DAY);
     assert_eq!(win(&store, claim(1, 2)).await.1, 1);
+}
+
+/// Nearly every step is taken without reading what others wrote. Where that would count it is seen all the same.
+#[tokio::test]
+async fn the_time_of_another_process_counts_also_where_it_was_not_read() {
+    let place = Place::new();
+    let hour = Duration::from_secs(3600);
+    let behind = place.open().await;
+    win(&behind, Claim::new(key(1), token(1), fingerprint(1), 100 * hour)).await;
+    win(&behind, Claim::new(key(2), token(1), fingerprint(1), 100 * hour)).await;
+    let later = FakeClock::new();
+    later.advance(2 * hour);
+    let ahead = SqliteStore::builder().clock(later).open(place.file()).await.unwrap();
+    let (fence, _) = win(&ahead, claim(3, 1)).await;
+
+    // None of these looks before it writes, and none has seen what the others did.
+    let complete = Complete::new(key(1), token(1), Outcome::Answer(answer("kept for an hour")), hour);
+    assert_eq!(behind.complete(complete).await.unwrap(), Ownership::Held);
+    let renew = Renew::of(&Claim::new(key(2), token(1), fingerprint(1), hour));
+    assert_eq!(place.open().await.renew(renew).await.unwrap(), Ownership::Held);
+    for at in [1, 2] {
+        let claimed = ahead.claim(claim(at, 2)).await.unwrap();
+        assert!(!matches!(claimed, Claimed::Won { .. }), "{at}: {claimed:?}");
+    }
+    let next = place.open().await;
+    let Begun::Won { transaction, fence: grown, .. } = next.begin_and_claim(claim(4, 1)).await.unwrap() else {
+        panic!()
+    };
+    next.commit(transaction).await.unwrap();
+    assert!(grown > fence);
+    assert!(matches!(ahead.claim(claim(4, 2)).await.unwrap(), Claimed::Busy { .. }));
 }
 
 /// The wall clock was set back, and the service started again: time goes on from where it was.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use idem_runtime::{
     SqliteStore, Store,
-    store::{Claimed, Ownership, StoreErrorKind, Transactions},
+    store::{Begun, Claimed, Ownership, StoreErrorKind, Transactions},
 };
 use sqlx::SqlitePool;
 use tests::claims::*;
@@ -123,6 +123,10 @@ async fn who_waits_too_long_for_the_lock_is_told_busy_and_readers_do_not_wait() 
             assert!(matches!(claimed, Claimed::Busy { .. }), "{claimed:?}");
             store.rollback(late).await;
         }
+        let begun = store.begin_and_claim(claim(2, 2)).await.unwrap();
+        assert!(matches!(begun, Begun::NotWon(Claimed::Busy { .. })), "{begun:?}");
+        let begun = store.begin_and_claim(claim(7, 2)).await.unwrap();
+        assert!(matches!(begun, Begun::NotWon(Claimed::Completed { answer: Some(_) })), "{begun:?}");
         refused(store.claim(claim(2, 2)).await, StoreErrorKind::Unreachable);
         let replay = Claimed::Completed { answer: Some(answer("done")) };
         assert_eq!(store.claim(claim(7, 2)).await.unwrap(), replay, "a replay needs no lock");

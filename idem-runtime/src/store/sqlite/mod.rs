@@ -119,8 +119,12 @@ struct Connections {
     user: SqlitePool,
 }
 
-/// After how long a claim should come again that waited in vain for the write lock.
-const COME_AGAIN: Duration = Duration::from_secs(1);
+/// Begins with the write lock.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
+/// For a claim that waited in vain for the write lock. Whose key the other transaction has claimed cannot be seen before it
+/// commits: it may be this one.
+const BUSY: Claimed = Claimed::Busy { retry_after: Duration::from_secs(1) };
 
 impl SqliteStore {
     /// The tables that the store needs, as SQL: for who reviews it, or has migrations of their own.
@@ -237,7 +241,7 @@ impl Transactions for SqliteStore {
     /// `lock_timeout` can read, and its claim is told [`Claimed::Busy`] at once.
     async fn begin(&self) -> Result<Self::Transaction, StoreError> {
         let Connections { write, late, .. } = &self.0.connections;
-        let begun = match write.begin_with("BEGIN IMMEDIATE").await {
+        let begun = match write.begin_with(BEGIN).await {
             Err(error) if fault::is_locked(&error) => late.begin().await,
             begun => begun,
         };
@@ -245,7 +249,15 @@ impl Transactions for SqliteStore {
     }
 
     async fn begin_and_claim(&self, claim: Claim) -> Result<Begun<Self::Transaction>, StoreError> {
-        let mut transaction = self.begin().await?;
+        let mut transaction = match self.0.connections.write.begin_with(BEGIN).await {
+            Ok(transaction) => transaction,
+            Err(error) if fault::is_locked(&error) => {
+                // What changes nothing is known without the lock.
+                let known = self.look(&claim).await.map_err(Fault::into_error)?;
+                return Ok(Begun::NotWon(known.unwrap_or(BUSY)));
+            }
+            Err(error) => return Err(Fault::of(&error).into_error()),
+        };
         match self.claim_in(&mut transaction, claim).await {
             Ok(Claimed::Won { fence, attempt }) => Ok(Begun::Won { transaction, fence, attempt }),
             not_won => {
@@ -257,8 +269,7 @@ impl Transactions for SqliteStore {
 
     async fn claim_in(&self, connection: &mut SqliteConnection, claim: Claim) -> Result<Claimed, StoreError> {
         let claimed = self.join(connection, claim).await?;
-        // Whose key the other transaction has claimed cannot be seen before it commits. It may be this one.
-        Ok(claimed.unwrap_or(Claimed::Busy { retry_after: COME_AGAIN }))
+        Ok(claimed.unwrap_or(BUSY))
     }
 
     async fn complete_in(

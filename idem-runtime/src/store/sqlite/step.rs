@@ -140,7 +140,7 @@ impl Timeline {
         Time { now: clock.saturating_add(ahead), last_fence }
     }
 
-    /// Now, in a file whose last fence is none that is not known here.
+    /// Now, if no other process has given a fence since one was seen here last.
     pub(super) fn guess(&self) -> Time {
         self.at(Fence::new(self.last_fence.load(Ordering::Relaxed)))
     }
