@@ -303,6 +303,22 @@ impl Transactions for SqliteStore {
     }
 }
 
+#[cfg(feature = "redis")]
+#[async_trait]
+impl super::tiered::Authority for SqliteStore {
+    async fn kept(&self, keys: &[crate::key::StorageKey]) -> Result<Vec<super::tiered::Kept>, StoreError> {
+        let kept = async {
+            let (mut connection, mut kept) = (self.0.connections.read.acquire().await?, Vec::new());
+            for key in keys {
+                let (last_fence, found) = table::look(&mut connection, key).await?;
+                kept.extend(found.kept(*key, &self.0.timeline.at(last_fence)));
+            }
+            Ok(kept)
+        };
+        kept.await.map_err(Fault::into_error)
+    }
+}
+
 /// Rolls back. Where that fails, SQLite has done it already, and the driver does not know: the connection is then
 /// closed as it returns to its pool.
 async fn roll_back(transaction: Transaction<'static, Sqlite>) {

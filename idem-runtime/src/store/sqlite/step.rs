@@ -183,6 +183,18 @@ impl Found {
             _ => None,
         }
     }
+
+    /// The answer that is still kept; `None`: there is none.
+    #[cfg(feature = "redis")]
+    pub(super) fn kept(self, key: StorageKey, time: &Time) -> Option<crate::store::tiered::Kept> {
+        match self.alive(time.now)? {
+            Record { fingerprint, state: State::Answered { answer, until, .. }, .. } if time.now < until => {
+                let left = Duration::from_micros(until - time.now);
+                Some(crate::store::tiered::Kept::new(key, fingerprint, answer, left))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Step for Claim {

@@ -15,8 +15,8 @@
 //! A replay whose copy is there is one command to Redis, and nothing to the authority. Every other claim is that command
 //! and then what the authority takes; all other steps are the authority's alone.
 //!
-//! After a completion, and after a duplicate that was found in the authority, the answer is copied: one statement that
-//! reads up to 32 of them, and two commands for each. Nobody waits for that. At most 1024 keys wait for it; what comes on
+//! After a completion, and after a duplicate that was found in the authority, the answer is copied: Postgres is asked for up
+//! to 32 of them in one statement, SQLite for each, and there are two commands for each. Nobody waits for that. At most 1024 keys wait for it; what comes on
 //! top is copied when its next duplicate comes.
 //!
 //! # What it holds to
@@ -68,7 +68,7 @@ pub struct TieredStore<A>(Arc<Inner<A>>);
 
 /// A store that can stand behind a [`TieredStore`]: it tells for how long it still keeps an answer.
 ///
-/// [`PostgresStore`](super::PostgresStore) is one.
+/// [`PostgresStore`](super::PostgresStore) is one, [`SqliteStore`](super::SqliteStore) another.
 #[async_trait]
 pub trait Authority: Store {
     /// Those of these records that are completed with an answer that is still kept, in any order.
