@@ -40,7 +40,8 @@
 //! Who deletes a row behind the authority's back, or puts back an older database, does not delete its copy: until its end
 //! that key is replayed and does not run. Empty the cache too.
 //!
-//! A Redis whose clock is set back while it holds a copy keeps it longer by as much.
+//! A Redis whose clock is set back while it holds a copy keeps it longer by as much. So does one beside an authority whose
+//! clock leaps ahead: that of a SQLite file can, where the system does not tell when it started (Linux does).
 //!
 //! # What the user of an access list needs
 //!
