@@ -45,5 +45,5 @@ pub use self::store::PostgresStore;
 pub use self::store::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use self::store::SqliteStore;
-#[cfg(all(feature = "redis", feature = "postgres"))]
+#[cfg(all(feature = "redis", any(feature = "postgres", feature = "sqlite")))]
 pub use self::store::TieredStore;

@@ -29,10 +29,8 @@ pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "sqlite")]
-mod row;
-#[cfg(feature = "sqlite")]
 pub mod sqlite;
-#[cfg(all(feature = "redis", feature = "postgres"))]
+#[cfg(all(feature = "redis", any(feature = "postgres", feature = "sqlite")))]
 pub mod tiered;
 mod transaction;
 
@@ -57,7 +55,7 @@ pub use self::postgres::PostgresStore;
 pub use self::redis::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
-#[cfg(all(feature = "redis", feature = "postgres"))]
+#[cfg(all(feature = "redis", any(feature = "postgres", feature = "sqlite")))]
 pub use self::tiered::TieredStore;
 pub use self::transaction::{Begun, Transactions};
 

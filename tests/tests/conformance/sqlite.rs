@@ -21,7 +21,7 @@ suite!(fake_clock, OneFile::new(Some(FakeClock::new())), damage: yes, restart: y
 
 suite!(real_clock, OneFile::new(None), damage: yes, restart: yes);
 
-struct OneFile {
+pub(super) struct OneFile {
     directory: TempDir,
     /// `None`: that of this host.
     clock: Option<FakeClock>,
@@ -29,7 +29,7 @@ struct OneFile {
 }
 
 impl OneFile {
-    fn new(clock: Option<FakeClock>) -> Self {
+    pub(super) fn new(clock: Option<FakeClock>) -> Self {
         Self { directory: tempfile::tempdir().unwrap(), clock, restarts: AtomicU32::new(0) }
     }
 
@@ -37,7 +37,7 @@ impl OneFile {
         self.directory.path().join(format!("records{}.db", self.restarts.load(Ordering::Relaxed)))
     }
 
-    async fn open(&self) -> SqliteStore {
+    pub(super) async fn open(&self) -> SqliteStore {
         // A busy machine fails no law.
         let builder = SqliteStore::builder().lock_timeout(Duration::from_secs(30));
         let builder = match &self.clock {

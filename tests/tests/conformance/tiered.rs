@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use idem_runtime::{
-    PostgresStore, StorageKey, Store, TieredStore,
+    PostgresStore, SqliteStore, StorageKey, Store, TieredStore,
     conformance::{Damage, Damageable, Fixture, Restartable, check, each_law, laws, suite},
     store::redis::RedisCache,
 };
@@ -17,9 +17,11 @@ use tests::{
     servers::{PostgresServer, RedisServer},
 };
 
-use super::postgres::damage_row;
+use super::{postgres::damage_row, sqlite::OneFile};
 
 suite!(shared_postgres, Both::start().await, damage: yes, restart: no("on servers of its own, below"));
+
+suite!(sqlite, OverFile::start().await, damage: yes, restart: yes);
 
 macro_rules! on_servers_of_its_own {
     ([] $($module:ident { $($law:ident)* })*) => {
@@ -73,16 +75,20 @@ impl Damageable for Both {
         }
         let postgres = self.tiered.postgres();
         damage_row(&postgres.url(), postgres.schema(), key, damage).await;
-        let copy = tests::claims::redis_key_of(key).replacen("idem:", "idem-copy:", 1);
-        let mut connection = Client::open(self.tiered.redis().url()).unwrap().get_connection().unwrap();
-        match damage {
-            Damage::NewerFormat => redis::cmd("EVAL").arg(NEWER).arg(1).arg(copy).exec(&mut connection),
-            Damage::BrokenBytes => redis::cmd("EVAL").arg(CUT).arg(1).arg(copy).exec(&mut connection),
-            Damage::Gone => redis::cmd("DEL").arg(copy).exec(&mut connection),
-            other => panic!("the fixture does not know how to do this: {other}"),
-        }
-        .unwrap();
+        damage_copy(self.tiered.redis(), key, damage);
     }
+}
+
+fn damage_copy(redis: &RedisServer, key: StorageKey, damage: Damage) {
+    let copy = tests::claims::redis_key_of(key).replacen("idem:", "idem-copy:", 1);
+    let mut connection = Client::open(redis.url()).unwrap().get_connection().unwrap();
+    match damage {
+        Damage::NewerFormat => redis::cmd("EVAL").arg(NEWER).arg(1).arg(copy).exec(&mut connection),
+        Damage::BrokenBytes => redis::cmd("EVAL").arg(CUT).arg(1).arg(copy).exec(&mut connection),
+        Damage::Gone => redis::cmd("DEL").arg(copy).exec(&mut connection),
+        other => panic!("the fixture does not know how to do this: {other}"),
+    }
+    .unwrap();
 }
 
 const NEWER: &str = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('SETRANGE', KEYS[1], 0, '\\2') end";
@@ -124,6 +130,55 @@ impl Restartable for OwnServers {
         let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         servers.0.restart();
         servers.1.restart();
+    }
+}
+
+/// A file that decides. The time is the host's, by which the copies in Redis end too.
+struct OverFile {
+    file: OneFile,
+    redis: Mutex<RedisServer>,
+    /// As in [`Both`].
+    stores: Mutex<Vec<TieredStore<SqliteStore>>>,
+}
+
+impl OverFile {
+    async fn start() -> Self {
+        let redis = tokio::task::spawn_blocking(RedisServer::start).await.unwrap();
+        Self { file: OneFile::new(None), redis: Mutex::new(redis), stores: Mutex::default() }
+    }
+}
+
+#[async_trait]
+impl Fixture for OverFile {
+    async fn store(&self) -> Arc<dyn Store> {
+        let url = self.redis.lock().unwrap_or_else(PoisonError::into_inner).url();
+        let store = TieredStore::new(self.file.open().await, RedisCache::server(&url).unwrap());
+        self.stores.lock().unwrap_or_else(PoisonError::into_inner).push(store.clone());
+        Arc::new(store)
+    }
+
+    async fn pass(&self, time: Duration) {
+        self.file.pass(time).await;
+    }
+}
+
+#[async_trait]
+impl Damageable for OverFile {
+    async fn damage(&self, key: StorageKey, damage: Damage) {
+        let stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for store in stores {
+            store.flush().await;
+        }
+        self.file.damage(key, damage).await;
+        damage_copy(&self.redis.lock().unwrap_or_else(PoisonError::into_inner), key, damage);
+    }
+}
+
+#[async_trait]
+impl Restartable for OverFile {
+    async fn restart(&self) {
+        self.file.restart().await;
+        self.redis.lock().unwrap_or_else(PoisonError::into_inner).restart();
     }
 }
 

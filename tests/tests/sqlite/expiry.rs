@@ -1,11 +1,11 @@
 //! What is past its time, and time itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use idem_runtime::{
     FakeClock, SqliteStore, Store,
-    store::{Claim, Claimed, Complete, Outcome, Ownership, Release},
+    store::{Begun, Claim, Claimed, Complete, Outcome, Ownership, Release, Renew, Transactions},
 };
 use tests::claims::*;
 
@@ -65,6 +65,32 @@ async fn claims_drop_what_is_past_its_time_and_nothing_else() {
     }
 }
 
+/// The only writer of a service whose handlers are all transactions.
+#[tokio::test]
+async fn transactions_drop_what_is_past_its_time_too() {
+    let place = Place::new();
+    let store = place.open().await;
+    let hour = Duration::from_secs(3600);
+    let transact = async |keys: std::ops::Range<u32>, ttl| {
+        for at in keys {
+            let mut transaction = store.begin().await.unwrap();
+            assert!(matches!(store.claim_in(&mut transaction, claim(at, 1)).await.unwrap(), Claimed::Won { .. }));
+            let complete = Complete::new(key(at), token(1), Outcome::Answer(answer("an answer")), ttl);
+            assert_eq!(store.complete_in(&mut transaction, complete).await.unwrap(), Ownership::Held);
+            store.commit(transaction).await.unwrap();
+        }
+    };
+    transact(0..100, hour).await;
+    place.clock.advance(hour);
+    // Each of them leaves one record. Nobody waits for a drop, so the last may be under way.
+    let (more, deadline) = (100..1100, Instant::now() + Duration::from_secs(60));
+    transact(more.clone(), 100 * hour).await;
+    while count(&store, RECORDS).await > more.len() as i64 {
+        assert!(Instant::now() < deadline, "{} records", count(&store, RECORDS).await);
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn a_given_back_attempt_is_remembered_for_its_time() {
     let place = Place::new();
@@ -78,6 +104,37 @@ async fn a_given_back_attempt_is_remembered_for_its_time() {
     assert_eq!(store.release(release).await.unwrap(), Ownership::Held);
     place.clock.advance(DAY);
     assert_eq!(win(&store, claim(1, 2)).await.1, 1);
+}
+
+/// Nearly every step is taken without reading what others wrote. Where that would count it is seen all the same.
+#[tokio::test]
+async fn the_time_of_another_process_counts_also_where_it_was_not_read() {
+    let place = Place::new();
+    let hour = Duration::from_secs(3600);
+    let behind = place.open().await;
+    win(&behind, Claim::new(key(1), token(1), fingerprint(1), 100 * hour)).await;
+    win(&behind, Claim::new(key(2), token(1), fingerprint(1), 100 * hour)).await;
+    let later = FakeClock::new();
+    later.advance(2 * hour);
+    let ahead = SqliteStore::builder().clock(later).open(place.file()).await.unwrap();
+    let (fence, _) = win(&ahead, claim(3, 1)).await;
+
+    // None of these looks before it writes, and none has seen what the others did.
+    let complete = Complete::new(key(1), token(1), Outcome::Answer(answer("kept for an hour")), hour);
+    assert_eq!(behind.complete(complete).await.unwrap(), Ownership::Held);
+    let renew = Renew::of(&Claim::new(key(2), token(1), fingerprint(1), hour));
+    assert_eq!(place.open().await.renew(renew).await.unwrap(), Ownership::Held);
+    for at in [1, 2] {
+        let claimed = ahead.claim(claim(at, 2)).await.unwrap();
+        assert!(!matches!(claimed, Claimed::Won { .. }), "{at}: {claimed:?}");
+    }
+    let next = place.open().await;
+    let Begun::Won { transaction, fence: grown, .. } = next.begin_and_claim(claim(4, 1)).await.unwrap() else {
+        panic!()
+    };
+    next.commit(transaction).await.unwrap();
+    assert!(grown > fence);
+    assert!(matches!(ahead.claim(claim(4, 2)).await.unwrap(), Claimed::Busy { .. }));
 }
 
 /// The wall clock was set back, and the service started again: time goes on from where it was.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use idem_runtime::{
     SqliteStore, Store,
-    store::{Claimed, Ownership, StoreErrorKind, Transactions},
+    store::{Begun, Claimed, Ownership, StoreErrorKind, Transactions},
 };
 use sqlx::SqlitePool;
 use tests::claims::*;
@@ -55,6 +55,61 @@ async fn record_and_effect_are_both_there_or_neither() {
     let (transaction, claimed) = run(&store, 1, 5).await;
     assert_eq!(claimed, Claimed::Completed { answer: Some(answer("done")) });
     store.rollback(transaction).await;
+}
+
+/// Begins with the claim, and writes.
+async fn begin(store: &SqliteStore, at: u32, by: u8) -> <SqliteStore as Transactions>::Transaction {
+    let begun = store.begin_and_claim(claim(at, by)).await.unwrap();
+    let Begun::Won { mut transaction, attempt: 1, .. } = begun else { panic!("{begun:?}") };
+    sqlx::query("INSERT INTO ledger VALUES (?1)").bind(at).execute(&mut *transaction).await.unwrap();
+    transaction
+}
+
+/// The commit is sent together with the completion. It must not be carried out without it.
+#[tokio::test]
+async fn a_completion_that_does_not_hold_commits_nothing() {
+    let place = Place::new();
+    let (store, pool) = store(&place).await;
+    sqlx::raw_sql(
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY);
+         CREATE TABLE child (parent INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED)",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    let other = place.open().await;
+    for at in 1..4 {
+        let transaction = begin(&store, 1, 1).await;
+        let lost = store.complete_and_commit(transaction, complete(1, 2, "by another")).await.unwrap();
+        assert_eq!((lost, ledger(&pool).await), (Ownership::Lost, 0));
+
+        // What the commit itself refuses.
+        let mut transaction = begin(&store, 1, 1).await;
+        sqlx::query("INSERT INTO child VALUES (7)").execute(&mut *transaction).await.unwrap();
+        refused(store.complete_and_commit(transaction, complete(1, 1, "done")).await, StoreErrorKind::Misconfigured);
+        assert_eq!(ledger(&pool).await, 0);
+
+        // The handler, or SQLite itself, has ended the transaction.
+        let mut transaction = begin(&store, 1, 1).await;
+        sqlx::query("ROLLBACK").execute(&mut *transaction).await.unwrap();
+        let lost = store.complete_and_commit(transaction, complete(1, 1, "done")).await.unwrap();
+        assert_eq!((lost, ledger(&pool).await), (Ownership::Lost, 0));
+        // Nothing is left open.
+        win(&other, claim(100 + at, 1)).await;
+    }
+    let transaction = begin(&store, 1, 1).await;
+    assert_eq!(store.complete_and_commit(transaction, complete(1, 1, "done")).await.unwrap(), Ownership::Held);
+    assert_eq!(ledger(&pool).await, 1);
+    win(&other, claim(2, 1)).await;
+    // Completed before its end, by the same owner: a look tells.
+    let mut transaction = begin(&store, 3, 1).await;
+    assert_eq!(store.complete_in(&mut transaction, complete(3, 1, "first")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete_and_commit(transaction, complete(3, 1, "second")).await.unwrap(), Ownership::Held);
+    for (at, text) in [(1, "done"), (3, "first")] {
+        let claimed = other.claim(claim(at, 2)).await.unwrap();
+        assert_eq!(claimed, Claimed::Completed { answer: Some(answer(text)) });
+    }
+    assert_eq!(ledger(&pool).await, 2);
 }
 
 /// An unknown commit is settled by claiming again with the same token.
@@ -123,6 +178,10 @@ async fn who_waits_too_long_for_the_lock_is_told_busy_and_readers_do_not_wait() 
             assert!(matches!(claimed, Claimed::Busy { .. }), "{claimed:?}");
             store.rollback(late).await;
         }
+        let begun = store.begin_and_claim(claim(2, 2)).await.unwrap();
+        assert!(matches!(begun, Begun::NotWon(Claimed::Busy { .. })), "{begun:?}");
+        let begun = store.begin_and_claim(claim(7, 2)).await.unwrap();
+        assert!(matches!(begun, Begun::NotWon(Claimed::Completed { answer: Some(_) })), "{begun:?}");
         refused(store.claim(claim(2, 2)).await, StoreErrorKind::Unreachable);
         let replay = Claimed::Completed { answer: Some(answer("done")) };
         assert_eq!(store.claim(claim(7, 2)).await.unwrap(), replay, "a replay needs no lock");

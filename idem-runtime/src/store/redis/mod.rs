@@ -52,7 +52,7 @@
 //! `+cluster|nodes`, behind Sentinels `+role`, with `wait_replicas` `+wait`; and `~idem:*`, or the chosen prefix.
 
 mod builder;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod cache;
 mod check;
 mod cluster;
@@ -77,7 +77,7 @@ use redis::Value;
 use tokio::time::Instant;
 
 pub use self::builder::RedisStoreBuilder;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::cache::{RedisCache, RedisCacheBuilder};
 use self::{
     node::Reply,

@@ -249,7 +249,9 @@ async fn bound(connection: &mut SqliteConnection, max_bytes: Option<u64>) -> Res
 
 /// Whether the driver and SQLite agree that no transaction is open. If not, the connection is closed.
 async fn is_free(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    // A rollback may be on its way still.
-    connection.ping().await?;
+    if connection.is_in_transaction() {
+        // A rollback may be on its way still.
+        connection.ping().await?;
+    }
     Ok(!connection.is_in_transaction())
 }

@@ -1,4 +1,4 @@
--- ?1 key, ?2 .. ?11 the other columns in their order.
+-- ?1 key, ?2 .. ?11 the other columns in their order; ?6 is the fence.
 INSERT INTO idem_records (key, format, state, fingerprint, token, fence, attempt, until, forget, length, answer)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
 ON CONFLICT (key) DO UPDATE SET
@@ -11,4 +11,5 @@ ON CONFLICT (key) DO UPDATE SET
     until = excluded.until,
     forget = excluded.forget,
     length = excluded.length,
-    answer = excluded.answer
+    answer = excluded.answer;
+UPDATE idem_schema SET last_fence = ?6 WHERE id = 1 AND last_fence < ?6

@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
+use super::row::{Record, State};
 use crate::{
     clock::{Clock, micros},
     key::StorageKey,
     record::Answer,
     store::{
-        Abandoned, Claim, Claimed, Complete, Fence, Outcome, Ownership, Release, Renew, Resolve, Resolved, Verdict,
-        row::{Record, State},
+        Abandoned, Claim, Claimed, Complete, Fence, Outcome, Ownership, Release, Renew, Resolve, Resolved, Token,
+        Verdict,
     },
 };
 
@@ -25,8 +26,39 @@ pub(super) trait Step: Send + Sync + 'static {
 
     fn key(&self) -> &StorageKey;
 
+    /// What becomes of the record if it is what the step mostly finds, so that it need not be read; `None`: it must be.
+    fn guess(&self, time: &mut Time) -> Option<(Guess, Self::Done)>;
+
     /// What becomes of the record, and what is answered once that is committed.
     fn judge(&self, found: Found, time: &mut Time) -> (Change, Self::Done);
+}
+
+/// What becomes of a record that was not read, if it is as guessed. Then a look would have led to the same.
+#[derive(Debug)]
+pub(super) enum Guess {
+    /// Nothing lies under the key: this is put there.
+    Absent(Record),
+    /// What lies there is in flight, alive, and this token's: its state becomes this one.
+    InFlight(Token, State),
+}
+
+/// A step while it is taken: what it answers is not told before that is committed.
+#[derive(Debug)]
+pub(super) struct Pending<S: Step> {
+    step: S,
+    done: Option<S::Done>,
+}
+
+/// A [`Pending`] of any step.
+pub(super) trait Take: Send {
+    /// As [`Step::key`].
+    fn key(&self) -> &StorageKey;
+
+    /// As [`Step::guess`].
+    fn guess(&mut self, time: &mut Time) -> Option<Guess>;
+
+    /// As [`Step::judge`].
+    fn judge(&mut self, found: Found, time: &mut Time) -> Change;
 }
 
 /// What lies under a key.
@@ -53,6 +85,8 @@ pub(super) enum Change {
 pub(super) struct Timeline {
     clock: Arc<dyn Clock>,
     ahead: AtomicU64,
+    /// The largest fence that was seen or given here.
+    last_fence: AtomicU64,
 }
 
 /// The moment of one step, and the fences given so far.
@@ -63,17 +97,57 @@ pub(super) struct Time {
     pub(super) last_fence: Fence,
 }
 
+impl<S: Step> Pending<S> {
+    pub(super) const fn new(step: S) -> Self {
+        Self { step, done: None }
+    }
+
+    /// What the step answers; `None`: it was never judged.
+    pub(super) fn into_done(self) -> Option<S::Done> {
+        self.done
+    }
+}
+
+impl<S: Step> Take for Pending<S> {
+    fn key(&self) -> &StorageKey {
+        self.step.key()
+    }
+
+    fn guess(&mut self, time: &mut Time) -> Option<Guess> {
+        let (guess, done) = self.step.guess(time)?;
+        self.done = Some(done);
+        Some(guess)
+    }
+
+    fn judge(&mut self, found: Found, time: &mut Time) -> Change {
+        let (change, done) = self.step.judge(found, time);
+        self.done = Some(done);
+        change
+    }
+}
+
 impl Timeline {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, ahead: AtomicU64::new(0) }
+        Self { clock, ahead: AtomicU64::new(0), last_fence: AtomicU64::new(0) }
     }
 
     /// Now, in a file whose last fence is this one.
     pub(super) fn at(&self, last_fence: Fence) -> Time {
+        self.note(last_fence);
         let clock = self.clock.now();
         let behind = last_fence.get().saturating_sub(clock);
         let ahead = self.ahead.fetch_max(behind, Ordering::Relaxed).max(behind);
         Time { now: clock.saturating_add(ahead), last_fence }
+    }
+
+    /// Now, if no other process has given a fence since one was seen here last.
+    pub(super) fn guess(&self) -> Time {
+        self.at(Fence::new(self.last_fence.load(Ordering::Relaxed)))
+    }
+
+    /// This fence was seen or given.
+    pub(super) fn note(&self, fence: Fence) {
+        self.last_fence.fetch_max(fence.get(), Ordering::Relaxed);
     }
 }
 
@@ -109,6 +183,18 @@ impl Found {
             _ => None,
         }
     }
+
+    /// The answer that is still kept; `None`: there is none.
+    #[cfg(feature = "redis")]
+    pub(super) fn kept(self, key: StorageKey, time: &Time) -> Option<crate::store::tiered::Kept> {
+        match self.alive(time.now)? {
+            Record { fingerprint, state: State::Answered { answer, until, .. }, .. } if time.now < until => {
+                let left = Duration::from_micros(until - time.now);
+                Some(crate::store::tiered::Kept::new(key, fingerprint, answer, left))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Step for Claim {
@@ -116,6 +202,13 @@ impl Step for Claim {
 
     fn key(&self) -> &StorageKey {
         &self.key
+    }
+
+    fn guess(&self, time: &mut Time) -> Option<(Guess, Claimed)> {
+        match self.judge(Found::Nothing, time) {
+            (Change::Put(record), won) => Some((Guess::Absent(record), won)),
+            _ => None,
+        }
     }
 
     fn judge(&self, found: Found, time: &mut Time) -> (Change, Claimed) {
@@ -169,6 +262,10 @@ impl Step for Renew {
         &self.key
     }
 
+    fn guess(&self, time: &mut Time) -> Option<(Guess, Ownership)> {
+        Some((Guess::InFlight(self.token, time.in_flight(self.lease, self.retention)), Ownership::Held))
+    }
+
     fn judge(&self, found: Found, time: &mut Time) -> (Change, Ownership) {
         match found.alive(time.now) {
             Some(record) if record.token == Some(self.token) && matches!(record.state, State::InFlight { .. }) => {
@@ -187,6 +284,10 @@ impl Step for Complete {
         &self.key
     }
 
+    fn guess(&self, time: &mut Time) -> Option<(Guess, Ownership)> {
+        Some((Guess::InFlight(self.token, self.state(time)), Ownership::Held))
+    }
+
     fn judge(&self, found: Found, time: &mut Time) -> (Change, Ownership) {
         let record = match found.alive(time.now) {
             Some(record) if record.token == Some(self.token) => record,
@@ -195,13 +296,19 @@ impl Step for Complete {
         if !record.is_unsettled() {
             return (Change::None, Ownership::Held);
         }
-        let state = match &self.outcome {
+        (Change::Put(Record { state: self.state(time), ..record }), Ownership::Held)
+    }
+}
+
+impl Complete {
+    /// Of a record that it settles.
+    fn state(&self, time: &Time) -> State {
+        match &self.outcome {
             Outcome::Answer(answer) => time.completed(Some(answer), self.ttl, self.remember),
             Outcome::Tombstone => time.completed(None, self.ttl, self.remember),
             Outcome::Unknown => State::Unknown,
             Outcome::Parked(note) => State::Parked { note: note.clone() },
-        };
-        (Change::Put(Record { state, ..record }), Ownership::Held)
+        }
     }
 }
 
@@ -210,6 +317,10 @@ impl Step for Release {
 
     fn key(&self) -> &StorageKey {
         &self.key
+    }
+
+    fn guess(&self, _: &mut Time) -> Option<(Guess, Ownership)> {
+        None
     }
 
     fn judge(&self, found: Found, time: &mut Time) -> (Change, Ownership) {
@@ -233,6 +344,10 @@ impl Step for Resolve {
 
     fn key(&self) -> &StorageKey {
         &self.key
+    }
+
+    fn guess(&self, _: &mut Time) -> Option<(Guess, Resolved)> {
+        None
     }
 
     fn judge(&self, found: Found, time: &mut Time) -> (Change, Resolved) {

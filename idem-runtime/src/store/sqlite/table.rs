@@ -8,17 +8,15 @@ use std::{
 use sqlx::{Connection, Error, Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    fault::{self, Fault},
+    fault::Fault,
     host::Boot,
-    step::{Change, Found, Step, Time, Timeline},
+    row::{Columns, Record, State, StateColumns, number},
+    step::{Change, Found, Guess, Pending, Step, Take, Time, Timeline},
 };
 use crate::{
     clock::{Clock, SystemClock},
     key::StorageKey,
-    store::{
-        Fence, Parked, ParkedRecord,
-        row::{Columns, Record, State, number},
-    },
+    store::{Fence, Parked, ParkedRecord, StoreErrorKind},
 };
 
 /// The tables, as text.
@@ -32,19 +30,21 @@ const BOOT: &str = "SELECT last_fence, boot, booted FROM idem_schema WHERE id = 
 const SAVE_BOOT: &str = "UPDATE idem_schema SET boot = ?1, booted = ?2 WHERE id = 1";
 const TABLE_FOUND: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'idem_schema'";
 const READ: &str = include_str!("read.sql");
+/// The same, by one who is to write: takes the lock first, so that nothing changes between the two. Changes nothing.
+const READ_TO_WRITE: &str = concat!("DELETE FROM idem_records WHERE 0; ", include_str!("read.sql"));
+const INSERT: &str = include_str!("insert.sql");
+const SETTLE: &str = include_str!("settle.sql");
 const PUT: &str = include_str!("put.sql");
 const REMOVE: &str = "DELETE FROM idem_records WHERE key = ?1";
-const SAVE_FENCE: &str = "UPDATE idem_schema SET last_fence = ?1 WHERE id = 1";
 const PARKED: &str = include_str!("parked.sql");
 const DROP: &str = include_str!("drop.sql");
 const TRIM: &str = include_str!("trim.sql");
 
-/// Takes the file's write lock, as the first statement of a transaction without a snapshot that could be too old, and
-/// changes nothing. The savepoint makes a transaction where the caller has none.
-const ENTER: &str = "SAVEPOINT idem_step; DELETE FROM idem_records WHERE 0";
-const PATIENCE: &str = "PRAGMA busy_timeout";
+/// A transaction where the caller has none.
+const ENTER: &str = "SAVEPOINT idem_step";
 const LEAVE: &str = "RELEASE idem_step";
 const UNDO: &str = "ROLLBACK TO idem_step; RELEASE idem_step";
+const PATIENCE: &str = "PRAGMA busy_timeout";
 
 /// Between two tries for the lock.
 const TURN: Duration = Duration::from_millis(2);
@@ -71,7 +71,7 @@ pub(super) async fn require_schema(connection: &mut SqliteConnection, create: bo
         None => return Err(gone()),
     }
     // Whether every column is there.
-    read(&mut transaction, &StorageKey::from_bytes([0; 32])).await?;
+    look(&mut transaction, &StorageKey::from_bytes([0; 32])).await?;
     parked(&mut transaction, &Parked::first(0)).await?;
     transaction.commit().await?;
     Ok(())
@@ -96,9 +96,17 @@ pub(super) async fn host_clock(connection: &mut SqliteConnection) -> Result<Arc<
     Ok(Arc::new(boot.clock(booted)))
 }
 
-/// The last fence, and what lies under the key.
-pub(super) async fn read(connection: &mut SqliteConnection, key: &StorageKey) -> Result<(Fence, Found), Fault> {
-    let row = sqlx::query(READ).bind(&key.as_bytes()[..]).fetch_optional(connection).await?;
+/// The last fence, and what lies under the key. Waits for no lock.
+pub(super) async fn look(connection: &mut SqliteConnection, key: &StorageKey) -> Result<(Fence, Found), Fault> {
+    read(connection, READ, key).await
+}
+
+async fn read(
+    connection: &mut SqliteConnection,
+    statement: &'static str,
+    key: &StorageKey,
+) -> Result<(Fence, Found), Fault> {
+    let row = sqlx::query(statement).bind(&key.as_bytes()[..]).fetch_optional(connection).await?;
     let row = row.ok_or_else(gone)?;
     let last = u64::try_from(row.try_get::<i64, _>("last_fence")?).map_err(|_| gone())?;
     let found = match row.try_get::<Option<i64>, _>("format") {
@@ -108,32 +116,27 @@ pub(super) async fn read(connection: &mut SqliteConnection, key: &StorageKey) ->
     Ok((Fence::new(last), found))
 }
 
-/// The fences of one transaction: the last one that the file holds, and the last one given.
-#[derive(Debug)]
-pub(super) struct Fences {
-    saved: Fence,
-    given: Fence,
-}
-
-impl Fences {
-    pub(super) const fn none() -> Self {
-        Self { saved: Fence::new(0), given: Fence::new(0) }
-    }
-}
-
-/// Takes a step in the transaction that is open on this connection and holds the write lock.
+/// Takes a step in the transaction that is open on this connection. The first statement takes the file's write lock, unless
+/// the transaction holds it.
+///
+/// Each statement is a way to the connection's thread and back, and nearly every step finds what it expects: it then takes one.
 pub(super) async fn take(
     connection: &mut SqliteConnection,
     timeline: &Timeline,
-    fences: &mut Fences,
-    key: StorageKey,
-    judge: impl FnOnce(Found, &mut Time) -> Change + Send,
+    step: &mut dyn Take,
 ) -> Result<(), Fault> {
-    let (saved, found) = read(connection, &key).await?;
-    fences.saved = saved;
-    let mut time = timeline.at(fences.given.max(saved));
-    let change = judge(found, &mut time);
-    fences.given = time.last_fence;
+    let key = *step.key();
+    let mut time = timeline.guess();
+    if let Some(guess) = step.guess(&mut time)
+        && try_guess(&mut *connection, &key, guess, &time).await?
+    {
+        timeline.note(time.last_fence);
+        return Ok(());
+    }
+    let (last_fence, found) = read(&mut *connection, READ_TO_WRITE, &key).await?;
+    let mut time = timeline.at(last_fence);
+    let change = step.judge(found, &mut time);
+    timeline.note(time.last_fence);
     match change {
         Change::None => Ok(()),
         Change::Put(record) => put(connection, &key, record).await,
@@ -144,67 +147,43 @@ pub(super) async fn take(
     }
 }
 
-/// Writes what [`take`] gave, before the transaction commits.
-pub(super) async fn save(connection: &mut SqliteConnection, fences: &Fences) -> Result<(), Fault> {
-    if fences.given > fences.saved {
-        sqlx::query(SAVE_FENCE).bind(number(fences.given.get())).execute(connection).await?;
-    }
-    Ok(())
-}
-
 /// Takes one step as part of whatever transaction is open on this connection; `None`: somebody else holds the write
-/// lock, for longer than this connection waits. After an error nothing of the step is left.
+/// lock, for longer than this connection waits. After an error the transaction can only be rolled back.
 pub(super) async fn join<S: Step>(
     connection: &mut SqliteConnection,
     timeline: &Timeline,
-    step: &S,
+    step: S,
 ) -> Result<Option<S::Done>, Fault> {
-    let taken = match enter(connection).await {
-        Ok(true) => take_alone(connection, timeline, step).await.map(Some),
-        Ok(false) => return Ok(None),
-        Err(fault) => Err(fault),
-    };
-    let end = if taken.is_ok() { LEAVE } else { UNDO };
-    let ended = sqlx::query(end).execute(connection).await;
-    match taken {
-        Ok(done) => ended.map(|_| done).map_err(Fault::from),
-        // A grave one has undone the whole transaction, savepoint and all.
-        Err(fault) => Err(fault),
-    }
-}
-
-/// `false`: somebody else holds the write lock, for longer than this connection waits. The savepoint is gone then.
-async fn enter(connection: &mut SqliteConnection) -> Result<bool, Fault> {
+    let mut step = Pending::new(step);
     let began = Instant::now();
     loop {
-        match sqlx::query(ENTER).execute(&mut *connection).await {
-            Ok(_) => return Ok(true),
-            Err(error) if fault::is_locked(&error) => sqlx::query(UNDO).execute(&mut *connection).await?,
-            Err(error) => return Err(Fault::from(error)),
-        };
+        match take_whole(&mut *connection, timeline, &mut step).await {
+            Ok(()) => return step.into_done().map(Some).ok_or_else(gone),
+            // Nothing else keeps an open connection from a statement.
+            Err(fault) if fault.kind == StoreErrorKind::Unreachable => {}
+            Err(fault) => return Err(fault),
+        }
         // SQLite does not wait in a transaction that has read before. Once the other one has committed, it is a conflict.
         let patience: i64 = sqlx::query_scalar(PATIENCE).fetch_one(&mut *connection).await?;
         if began.elapsed() >= Duration::from_millis(u64::try_from(patience).unwrap_or_default()) {
-            return Ok(false);
+            return Ok(None);
         }
         tokio::time::sleep(TURN).await;
     }
 }
 
-async fn take_alone<S: Step>(
-    connection: &mut SqliteConnection,
-    timeline: &Timeline,
-    step: &S,
-) -> Result<S::Done, Fault> {
-    let (mut fences, mut done) = (Fences::none(), None);
-    take(connection, timeline, &mut fences, *step.key(), |found, time| {
-        let (change, answer) = step.judge(found, time);
-        done = Some(answer);
-        change
-    })
-    .await?;
-    save(connection, &fences).await?;
-    done.ok_or_else(gone)
+/// Takes a step, in a transaction of its own where none is open.
+async fn take_whole(connection: &mut SqliteConnection, timeline: &Timeline, step: &mut dyn Take) -> Result<(), Fault> {
+    if connection.is_in_transaction() {
+        return take(connection, timeline, step).await;
+    }
+    // The caller may have begun one without the driver's knowledge.
+    sqlx::query(ENTER).execute(&mut *connection).await?;
+    let taken = take(&mut *connection, timeline, step).await;
+    let end = if taken.is_ok() { LEAVE } else { UNDO };
+    let ended = sqlx::query(end).execute(connection).await;
+    // A grave fault has undone the whole transaction, savepoint and all.
+    taken.and(ended.map(drop).map_err(Fault::from))
 }
 
 /// Parked records, as [`Store::parked`](crate::store::Store::parked) lists them.
@@ -241,6 +220,30 @@ pub(super) async fn drop_past(connection: &mut SqliteConnection, now: u64, many:
     Ok(dropped > 0)
 }
 
+/// Whether the guess was right; if not, nothing was written.
+async fn try_guess(
+    connection: &mut SqliteConnection,
+    key: &StorageKey,
+    guess: Guess,
+    time: &Time,
+) -> Result<bool, Fault> {
+    let query = match guess {
+        Guess::Absent(record) => {
+            let Columns { format, state, fingerprint, token, fence, attempt, until, forget, .. } =
+                record.into_columns();
+            let query = sqlx::query(INSERT).bind(&key.as_bytes()[..]).bind(format).bind(state).bind(fingerprint);
+            query.bind(token).bind(fence).bind(attempt).bind(until).bind(forget)
+        }
+        Guess::InFlight(token, state) => {
+            let StateColumns { state, until, forget, length, answer } = state.into_columns();
+            let query = sqlx::query(SETTLE).bind(&key.as_bytes()[..]).bind(&token.as_bytes()[..]);
+            query.bind(number(time.now)).bind(state).bind(until).bind(forget).bind(length).bind(answer)
+        }
+    };
+    Ok(query.execute(connection).await?.rows_affected() > 0)
+}
+
+/// Writes the record, and its fence if no fence of the file is as large.
 async fn put(connection: &mut SqliteConnection, key: &StorageKey, record: Record) -> Result<(), Fault> {
     let Columns { format, state, fingerprint, token, fence, attempt, until, forget, length, answer } =
         record.into_columns();
@@ -292,6 +295,7 @@ mod tests {
         let mut connection = tables().await;
         for (statement, index) in [
             (READ, "idem_records USING PRIMARY KEY"),
+            (SETTLE, "idem_records USING PRIMARY KEY"),
             (REMOVE, "idem_records USING PRIMARY KEY"),
             (PARKED, "idem_records_parked"),
             (DROP, "idem_records_forget"),

@@ -3,46 +3,47 @@
 //! It takes the write connection for each transaction anew and in turn with the transactions of handlers: the pool of
 //! one connection is a fair queue.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use sqlx::{Sqlite, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     fault::Fault,
-    step::{Change, Found, Step, Time, Timeline},
-    table::{self, Fences},
+    step::{Pending, Step, Take, Timeline},
+    table,
 };
-use crate::{
-    key::StorageKey,
-    store::{Fence, StoreErrorKind},
-};
+use crate::store::{Fence, StoreErrorKind};
 
 /// How the store reaches its writer. The task ends when all of them are gone.
 #[derive(Debug, Clone)]
-pub(super) struct Writer(mpsc::UnboundedSender<Jobs>);
+pub(super) struct Writer {
+    jobs: mpsc::UnboundedSender<Jobs>,
+    /// Steps since the last look for what is past its time, those in transactions of handlers too.
+    steps: Arc<AtomicU32>,
+}
 
 /// Steps that are taken in one transaction.
 type Jobs = Vec<Box<dyn Job>>;
 
 /// A step, and who waits for it.
 struct Waiting<S: Step> {
-    step: S,
-    done: Option<S::Done>,
+    step: Pending<S>,
     caller: oneshot::Sender<Result<S::Done, Fault>>,
 }
 
 trait Job: Send {
-    fn key(&self) -> StorageKey;
-    fn judge(&mut self, found: Found, time: &mut Time) -> Change;
+    fn step(&mut self) -> &mut dyn Take;
     fn answer(self: Box<Self>, committed: Result<(), Fault>);
 }
 
 struct Task {
     connections: SqlitePool,
     timeline: Arc<Timeline>,
-    /// Won claims and other changes since the last look for what is past its time.
-    steps_since_drop: u32,
+    steps: Arc<AtomicU32>,
 }
 
 /// Why a transaction of steps was not committed.
@@ -68,8 +69,9 @@ impl Writer {
     pub(super) fn spawn(connections: SqlitePool, timeline: Arc<Timeline>) -> Self {
         let (sender, jobs) = mpsc::unbounded_channel();
         // The first step looks at once, so that processes that live for few steps leave nothing to each other.
-        tokio::spawn(Task { connections, timeline, steps_since_drop: STEPS_PER_DROP }.run(jobs));
-        Self(sender)
+        let steps = Arc::new(AtomicU32::new(STEPS_PER_DROP));
+        tokio::spawn(Task { connections, timeline, steps: Arc::clone(&steps) }.run(jobs));
+        Self { jobs: sender, steps }
     }
 
     pub(super) async fn take<S: Step>(&self, step: S) -> Result<S::Done, Fault> {
@@ -89,25 +91,33 @@ impl Writer {
         done
     }
 
+    /// A step was taken in somebody else's transaction: what is past its time is dropped after that too.
+    pub(super) fn note_step(&self) {
+        if self.steps.fetch_add(1, Ordering::Relaxed) >= STEPS_PER_DROP - 1 {
+            self.send(Jobs::new());
+        }
+    }
+
     /// If the task is gone the jobs are dropped, and whoever waits for them is told.
     fn send(&self, jobs: Jobs) {
-        drop(self.0.send(jobs));
+        drop(self.jobs.send(jobs));
     }
 }
 
 impl Task {
-    async fn run(mut self, mut jobs: mpsc::UnboundedReceiver<Jobs>) {
+    async fn run(self, mut jobs: mpsc::UnboundedReceiver<Jobs>) {
         while let Some(mut together) = jobs.recv().await {
             while together.len() < STEPS_TOGETHER
                 && let Ok(more) = jobs.try_recv()
             {
                 together.extend(more);
             }
-            self.steps_since_drop =
-                self.steps_since_drop.saturating_add(u32::try_from(together.len()).unwrap_or(u32::MAX));
-            self.take(together).await;
-            if self.steps_since_drop >= STEPS_PER_DROP {
-                self.steps_since_drop = 0;
+            self.steps.fetch_add(u32::try_from(together.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+            if !together.is_empty() {
+                self.take(together).await;
+            }
+            if self.steps.load(Ordering::Relaxed) >= STEPS_PER_DROP {
+                self.steps.store(0, Ordering::Relaxed);
                 self.drop_past(DROPS).await;
             }
         }
@@ -146,12 +156,10 @@ impl Task {
     }
 
     async fn take_in(&self, transaction: &mut Transaction<'static, Sqlite>, jobs: &mut Jobs) -> Result<(), Fault> {
-        let mut fences = Fences::none();
         for job in jobs {
-            let key = job.key();
-            table::take(transaction, &self.timeline, &mut fences, key, |found, time| job.judge(found, time)).await?;
+            table::take(transaction, &self.timeline, job.step()).await?;
         }
-        table::save(transaction, &fences).await
+        Ok(())
     }
 
     /// Whether anything was dropped. That it could not be is nobody's failure: the next step tells what is wrong.
@@ -176,20 +184,14 @@ impl Failed {
 }
 
 impl<S: Step> Job for Waiting<S> {
-    fn key(&self) -> StorageKey {
-        *self.step.key()
-    }
-
-    fn judge(&mut self, found: Found, time: &mut Time) -> Change {
-        let (change, done) = self.step.judge(found, time);
-        self.done = Some(done);
-        change
+    fn step(&mut self) -> &mut dyn Take {
+        &mut self.step
     }
 
     fn answer(self: Box<Self>, committed: Result<(), Fault>) {
-        let Self { done, caller, .. } = *self;
+        let Self { step, caller } = *self;
         // Whoever waited may be gone.
-        drop(caller.send(committed.and_then(|()| done.ok_or_else(Fault::unanswered))));
+        drop(caller.send(committed.and_then(|()| step.into_done().ok_or_else(Fault::unanswered))));
     }
 }
 
@@ -197,7 +199,7 @@ type Reply<S> = oneshot::Receiver<Result<<S as Step>::Done, Fault>>;
 
 fn wait_for<S: Step>(step: S) -> (Box<dyn Job>, Reply<S>) {
     let (caller, reply) = oneshot::channel();
-    (Box::new(Waiting { step, done: None, caller }), reply)
+    (Box::new(Waiting { step: Pending::new(step), caller }), reply)
 }
 
 fn answer(jobs: Jobs, committed: Result<(), Fault>) {

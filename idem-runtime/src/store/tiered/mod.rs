@@ -15,8 +15,8 @@
 //! A replay whose copy is there is one command to Redis, and nothing to the authority. Every other claim is that command
 //! and then what the authority takes; all other steps are the authority's alone.
 //!
-//! After a completion, and after a duplicate that was found in the authority, the answer is copied: one statement that
-//! reads up to 32 of them, and two commands for each. Nobody waits for that. At most 1024 keys wait for it; what comes on
+//! After a completion, and after a duplicate that was found in the authority, the answer is copied: Postgres is asked for up
+//! to 32 of them in one statement, SQLite for each, and there are two commands for each. Nobody waits for that. At most 1024 keys wait for it; what comes on
 //! top is copied when its next duplicate comes.
 //!
 //! # What it holds to
@@ -40,7 +40,8 @@
 //! Who deletes a row behind the authority's back, or puts back an older database, does not delete its copy: until its end
 //! that key is replayed and does not run. Empty the cache too.
 //!
-//! A Redis whose clock is set back while it holds a copy keeps it longer by as much.
+//! A Redis whose clock is set back while it holds a copy keeps it longer by as much. So does one beside an authority whose
+//! clock leaps ahead: that of a SQLite file can, where the system does not tell when it started (Linux does).
 //!
 //! # What the user of an access list needs
 //!
@@ -68,7 +69,7 @@ pub struct TieredStore<A>(Arc<Inner<A>>);
 
 /// A store that can stand behind a [`TieredStore`]: it tells for how long it still keeps an answer.
 ///
-/// [`PostgresStore`](super::PostgresStore) is one.
+/// [`PostgresStore`](super::PostgresStore) is one, [`SqliteStore`](super::SqliteStore) another.
 #[async_trait]
 pub trait Authority: Store {
     /// Those of these records that are completed with an answer that is still kept, in any order.

@@ -19,8 +19,11 @@
 
 use bytes::Bytes;
 
-use super::{Fence, Token};
-use crate::{fingerprint::Fingerprint, record::Answer};
+use crate::{
+    fingerprint::Fingerprint,
+    record::Answer,
+    store::{Fence, Token},
+};
 
 /// The format that this version writes, and the only one it reads.
 pub(super) const FORMAT: i64 = 1;
@@ -54,6 +57,16 @@ pub(super) struct Columns {
     pub(super) token: Option<Vec<u8>>,
     pub(super) fence: i64,
     pub(super) attempt: i64,
+    pub(super) until: Option<i64>,
+    pub(super) forget: Option<i64>,
+    pub(super) length: Option<i64>,
+    pub(super) answer: Option<Vec<u8>>,
+}
+
+/// Those of them that say what state a record is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StateColumns {
+    pub(super) state: i64,
     pub(super) until: Option<i64>,
     pub(super) forget: Option<i64>,
     pub(super) length: Option<i64>,
@@ -106,13 +119,7 @@ impl Record {
 
     pub(super) fn into_columns(self) -> Columns {
         let Self { fingerprint, token, fence, attempt, state } = self;
-        let (state, until, forget, answer) = match state {
-            State::InFlight { lease_end, forget } => (1, Some(lease_end), forget, None),
-            State::Answered { answer, until, forget } => (2, Some(until), Some(forget), Some(answer)),
-            State::Tombstone { forget } => (3, None, Some(forget), None),
-            State::Unknown => (4, None, None, None),
-            State::Parked { note } => (5, None, None, Some(note)),
-        };
+        let StateColumns { state, until, forget, length, answer } = state.into_columns();
         Columns {
             format: FORMAT,
             state,
@@ -120,6 +127,25 @@ impl Record {
             token: token.map(|token| token.as_bytes().to_vec()),
             fence: number(fence.get()),
             attempt: i64::from(attempt),
+            until,
+            forget,
+            length,
+            answer,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn into_columns(self) -> StateColumns {
+        let (state, until, forget, answer) = match self {
+            Self::InFlight { lease_end, forget } => (1, Some(lease_end), forget, None),
+            Self::Answered { answer, until, forget } => (2, Some(until), Some(forget), Some(answer)),
+            Self::Tombstone { forget } => (3, None, Some(forget), None),
+            Self::Unknown => (4, None, None, None),
+            Self::Parked { note } => (5, None, None, Some(note)),
+        };
+        StateColumns {
+            state,
             until: until.map(number),
             forget: forget.map(number),
             length: answer.as_ref().map(|answer| number(answer.len() as u64)),
