@@ -279,6 +279,8 @@ async fn a_checkout_is_keyed_by_cart_and_basket(service: Service, ledger: Ledger
     let again = service.post("/carts/c-1/checkout", None, &basket).await;
     assert!(again.replayed());
     assert_eq!(again.bytes, first.bytes);
+    let reordered = service.post_text("/carts/c-1/checkout", r#"{ "total": 450, "items": ["tea"] }"#).await;
+    assert!(reordered.replayed(), "the same fields in another order: {reordered:?}");
     let changed = service.post("/carts/c-1/checkout", None, &json!({ "items": ["tea", "milk"], "total": 600 })).await;
     let elsewhere = service.post("/carts/c-2/checkout", None, &basket).await;
     assert!(!changed.replayed() && !elsewhere.replayed());

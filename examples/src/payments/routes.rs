@@ -138,7 +138,7 @@ async fn receive_event(
 }
 
 /// The same cart with the same basket is the same checkout, whoever asks again and without any key from them.
-#[idempotent(scope = "carts", ttl = "24h", key = derive(cart, "checkout", basket))]
+#[idempotent(scope = "carts", ttl = "24h", key = derive(cart, "checkout", basket), fingerprint = json)]
 async fn checkout(
     State(app): State<App>,
     caller: Caller,

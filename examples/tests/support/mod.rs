@@ -185,14 +185,23 @@ impl Caller {
         }
     }
 
+    /// JSON as it is written, and no key.
+    pub(crate) async fn post_text(&self, path: &str, body: &str) -> Answer {
+        self.send(self.request("alice", path, None, body.to_owned())).await.expect("an answer")
+    }
+
     /// `None`: the connection ended without an answer.
     pub(crate) async fn try_post(&self, caller: &str, path: &str, key: Option<&str>, body: &Value) -> Option<Answer> {
+        self.send(self.request(caller, path, key, body.to_string())).await
+    }
+
+    fn request(&self, caller: &str, path: &str, key: Option<&str>, body: String) -> Request<Full<Bytes>> {
         let mut request = Request::post(self.uri(path)).header("content-type", "application/json");
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }
         let request = request.header("authorization", format!("Bearer {caller}"));
-        self.send(request.body(Full::from(body.to_string())).expect("a request")).await
+        request.body(Full::from(body)).expect("a request")
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
