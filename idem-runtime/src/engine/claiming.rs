@@ -75,12 +75,11 @@ where
         {
             claimed = self.engine.claim(&self.claim()).await;
         }
-        // The braces end it here, and not behind the effect.
-        let (fence, attempt) = match { claimed } {
-            Ok(Claimed::Won { fence, attempt }) => (fence, attempt),
-            Ok(claimed) => return known(&self.operation.key, claimed),
+        let (fence, attempt) = match won(claimed) {
+            Ok(won) => won,
+            Err(Ok(claimed)) => return known(&self.operation.key, claimed),
             // In a box, as all that is rare: every operation would carry the room for it.
-            Err(unanswered) => return Box::pin(self.unanswered(unanswered)).await,
+            Err(Err(unanswered)) => return Box::pin(self.unanswered(unanswered)).await,
         };
         self.run_won(fence, attempt).await
     }
@@ -170,5 +169,14 @@ where
     fn start(&mut self, won: Won) -> CatchPanic<Fut> {
         let Some(effect) = self.effect.take() else { unreachable!("a claim runs one effect") };
         CatchPanic::call(move || effect(won))
+    }
+}
+
+/// Fence and attempt of a claim that was won, or what else became of it. Taken apart here, so that no effect is run with room
+/// for the answer to its claim.
+fn won(claimed: Result<Claimed, Unanswered>) -> Result<(Fence, u32), Result<Claimed, Unanswered>> {
+    match claimed {
+        Ok(Claimed::Won { fence, attempt }) => Ok((fence, attempt)),
+        other => Err(other),
     }
 }
