@@ -49,17 +49,15 @@ pub(super) enum Closing {
 impl Operation {
     /// What the owner with this token tells the store.
     pub(super) fn close(&self, token: Token, recording: Recording) -> Closing {
-        let failed = matches!(recording, Recording::Failed);
+        let release = Release::new(self.key, token);
         let outcome = match recording {
             Recording::Answer(answer) => Outcome::Answer(answer),
             Recording::Tombstone => Outcome::Tombstone,
             Recording::Parked { note, .. } => Outcome::Parked(note),
             Recording::Unknown => Outcome::Unknown,
             Recording::Broken if self.terms.refuses_abandoned() => Outcome::Unknown,
-            Recording::Release | Recording::Failed | Recording::Broken => {
-                let release = Release::new(self.key, token);
-                return Closing::Release(if failed { release.remember(self.terms.remember) } else { release });
-            }
+            Recording::Failed => return Closing::Release(release.remember(self.terms.remember)),
+            Recording::Release | Recording::Broken => return Closing::Release(release),
         };
         Closing::Complete(self.complete(token, outcome))
     }
