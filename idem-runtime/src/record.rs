@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use sha2::{Digest, Sha256};
 
 /// What a store keeps for a completed operation: opaque to the store, given back byte for byte.
@@ -55,15 +55,15 @@ impl Answer {
     }
 
     /// Seals what `write` puts into a buffer of about `size` bytes.
-    pub(crate) fn seal(kind: Kind, size: usize, write: impl FnOnce(&mut BytesMut)) -> Self {
-        let mut bytes = BytesMut::with_capacity(HEADER + size);
+    pub(crate) fn seal(kind: Kind, size: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut bytes = Vec::with_capacity(HEADER + size);
         bytes.put_u8(FORMAT);
         bytes.put_u8(kind.byte());
         bytes.put_bytes(0, CHECKSUM);
         write(&mut bytes);
         let checksum = checksum(kind, &bytes[HEADER..]);
         bytes[2..HEADER].copy_from_slice(&checksum);
-        Self(bytes.freeze())
+        Self(bytes.into())
     }
 
     /// The content, if the bytes are whole and of this kind.

@@ -14,21 +14,21 @@ use super::metrics::Counters;
 ///
 /// In place it costs one allocation and keeps the caller's task-locals; handed over it keeps only the span it was
 /// made in.
-pub(crate) struct Detached<F: Future<Output: Send> + Send + 'static> {
+pub(crate) struct Detached<'a, F: Future<Output: Send> + Send + 'static> {
     future: Option<Pin<Box<F>>>,
     /// Whether a poll has begun and not come back: it panicked.
     polling: bool,
     span: Span,
-    counters: Counters,
+    counters: &'a Counters,
 }
 
-impl<F: Future<Output: Send> + Send + 'static> Detached<F> {
-    pub(crate) fn new(future: F, counters: Counters) -> Self {
+impl<'a, F: Future<Output: Send> + Send + 'static> Detached<'a, F> {
+    pub(crate) fn new(future: F, counters: &'a Counters) -> Self {
         Self { future: Some(Box::pin(future)), polling: false, span: Span::current(), counters }
     }
 }
 
-impl<F: Future<Output: Send> + Send + 'static> Future for Detached<F> {
+impl<F: Future<Output: Send> + Send + 'static> Future for Detached<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -46,7 +46,7 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Detached<F> {
     }
 }
 
-impl<F: Future<Output: Send> + Send + 'static> Drop for Detached<F> {
+impl<F: Future<Output: Send> + Send + 'static> Drop for Detached<'_, F> {
     fn drop(&mut self) {
         let Some(future) = self.future.take() else { return };
         if self.polling {

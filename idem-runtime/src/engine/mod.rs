@@ -340,7 +340,7 @@ impl Engine {
         &self,
         operation: &Operation,
         effect: F,
-    ) -> impl Future<Output = Turn<T, F>> + Send + use<T, F, Fut>
+    ) -> impl Future<Output = Turn<T, F>> + Send + use<'_, T, F, Fut>
     where
         T: Send + 'static,
         F: FnOnce(Won) -> Fut + Send + 'static,
@@ -355,7 +355,7 @@ impl Engine {
             drop(permit);
             claiming.turn(ran)
         };
-        Detached::new(tracked, self.0.counters.clone()).right_future()
+        Detached::new(tracked, &self.0.counters).right_future()
     }
 
     /// Asks for the claim, and asks again with the same token while the answer may only have been lost, or comes when half of

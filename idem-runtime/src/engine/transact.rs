@@ -246,7 +246,7 @@ impl Engine {
             let _held = (permit, pass);
             transacting.turn().await
         };
-        Detached::new(tracked, self.0.counters.clone()).await
+        Detached::new(tracked, &self.0.counters).await
     }
 }
 

@@ -6,13 +6,21 @@ use std::{
 };
 
 use axum::{Error, body::Body};
-use bytes::{Buf, Bytes};
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 /// An empty body that does not say so beforehand: with an exact length of 0 axum would write `content-length: 0` on an
 /// answer that must not have one (RFC 9110, section 8.6).
 pub(super) struct Silent;
+
+/// What was read of a body. Most are one piece, for which no list is made.
+#[derive(Default)]
+pub(super) struct Pieces {
+    first: Bytes,
+    more: Vec<Bytes>,
+    bytes: usize,
+}
 
 /// A body that was read up to a point: the pieces again, then what follows them.
 pub(super) struct Resumed {
@@ -33,10 +41,49 @@ pub(super) enum Rest {
     End,
 }
 
+impl Pieces {
+    pub(super) fn push(&mut self, piece: Bytes) {
+        self.bytes += piece.len();
+        if self.first.is_empty() {
+            self.first = piece;
+        } else if !piece.is_empty() {
+            self.more.push(piece);
+        }
+    }
+
+    /// How many bytes.
+    pub(super) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// All of it, copied only if it came in more pieces than one.
+    pub(super) fn joined(self) -> Bytes {
+        if self.more.is_empty() {
+            return self.first;
+        }
+        let mut joined = BytesMut::with_capacity(self.len());
+        joined.extend_from_slice(&self.first);
+        for piece in self.more {
+            joined.extend_from_slice(&piece);
+        }
+        joined.freeze()
+    }
+}
+
+impl From<Bytes> for Pieces {
+    fn from(first: Bytes) -> Self {
+        Self { bytes: first.len(), first, more: Vec::new() }
+    }
+}
+
 impl Resumed {
-    pub(super) fn new(read: Vec<Bytes>, rest: Rest) -> Self {
-        let read_bytes = read.iter().map(|piece| piece.remaining() as u64).sum();
-        Self { read: read.into_iter(), read_bytes, rest }
+    pub(super) fn new(read: Pieces, rest: Rest) -> Self {
+        let read_bytes = read.len() as u64;
+        let mut pieces = read.more;
+        if !read.first.is_empty() {
+            pieces.insert(0, read.first);
+        }
+        Self { read: pieces.into_iter(), read_bytes, rest }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The handler's answer, read to its end so that it can be kept, up to a size and a time.
 
 use std::{
-    future::{Future, ready},
+    future::Future,
     mem::take,
+    pin::Pin,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -12,10 +14,11 @@ use futures_util::FutureExt;
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use pin_project_lite::pin_project;
 use tokio::time::timeout;
 
 use super::{
-    body::{Rest, Resumed, Silent},
+    body::{Pieces, Rest, Resumed, Silent},
     disposition::Disposition,
     stored,
 };
@@ -36,7 +39,7 @@ pub(super) struct Keeping {
 /// A body on its way into memory.
 struct Reading {
     body: Body,
-    pieces: Vec<Bytes>,
+    pieces: Pieces,
     max: usize,
 }
 
@@ -50,38 +53,59 @@ enum Stopped {
     Broken(axum::Error),
 }
 
-/// The answer for the first client, and what is recorded of it. Headers and bytes are those of the handler.
-pub(super) fn capture(mut response: Response, keeping: Keeping) -> impl Future<Output = Settled<Response>> + Send {
+pin_project! {
+    /// An effect until its answer is settled: for the first client, and as it is recorded. An `Err` of the effect is passed on.
+    pub(super) struct Capturing<F> {
+        // Gone once it has answered.
+        #[pin]
+        effect: Option<F>,
+        keeping: Keeping,
+        reading: Option<Slow>,
+    }
+}
+
+/// What an answer came to.
+enum Captured {
+    Settled(Settled<Response>),
+    /// Its body is not in memory yet.
+    Slow(Slow),
+}
+
+/// In a box: most answers are whole in memory, and carry no room for those that are not.
+type Slow = Pin<Box<dyn Future<Output = Settled<Response>> + Send>>;
+
+/// The answer of a handler that has returned. Headers and bytes are those of the handler.
+pub(super) async fn capture(response: Response, keeping: Keeping) -> Settled<Response> {
+    match begin(response, keeping) {
+        Captured::Settled(settled) => settled,
+        Captured::Slow(slow) => slow.await,
+    }
+}
+
+fn begin(mut response: Response, keeping: Keeping) -> Captured {
     let word = response.extensions_mut().remove::<Disposition>();
     match word.unwrap_or_else(|| Disposition::of(keeping.rule, response.status())) {
-        Disposition::Release => {
-            return ready(Settled { value: response, recording: Recording::Release }).left_future();
-        }
-        Disposition::Unknown => {
-            return ready(Settled { value: response, recording: Recording::Unknown }).left_future();
-        }
+        Disposition::Release => return Captured::Settled(Settled { value: response, recording: Recording::Release }),
+        Disposition::Unknown => return Captured::Settled(Settled { value: response, recording: Recording::Unknown }),
         Disposition::Store => {}
     }
-    let mut reading = Reading { body: take(response.body_mut()), pieces: Vec::new(), max: keeping.max_bytes };
-    // Most answers are whole in memory: they need no clock, and no room for one.
+    let mut reading =
+        Reading { body: take(response.body_mut()), pieces: Pieces::default(), max: keeping.max_bytes };
+    // Most answers are whole in memory: they need no clock.
     match reading.read().now_or_never() {
-        Some(stopped) => ready(settle(response, reading, stopped)).left_future(),
-        None => Box::pin(async move {
+        Some(stopped) => Captured::Settled(settle(response, reading, stopped)),
+        None => Captured::Slow(Box::pin(async move {
             let stopped = timeout(keeping.deadline, reading.read()).await.unwrap_or(Stopped::Full);
             settle(response, reading, stopped)
-        })
-        .right_future(),
+        })),
     }
 }
 
 fn settle(response: Response, reading: Reading, stopped: Stopped) -> Settled<Response> {
-    let Reading { body, mut pieces, .. } = reading;
+    let Reading { body, pieces, .. } = reading;
     let resumed = match stopped {
         Stopped::End(trailers) => {
-            let body = match pieces.len() {
-                0 | 1 => pieces.pop().unwrap_or_default(),
-                _ => Bytes::from(pieces.concat()),
-            };
+            let body = pieces.joined();
             let answer = stored::seal(response.status(), response.headers(), &body, trailers.as_ref());
             return Settled { value: whole(response, body, trailers), recording: Recording::Answer(answer) };
         }
@@ -97,11 +121,45 @@ pub(super) fn whole(mut response: Response, body: Bytes, trailers: Option<Header
     let no_content = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || response.status().is_informational();
     *response.body_mut() = match trailers {
-        Some(trailers) => Body::new(Resumed::new(vec![body], Rest::Trailers(trailers))),
+        Some(trailers) => Body::new(Resumed::new(Pieces::from(body), Rest::Trailers(trailers))),
         None if body.is_empty() && no_content => Body::new(Silent),
         None => Body::from(body),
     };
     response
+}
+
+impl<F> Capturing<F> {
+    pub(super) const fn new(effect: F, keeping: Keeping) -> Self {
+        Self { effect: Some(effect), keeping, reading: None }
+    }
+}
+
+impl<F, X> Future for Capturing<F>
+where
+    F: Future<Output = Result<Response, X>>,
+{
+    type Output = Settled<Result<Response, X>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Some(effect) = this.effect.as_mut().as_pin_mut() {
+            let answer = ready!(effect.poll(context));
+            this.effect.set(None);
+            match answer.map(|response| begin(response, *this.keeping)) {
+                Ok(Captured::Settled(settled)) => return Poll::Ready(settled.ok()),
+                Ok(Captured::Slow(slow)) => *this.reading = Some(slow),
+                Err(error) => return Poll::Ready(Settled { value: Err(error), recording: Recording::Broken }),
+            }
+        }
+        let Some(reading) = this.reading else { unreachable!("polled after completion") };
+        reading.as_mut().poll(context).map(Settled::ok)
+    }
+}
+
+impl<T> Settled<T> {
+    fn ok<X>(self) -> Settled<Result<T, X>> {
+        Settled { value: Ok(self.value), recording: self.recording }
+    }
 }
 
 impl Keeping {
@@ -120,7 +178,6 @@ impl Reading {
     }
 
     async fn collect(&mut self) -> Stopped {
-        let mut bytes: usize = self.pieces.iter().map(Bytes::len).sum();
         // Most answers are one piece, and say behind it that they are over.
         while !self.body.is_end_stream() {
             let frame = match self.body.frame().await {
@@ -130,9 +187,8 @@ impl Reading {
             };
             match frame.into_data() {
                 Ok(data) => {
-                    bytes += data.len();
                     self.pieces.push(data);
-                    if bytes > self.max {
+                    if self.pieces.len() > self.max {
                         return Stopped::Full;
                     }
                 }

@@ -123,30 +123,34 @@ pub struct Guarded<E, A> {
 
 impl<E: Endpoint<A>, A: Send + 'static> Guarded<E, A> {
     /// Runs the handler unless the operation ran before, and answers.
-    pub async fn run<H, F>(self, handler: H) -> Response
+    pub fn run<H, F>(self, handler: H) -> impl Future<Output = Response> + Send
     where
         H: FnOnce(A) -> F + Send + 'static,
         F: Future<Output: IntoResponse> + Send + 'static,
     {
+        // Taken apart before the future begins, which would keep room for the whole beside its parts.
         let Self { runtime, prepared, arguments, attempt, .. } = self;
-        let operation = match operation::<E, A>(&runtime, prepared, &arguments) {
-            Ok(operation) => operation,
-            Err(rejection) => return rejection.into_response(),
-        };
-        let Some(operation) = operation else {
-            if let Some(slot) = attempt {
-                runtime.engine().fill_unclaimed(&slot);
-            }
-            return handler(arguments).await.into_response();
-        };
-        let effect = move |won| {
-            if let Some(slot) = attempt {
-                fill(&slot, won);
-            }
-            handler(arguments).map(|answer| Ok(answer.into_response()))
-        };
-        let Ok(response) = serve::<std::convert::Infallible, _, _>(&runtime, E::POLICY, operation, effect).await;
-        response
+        let operation = operation::<E, A>(&runtime, prepared, &arguments);
+        async move {
+            let operation = match operation {
+                Ok(operation) => operation,
+                Err(rejection) => return rejection.into_response(),
+            };
+            let Some(operation) = operation else {
+                if let Some(slot) = attempt {
+                    runtime.engine().fill_unclaimed(&slot);
+                }
+                return handler(arguments).await.into_response();
+            };
+            let effect = move |won| {
+                if let Some(slot) = attempt {
+                    fill(&slot, won);
+                }
+                handler(arguments).map(|answer| Ok(answer.into_response()))
+            };
+            let Ok(response) = serve::<std::convert::Infallible, _, _>(&runtime, E::POLICY, operation, effect).await;
+            response
+        }
     }
 }
 
@@ -247,21 +251,24 @@ macro_rules! guarded {
         {
             type Rejection = Response;
 
-            async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+            fn from_request(request: Request, state: &S) -> impl Future<Output = Result<Self, Response>> + Send {
+                // Taken apart before the future begins, as above.
                 let (mut parts, body) = request.into_parts();
-                let runtime = E::Runtime::find(&parts, state)?;
-                let arguments = [$(TypeId::of::<$leading>(),)* TypeId::of::<$last>()];
-                let attempt = attempt_slot(&arguments, &mut parts);
-                // Whoever may no longer call the route is refused here, before any replay.
-                $(
-                    let $leading =
-                        $leading::from_request_parts(&mut parts, state).await.map_err(IntoResponse::into_response)?;
-                )*
-                let (prepared, body) = prepare(&runtime, E::POLICY, &mut parts, body, !E::PRINCIPAL).await?;
-                // An invalid body never touches the store and never burns a key.
-                let request = Request::from_parts(parts, body);
-                let $last = $last::from_request(request, state).await.map_err(IntoResponse::into_response)?;
-                Ok(Self { runtime, prepared, arguments: ($($leading,)* $last,), attempt, endpoint: PhantomData })
+                async move {
+                    let runtime = E::Runtime::find(&parts, state)?;
+                    let arguments = [$(TypeId::of::<$leading>(),)* TypeId::of::<$last>()];
+                    let attempt = attempt_slot(&arguments, &mut parts);
+                    // Whoever may no longer call the route is refused here, before any replay.
+                    $(
+                        let $leading =
+                            $leading::from_request_parts(&mut parts, state).await.map_err(IntoResponse::into_response)?;
+                    )*
+                    let (prepared, body) = prepare(&runtime, E::POLICY, &mut parts, body, !E::PRINCIPAL).await?;
+                    // An invalid body never touches the store and never burns a key.
+                    let request = Request::from_parts(parts, body);
+                    let $last = $last::from_request(request, state).await.map_err(IntoResponse::into_response)?;
+                    Ok(Self { runtime, prepared, arguments: ($($leading,)* $last,), attempt, endpoint: PhantomData })
+                }
             }
         }
     };

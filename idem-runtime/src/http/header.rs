@@ -7,7 +7,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 /// Why a header's value is no key. Never holds the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,12 +30,16 @@ pub(crate) enum KeySyntaxError {
     Trailing,
 }
 
+/// The usual header, under a name that need not be read again at each request.
+static DEFAULT: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// The longest key, in characters, without quotes and escapes.
 pub(crate) const MAX_KEY: usize = 255;
 
 /// The key in the header `name`, or `None` if there is no such header.
 pub(crate) fn parse_key_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<Cow<'a, str>>, KeySyntaxError> {
-    let mut lines = headers.get_all(name).iter();
+    let lines = if name == DEFAULT.as_str() { headers.get_all(&DEFAULT) } else { headers.get_all(name) };
+    let mut lines = lines.iter();
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
         return Err(KeySyntaxError::Repeated);

@@ -19,11 +19,11 @@ mod request;
 pub(crate) mod stored;
 pub(crate) mod transacted;
 
-use std::future::{Future, ready};
+use std::future::Future;
 
 use axum::response::{IntoResponse, Response};
-use futures_util::FutureExt;
 
+use self::capture::{Capturing, Keeping};
 pub(crate) use self::principal::PrincipalSource;
 pub use self::{
     disposition::Disposition,
@@ -33,7 +33,7 @@ pub use self::{
 };
 use crate::{
     Idempotency, Policy,
-    engine::{self, Ran, Recording, Refusal, Settled, Won},
+    engine::{self, Ran, Refusal, Won},
     key::StorageKey,
     record::Answer,
 };
@@ -51,22 +51,12 @@ where
     F: FnOnce(Won) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Response, X>> + Send + 'static,
 {
-    let keeping = capture::Keeping::of(policy, runtime.limits());
-    let settle = move |result| match result {
-        Ok(response) => capture::capture(response, keeping).map(Settled::ok).left_future(),
-        Err(error) => ready(Settled { value: Err(error), recording: Recording::Broken }).right_future(),
-    };
-    match runtime.engine().run(&operation, move |won| effect(won).then(settle)).await {
+    let keeping = Keeping::of(policy, runtime.limits());
+    match runtime.engine().run(&operation, move |won| Capturing::new(effect(won), keeping)).await {
         Ok(Ran::Fresh(result)) => result,
         Ok(Ran::Replay(answer)) => Ok(replay(runtime, Some(operation.key), &answer)),
         Ok(Ran::Parked(_)) => Ok(Rejection::from(Refusal::Unknown).into_response()),
         Err(refusal) => Ok(Rejection::from(refusal).into_response()),
-    }
-}
-
-impl<T> Settled<T> {
-    fn ok<X>(self) -> Settled<Result<T, X>> {
-        Settled { value: Ok(self.value), recording: self.recording }
     }
 }
 

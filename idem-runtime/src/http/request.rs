@@ -15,10 +15,12 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri, request::Parts};
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError};
 use tokio::time::timeout;
 
 use super::{
+    body::Pieces,
     header::{KeySyntaxError, parse_key_header},
     rejection::{Code, Rejection},
 };
@@ -274,21 +276,32 @@ fn query_param(uri: &Uri, name: &str) -> Result<Option<String>, KeyError> {
 
 /// The whole body, under the route's `DefaultBodyLimit` and the runtime's deadline.
 pub(super) async fn buffer(runtime: &Idempotency, parts: &mut Parts, body: Body) -> Result<Bytes, Response> {
-    if http_body::Body::is_end_stream(&body) {
+    if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let mut collecting = pin!(limited(parts, body).collect());
+    let mut reading = pin!(read(limited(parts, body)));
     // A small body has come with its head: it needs no clock, and no room for one.
-    let collected = match poll_fn(|context| Poll::Ready(collecting.as_mut().poll(context))).await {
-        Poll::Ready(collected) => collected,
-        Poll::Pending => Box::pin(timeout(runtime.limits().body_deadline, collecting))
+    let read = match poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await {
+        Poll::Ready(read) => read,
+        Poll::Pending => Box::pin(timeout(runtime.limits().body_deadline, reading))
             .await
             .map_err(|_| Rejection::from(Code::BodyTimeout).into_response())?,
     };
-    match collected {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) => Err(unread(&error)),
+    read.map_err(|error| unread(&error))
+}
+
+/// All that is data.
+async fn read(mut body: Body) -> Result<Bytes, axum::Error> {
+    let mut pieces = Pieces::default();
+    // One that has a length says behind its last piece that it is over.
+    while !body.is_end_stream()
+        && let Some(frame) = body.frame().await
+    {
+        if let Ok(piece) = frame?.into_data() {
+            pieces.push(piece);
+        }
     }
+    Ok(pieces.joined())
 }
 
 /// axum keeps the limit among the extensions, where only a request finds it.

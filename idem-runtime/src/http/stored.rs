@@ -11,7 +11,7 @@
 //! | 4, lines | trailers, as the headers |
 
 use axum::{body::Body, response::Response};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
@@ -91,7 +91,7 @@ fn parse(mut content: Bytes) -> Option<Response> {
     content.is_empty().then(|| whole(response, body, (!trailers.is_empty()).then_some(trailers)))
 }
 
-fn put_lines(bytes: &mut BytesMut, headers: &HeaderMap) {
+fn put_lines(bytes: &mut Vec<u8>, headers: &HeaderMap) {
     let count_at = bytes.len();
     bytes.put_u32(0);
     let mut count: u32 = 0;

@@ -2,9 +2,9 @@
 
 use idem_runtime::{
     RedisStore, Store,
-    store::{Claimed, Ownership, Release},
+    store::{Claim, Claimed, Ownership, Release},
 };
-use tests::claims::{answer, claim, complete, key, token, win};
+use tests::claims::{DAY, LEASE, answer, claim, complete, fingerprint, key, redis_key, token, win};
 use tests::servers::RedisServer;
 
 #[tokio::test]
@@ -20,10 +20,59 @@ async fn a_first_execution_is_two_commands_and_a_replay_one() {
     assert_eq!(outside, [("evalsha".to_owned(), 2)]);
 
     server.run::<()>(&["CONFIG", "RESETSTAT"]);
-    let replay = store.claim(claim(1, 2)).await.unwrap();
-    assert_eq!(replay, Claimed::Completed { answer: Some(answer("answer")) });
-    assert_eq!(server.count("evalsha"), 1);
-    assert_eq!(server.calls().into_iter().filter(|(name, _)| !is_inside(name)).count(), 1);
+    assert_eq!(store.claim(claim(1, 2)).await.unwrap(), replayed());
+    assert_eq!(server.calls(), [("get".to_owned(), 1)]);
+
+    // Another replica has not seen the answer: it asks once by the script, and knows it from then on.
+    let other = RedisStore::connect(&server.url()).await.unwrap();
+    server.run::<()>(&["CONFIG", "RESETSTAT"]);
+    assert_eq!(other.claim(claim(1, 3)).await.unwrap(), replayed());
+    assert_eq!((server.count("evalsha"), server.count("get")), (1, 1));
+    assert_eq!(other.claim(claim(1, 3)).await.unwrap(), replayed());
+    assert_eq!((server.count("evalsha"), server.count("get")), (1, 2));
+}
+
+#[tokio::test]
+async fn what_a_plain_read_cannot_replay_the_script_judges() {
+    let server = RedisServer::start();
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let finish = async |complete| assert_eq!(store.complete(complete).await.unwrap(), Ownership::Held);
+    let under = redis_key(1);
+    win(&store, claim(1, 1)).await;
+    finish(complete(1, 1, "answer")).await;
+
+    // The record is gone: one command more, and then the key is one like any other.
+    server.run::<()>(&["FLUSHALL"]);
+    server.run::<()>(&["CONFIG", "RESETSTAT"]);
+    win(&store, claim(1, 3)).await;
+    let busy = store.claim(claim(1, 4)).await.unwrap();
+    assert!(matches!(busy, Claimed::Busy { .. }), "{busy:?}");
+    assert_eq!((server.count("evalsha"), server.count("get")), (2, 3));
+    finish(complete(1, 3, "another")).await;
+    let another = Claimed::Completed { answer: Some(answer("another")) };
+    assert_eq!(store.claim(claim(1, 5)).await.unwrap(), another);
+
+    // Another request under the key.
+    assert_eq!(store.claim(Claim::new(key(1), token(6), fingerprint(2), LEASE)).await.unwrap(), Claimed::Mismatch);
+
+    // Something else lies under the key by now.
+    assert_eq!(store.claim(claim(1, 7)).await.unwrap(), another);
+    server.run::<()>(&["DEL", &under]);
+    server.run::<()>(&["LPUSH", &under, "x"]);
+    assert_eq!(store.claim(claim(1, 8)).await.unwrap(), Claimed::Unreadable);
+
+    // An answer with a time of its own needs the server's clock.
+    win(&store, claim(2, 1)).await;
+    finish(complete(2, 1, "answer").remember(DAY * 2)).await;
+    server.run::<()>(&["CONFIG", "RESETSTAT"]);
+    for by in 2..4 {
+        assert_eq!(store.claim(claim(2, by)).await.unwrap(), replayed());
+    }
+    assert_eq!(server.count("evalsha"), 2);
+}
+
+fn replayed() -> Claimed {
+    Claimed::Completed { answer: Some(answer("answer")) }
 }
 
 /// What the scripts call.

@@ -50,7 +50,7 @@ fn content_that_is_no_response_is_refused() {
     assert!(replay(&longer).is_err());
     for at in 0..content.len() {
         for byte in [0, 0x7f, 0xff] {
-            let mut changed = BytesMut::from(&content[..]);
+            let mut changed = content.to_vec();
             changed[at] = byte;
             // Some of these are other responses, none may end the process or ask for the memory of a length that lies.
             _ = replay(&Answer::seal(Kind::Response, content.len(), |bytes| bytes.put_slice(&changed)));

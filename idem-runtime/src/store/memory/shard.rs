@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use super::{
     Room,
     records::{Due, NEVER, Record, Records, State},
@@ -245,7 +247,15 @@ fn completed(answer: Option<&Answer>, now: u64, ttl: Duration, remember: Duratio
         return Err(Full);
     }
     let (answer_end, forget) = (now.saturating_add(micros(ttl)), now.saturating_add(micros(remember)));
-    Ok(State::Completed { answer: answer.cloned(), answer_end, forget: forget.max(answer_end) })
+    Ok(State::Completed { answer: answer.map(compact), answer_end, forget: forget.max(answer_end) })
+}
+
+/// A small answer gets memory of its own size: what it was sealed in has room to spare, and serves the next one.
+fn compact(answer: &Answer) -> Answer {
+    match answer.len() {
+        0..=1024 => Answer::from_bytes(Bytes::copy_from_slice(answer.as_bytes())),
+        _ => answer.clone(),
+    }
 }
 
 fn parked(note: &Answer, room: &Room) -> Result<State, Full> {

@@ -12,6 +12,7 @@ use super::{
     fault::{Cause, Fault},
     link::{Link, Target},
     node::Node,
+    recent::Recent,
     replicas::{Quorum, Replicas},
     route::{self, Route},
     sentinel::Sentinels,
@@ -243,7 +244,7 @@ impl RedisStoreBuilder {
 
     fn finish(self, route: Route) -> Result<RedisStore, Cause> {
         let budget = self.command_timeout + self.quorum.map_or(Duration::ZERO, |quorum| quorum.timeout);
-        Ok(RedisStore(Arc::new(Inner { route, prefix: self.prefix.into(), budget })))
+        Ok(RedisStore(Arc::new(Inner { route, prefix: self.prefix.into(), budget, recent: Recent::default() })))
     }
 
     pub(super) fn validate(&self) -> Result<(), Cause> {

@@ -14,6 +14,9 @@
 //! A claim, a completion and a replay are one command each: `EVALSHA` of one script on one key, over one shared
 //! connection. The scripts are loaded when a connection is opened, and again if the server forgot them.
 //!
+//! The replay of an answer that this store recorded or replayed of late is a `GET`, which costs the server far less. If the record
+//! is no longer what it was, having expired or been resolved, the claim follows: one command more, once.
+//!
 //! # What it holds to
 //!
 //! - Time is the server's. A lease is a value in the record, never the expiry of its key.
@@ -60,6 +63,7 @@ mod fault;
 mod link;
 mod node;
 mod parked;
+mod recent;
 mod record;
 mod replicas;
 mod route;
@@ -81,6 +85,7 @@ pub use self::builder::RedisStoreBuilder;
 pub use self::cache::{RedisCache, RedisCacheBuilder};
 use self::{
     node::Reply,
+    recent::Recent,
     route::Route,
     script::{Kind, Step},
 };
@@ -124,6 +129,7 @@ struct Inner {
     prefix: Box<str>,
     /// How long one step may take, all attempts included.
     budget: Duration,
+    recent: Recent,
 }
 
 impl RedisStore {
@@ -163,9 +169,32 @@ impl RedisStore {
         RedisStoreBuilder::new()
     }
 
+    /// The answer kept under a key that was seen of late. `None`: the script is to judge.
+    async fn replay(&self, claim: &Claim, deadline: Instant) -> Result<Option<Claimed>, StoreError> {
+        let step = Step::read(&self.0.prefix, &claim.key);
+        let replay = self.take_by(deadline, &step, |reply| Some(record::replay(reply.value, &claim.fingerprint))).await?;
+        if replay.is_none() {
+            self.0.recent.forget(&claim.key);
+        }
+        Ok(replay)
+    }
+
     async fn take<T>(&self, step: &Step, read: impl FnOnce(Reply) -> Option<T>) -> Result<T, StoreError> {
+        self.take_by(self.deadline(), step, read).await
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.0.budget
+    }
+
+    async fn take_by<T>(
+        &self,
+        deadline: Instant,
+        step: &Step,
+        read: impl FnOnce(Reply) -> Option<T>,
+    ) -> Result<T, StoreError> {
         let doing = step.kind.name();
-        let reply = self.0.route.ask(step, Instant::now() + self.0.budget).await;
+        let reply = self.0.route.ask(step, deadline).await;
         let reply = match reply {
             Ok(reply) => read(reply),
             Err(fault) if fault.is("WRONGTYPE") => match step.is_on_a_record() {
@@ -197,7 +226,7 @@ impl RedisStore {
 /// Shows servers by address, never a URL.
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { route, prefix, budget } = &*self.0;
+        let Inner { route, prefix, budget, .. } = &*self.0;
         f.debug_struct("RedisStore").field("route", route).field("prefix", prefix).field("budget", budget).finish()
     }
 }
@@ -205,7 +234,19 @@ impl fmt::Debug for RedisStore {
 #[async_trait]
 impl Store for RedisStore {
     async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
-        self.take(&Step::claim(&self.0.prefix, &claim), |reply| record::claimed(reply.value)).await
+        let deadline = self.deadline();
+        if self.0.recent.holds(&claim.key)
+            && let Some(replay) = self.replay(&claim, deadline).await?
+        {
+            return Ok(replay);
+        }
+        let read = |reply: Reply| {
+            if record::is_lasting(&reply.value) {
+                self.0.recent.note(&claim.key);
+            }
+            record::claimed(reply.value)
+        };
+        self.take_by(deadline, &Step::claim(&self.0.prefix, &claim), read).await
     }
 
     async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
@@ -235,7 +276,13 @@ impl Store for RedisStore {
         if let Outcome::Parked(_) = complete.outcome {
             self.enlist(&complete.key, &complete.token).await?;
         }
-        self.take(&Step::complete(&self.0.prefix, &complete), ownership).await
+        let completed = self.take(&Step::complete(&self.0.prefix, &complete), ownership).await;
+        if let (Ok(Ownership::Held), Outcome::Answer(_)) = (&completed, &complete.outcome)
+            && complete.remember <= complete.ttl
+        {
+            self.0.recent.note(&complete.key);
+        }
+        completed
     }
 
     async fn release(&self, release: Release) -> Result<Ownership, StoreError> {

@@ -36,6 +36,7 @@ use bytes::{Buf, BufMut, Bytes};
 use redis::Value;
 
 use crate::{
+    fingerprint::Fingerprint,
     key::StorageKey,
     record::Answer,
     store::{Claimed, Fence, ParkedRecord, Token},
@@ -50,6 +51,8 @@ pub(super) enum State {
     Parked = 5,
 }
 
+const FINGERPRINT: usize = 2;
+const FENCE: usize = 50;
 const HEADER: usize = 74;
 const HEX: usize = 64;
 const SLOTS: u16 = 16384;
@@ -69,14 +72,9 @@ pub(super) fn claimed(reply: Value) -> Option<Claimed> {
         Value::Int(-2) => Some(Claimed::Mismatch),
         Value::Int(-3) => Some(Claimed::Completed { answer: None }),
         Value::Int(fence) => Some(Claimed::Won { fence: Fence::new(u64::try_from(fence).ok()?), attempt: 1 }),
-        Value::BulkString(record) => {
-            // The script judged the header; the header is cut off here without a copy of the answer.
-            let record = Bytes::from(record);
-            Some(match record.len() >= HEADER {
-                true => Claimed::Completed { answer: Some(Answer::from_bytes(record.slice(HEADER..))) },
-                false => Claimed::Unreadable,
-            })
-        }
+        // The script judged the header.
+        Value::BulkString(record) if record.len() >= HEADER => Some(completed(record)),
+        Value::BulkString(_) => Some(Claimed::Unreadable),
         Value::Array(mut parts) => match parts.as_mut_slice() {
             [Value::Int(4), Value::Int(fence), Value::Int(attempt), Value::BulkString(note)] => Some(Claimed::Parked {
                 note: Answer::from_bytes(std::mem::take(note).into()),
@@ -101,6 +99,44 @@ pub(super) fn claimed(reply: Value) -> Option<Claimed> {
     }
 }
 
+/// The answer in a record that `GET` gave, if it is kept as long as that and belongs to this fingerprint. `None`: whatever else
+/// there is.
+pub(super) fn replay(reply: Value, fingerprint: &Fingerprint) -> Option<Claimed> {
+    let (true, Value::BulkString(record)) = (is_lasting(&reply), reply) else { return None };
+    let of_claim = record.get(FINGERPRINT..FINGERPRINT + 32)? == fingerprint.as_bytes();
+    of_claim.then(|| completed(record))
+}
+
+/// Whether the reply is a whole record with an answer that is kept as long as that, which needs no look at the clock.
+pub(super) fn is_lasting(reply: &Value) -> bool {
+    let Value::BulkString(record) = reply else { return false };
+    header(record).is_some_and(|header| header.head == head(State::Answer) && header.until == 0)
+}
+
+/// What stands before the answer, but for fingerprint and token.
+struct Header {
+    /// Version and state.
+    head: [u8; 2],
+    fence: Fence,
+    attempt: u32,
+    until: u64,
+}
+
+/// `None`: not a whole record.
+fn header(record: &[u8]) -> Option<Header> {
+    let (mut header, answer) = record.split_at_checked(HEADER)?;
+    let head = [header.get_u8(), header.get_u8()];
+    header.advance(FENCE - head.len());
+    let (fence, attempt, until, length) = (header.get_u64(), header.get_u32(), header.get_u64(), header.get_u32());
+    let is_whole = answer.len() as u64 == u64::from(length) && fence < NO_FENCE;
+    is_whole.then_some(Header { head, fence: Fence::new(fence), attempt, until })
+}
+
+/// The header is cut off without a copy of the answer.
+fn completed(record: Vec<u8>) -> Claimed {
+    Claimed::Completed { answer: Some(Answer::from_bytes(Bytes::from(record).slice(HEADER..))) }
+}
+
 /// What an entry of the list is worth.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Listed {
@@ -118,17 +154,11 @@ pub(super) fn listed(key: StorageKey, reply: Value) -> Listed {
         Value::Nil => return Listed::Stale,
         _ => return Listed::Maybe,
     };
-    let Some(mut header) = record.get(..HEADER) else { return Listed::Maybe };
-    let head = [header.get_u8(), header.get_u8()];
-    header.advance(48);
-    let (fence, attempt, _, length) = (header.get_u64(), header.get_u32(), header.get_u64(), header.get_u32());
-    if (record.len() - HEADER) as u64 != u64::from(length) || fence >= NO_FENCE {
-        return Listed::Maybe;
-    }
+    let Some(Header { head, fence, attempt, .. }) = header(&record) else { return Listed::Maybe };
     match head {
         [2, 5] => {
             let note = Answer::from_bytes(record.slice(HEADER..));
-            Listed::Parked(ParkedRecord::new(key, note, Fence::new(fence), attempt))
+            Listed::Parked(ParkedRecord::new(key, note, fence, attempt))
         }
         [1, 2 | 3] | [2, 1] => Listed::Stale,
         _ => Listed::Maybe,
@@ -278,6 +308,35 @@ mod tests {
             assert_eq!(judge(open), Listed::Maybe);
         }
         assert_eq!(listed(key, Value::Int(0)), Listed::Maybe);
+    }
+
+    #[test]
+    fn only_a_lasting_answer_of_the_same_fingerprint_is_replayed_without_the_script() {
+        let record = |head: [u8; 2], until: u64, answer: &[u8]| {
+            let length = u32::try_from(answer.len()).expect("a short answer");
+            let numbers = [&9_u64.to_be_bytes()[..], &1_u32.to_be_bytes(), &until.to_be_bytes(), &length.to_be_bytes()];
+            [&head[..], &[7; 32], &[1; 16], &numbers.concat(), answer].concat()
+        };
+        let judge = |record: Vec<u8>, fingerprint| replay(Value::BulkString(record), &fingerprint);
+        let own = Fingerprint::from_bytes([7; 32]);
+        let whole = record([1, 2], 0, b"answer");
+        let answer = Some(Answer::from_bytes(Bytes::from_static(b"answer")));
+        assert_eq!(judge(whole.clone(), own), Some(Claimed::Completed { answer }));
+        assert!(is_lasting(&Value::BulkString(whole.clone())));
+
+        assert_eq!(judge(whole.clone(), Fingerprint::from_bytes([8; 32])), None);
+        for head in [[1, 1], [1, 3], [1, 4], [2, 1], [2, 2], [2, 5], [3, 2], [0, 2]] {
+            assert_eq!(judge(record(head, 0, b"answer"), own), None);
+        }
+        for other in [record([1, 2], 1, b"answer"), whole[..79].to_vec(), whole[..73].to_vec(), vec![]] {
+            assert!(!is_lasting(&Value::BulkString(other.clone())));
+            assert_eq!(judge(other, own), None);
+        }
+        let longer = [&whole[..], b"!"].concat();
+        assert_eq!(judge(longer, own), None);
+        for reply in [Value::Nil, Value::Int(1), Value::Okay] {
+            assert_eq!(replay(reply, &own), None);
+        }
     }
 
     #[test]

@@ -252,7 +252,8 @@ impl Kind {
             Self::Release => "release",
             Self::Resolve => "resolve",
             Self::Enlist => "park",
-            Self::Plain | Self::List | Self::Unlist => "list parked records",
+            Self::Plain => "read",
+            Self::List | Self::Unlist => "list parked records",
         }
     }
 
