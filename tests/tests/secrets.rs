@@ -17,19 +17,20 @@ use axum::{Router, body::Body, extract::FromRef, routing::post};
 use bytes::Bytes;
 use idem_runtime::{
     Answer, Attempt, Disposition, FinancialRouter, Fingerprint, FingerprintRule, Idempotency, IdempotencyLayer,
-    KeyRequest, KeySource, MemoryStore, OnConflict, Operation, Policy, Principal, RedisStore, Settlement, Store,
-    derive_key, idempotent,
+    KeyRequest, KeySource, MemoryStore, OnConflict, Operation, Policy, PostgresStore, Principal, RedisStore, Settlement,
+    Store, derive_key, idempotent,
     store::{
         Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, StoreError,
         StoreErrorKind, Verdict,
     },
 };
 use tests::{
+    backend::{Fixture as _, Postgres, Sqlite, Tiered},
     client::{Client, Reply},
     faulty_store::{Fault, FaultyStore, Step},
     gate::Gate,
     probe::cut_after,
-    servers::RedisServer,
+    servers::{PostgresServer, RedisServer},
 };
 use tower::Layer;
 use tracing::Level;
@@ -251,8 +252,9 @@ impl Server {
 }
 
 /// What can happen to a request, with a store that works and one that fails.
-async fn everything_that_can_happen(store: impl Store) {
-    let store = FaultyStore::new(store);
+async fn everything_that_can_happen(store: Arc<dyn Store>) {
+    LOG.add("store", &store);
+    let store = FaultyStore::around(store);
     let server = serve(store.clone()).await;
     let seen = async |path: &str, key: &str, body: &'static str, status: u16| {
         let reply = server.post(path, key, body).await;
@@ -346,7 +348,7 @@ async fn execute(idempotency: &Idempotency) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_shows_a_secret_on_memory() {
     LazyLock::force(&LOG);
-    everything_that_can_happen(MemoryStore::new()).await;
+    everything_that_can_happen(Arc::new(MemoryStore::new())).await;
     assert_shows_nothing("the log", &LOG.text());
 }
 
@@ -355,10 +357,50 @@ async fn nothing_shows_a_secret_on_redis() {
     LazyLock::force(&LOG);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let redis = RedisServer::on(port, &[], Some(PASSWORD));
-    let store = RedisStore::connect(&redis.url()).await.unwrap();
-    LOG.add("store", &store);
-    everything_that_can_happen(store).await;
+    everything_that_can_happen(Arc::new(RedisStore::connect(&redis.url()).await.unwrap())).await;
     assert_shows_nothing("the log", &LOG.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_shows_a_secret_on_sqlite() {
+    LazyLock::force(&LOG);
+    let sqlite = Sqlite::start().await;
+    everything_that_can_happen(sqlite.connect().await).await;
+    assert_shows_nothing("the log", &LOG.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_shows_a_secret_on_tiered() {
+    LazyLock::force(&LOG);
+    let tiered = Tiered::start().await;
+    everything_that_can_happen(tiered.connect().await).await;
+    assert_shows_nothing("the log", &LOG.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_shows_a_secret_on_postgres() {
+    LazyLock::force(&LOG);
+    let postgres = Postgres::start().await;
+    let (server, schema) = (PostgresServer::shared(), postgres.schema());
+    server.run(&format!(
+        "CREATE ROLE secured LOGIN PASSWORD '{PASSWORD}'; GRANT USAGE ON SCHEMA {schema} TO secured; \
+         GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO secured"
+    ));
+    let url = server.url_of(&format!("secured:{PASSWORD}"));
+    let store = Arc::new(postgres.builder().connect(&url).await.unwrap());
+    everything_that_can_happen(store.clone()).await;
+    assert_shows_nothing("the log", &LOG.text());
+
+    // The server's own words on a row that it refuses hold the row.
+    server.run(&format!("ALTER TABLE {schema}.idem_records ADD CONSTRAINT refused CHECK (answer IS NULL) NOT VALID"));
+    let service = serve(FaultyStore::around(store)).await;
+    assert_eq!(service.post("/pay", "SECRET-refused", BODY).await.status, 200);
+    let text = LOG.text();
+    assert!(text.lines().any(|line| line.contains("completion failed") && line.contains("refused")), "it is not told");
+    assert!(!text.contains("Failing row"), "the row is told");
+    assert_shows_nothing("the log", &text);
+    server.run(&format!("ALTER TABLE {schema}.idem_records DROP CONSTRAINT refused"));
+    assert!(service.app.idempotency.drain(Duration::from_secs(30)).await.finished);
 }
 
 /// An operation can be followed through the log all the same: by eight hex digits of its storage key.
@@ -410,6 +452,20 @@ async fn no_error_shows_a_password() {
         for error in errors {
             LOG.add_error("connect", &error);
         }
+    }
+    let postgres = tokio::task::spawn_blocking(PostgresServer::shared).await.unwrap();
+    for url in [
+        postgres.url_of(&format!("secured:{PASSWORD}-too")),
+        format!("postgres://SECRET-user:{PASSWORD}@127.0.0.1:1/postgres"),
+        format!("postgres://SECRET-user:{PASSWORD}@not-a-host.invalid/postgres"),
+        format!("postgres://SECRET-user:{PASSWORD}@127.0.0.1:99999/postgres"),
+        format!("postgres://SECRET-user:{PASSWORD}@localhost/postgres?sslmode={PASSWORD}"),
+        format!("http://:{PASSWORD}@127.0.0.1"),
+        PASSWORD.to_owned(),
+    ] {
+        let patient = || PostgresStore::builder().connect_timeout(Duration::from_secs(2));
+        LOG.add_error("connect", &patient().connect(&url).await.unwrap_err());
+        LOG.add_error("migrate", &patient().migrate(&url).await.unwrap_err());
     }
     assert_shows_nothing("an error", &LOG.text());
 }
