@@ -17,8 +17,8 @@ use axum::{Router, body::Body, extract::FromRef, routing::post};
 use bytes::Bytes;
 use idem_runtime::{
     Answer, Attempt, Disposition, FinancialRouter, Fingerprint, FingerprintRule, Idempotency, IdempotencyLayer,
-    KeyRequest, KeySource, MemoryStore, OnConflict, Operation, Policy, PostgresStore, Principal, RedisStore, Settlement,
-    Store, derive_key, idempotent,
+    KeyRequest, KeySource, MemoryStore, OnConflict, Operation, Policy, PostgresStore, Principal, RedisStore,
+    Settlement, Store, derive_key, idempotent,
     store::{
         Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, StoreError,
         StoreErrorKind, Verdict,

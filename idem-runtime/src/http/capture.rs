@@ -89,8 +89,7 @@ fn begin(mut response: Response, keeping: Keeping) -> Captured {
         Disposition::Unknown => return Captured::Settled(Settled { value: response, recording: Recording::Unknown }),
         Disposition::Store => {}
     }
-    let mut reading =
-        Reading { body: take(response.body_mut()), pieces: Pieces::default(), max: keeping.max_bytes };
+    let mut reading = Reading { body: take(response.body_mut()), pieces: Pieces::default(), max: keeping.max_bytes };
     // Most answers are whole in memory: they need no clock.
     match reading.read().now_or_never() {
         Some(stopped) => Captured::Settled(settle(response, reading, stopped)),

@@ -172,7 +172,8 @@ impl RedisStore {
     /// The answer kept under a key that was seen of late. `None`: the script is to judge.
     async fn replay(&self, claim: &Claim, deadline: Instant) -> Result<Option<Claimed>, StoreError> {
         let step = Step::read(&self.0.prefix, &claim.key);
-        let replay = self.take_by(deadline, &step, |reply| Some(record::replay(reply.value, &claim.fingerprint))).await?;
+        let replay =
+            self.take_by(deadline, &step, |reply| Some(record::replay(reply.value, &claim.fingerprint))).await?;
         if replay.is_none() {
             self.0.recent.forget(&claim.key);
         }

@@ -60,7 +60,8 @@ mod tests {
     #[test]
     fn a_key_is_held_until_it_is_forgotten_or_another_takes_its_place() {
         let recent = Recent::default();
-        let key = |name: u8| StorageKey::from_bytes([[name; 8], [7; 8], [name; 8], [0; 8]].concat().try_into().unwrap());
+        let key =
+            |name: u8| StorageKey::from_bytes([[name; 8], [7; 8], [name; 8], [0; 8]].concat().try_into().unwrap());
         assert!(!recent.holds(&key(4)));
         recent.note(&key(4));
         assert!(recent.holds(&key(4)));
