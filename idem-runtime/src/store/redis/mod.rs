@@ -15,7 +15,8 @@
 //! connection. The scripts are loaded when a connection is opened, and again if the server forgot them.
 //!
 //! The replay of an answer that this store recorded or replayed of late is a `GET`, which costs the server far less. If the record
-//! is no longer what it was, having expired or been resolved, the claim follows: one command more, once.
+//! is no longer what it was, having expired or been deleted, or another request comes under its key, the claim follows: one command
+//! more, once.
 //!
 //! # What it holds to
 //!
