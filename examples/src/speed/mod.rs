@@ -14,6 +14,7 @@ mod subject;
 use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
+use tokio::runtime::Builder;
 
 use self::{
     load::{Keys, Load},
@@ -77,22 +78,31 @@ const PAIRS: [Pair; 12] = [
 ];
 
 /// The whole command.
-pub async fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     let options = Options::parse();
-    let result = match (options.serve, &options.place) {
-        (Some(subject), Some(place)) => subject.serve(place).await,
-        _ => tokio::select! {
-            measured = measure(&options) => measured,
-            // The servers are ended on the way out.
-            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
-        },
-    };
-    match result {
+    match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("speed: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A subject has a thread for each core, as services have. The load has one, as `wrk -t1` has: a second would only take the
+/// cores from what is measured.
+fn run(options: &Options) -> Result<()> {
+    match (options.serve, &options.place) {
+        (Some(subject), Some(place)) => {
+            Builder::new_multi_thread().enable_all().build()?.block_on(subject.serve(place))
+        }
+        _ => Builder::new_current_thread().enable_all().build()?.block_on(async {
+            tokio::select! {
+                measured = measure(options) => measured,
+                // The servers are ended on the way out.
+                _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+            }
+        }),
     }
 }
 
