@@ -151,10 +151,13 @@ impl Idempotency {
     {
         let max = self.0.limits.max_answer_bytes;
         let operation = self.operation(&operation);
-        let run = self.0.engine.run(&operation, move |won| async move {
-            let value = effect(won.into_attempt()).await;
-            let recording = recording(&value, max);
-            Settled { value, recording }
+        let run = self.0.engine.run(&operation, move |won| {
+            let attempt = won.clone().into_attempt();
+            async move {
+                let value = effect(attempt).await;
+                let recording = recording(&value, max);
+                Settled { value, recording }
+            }
         });
         self.executed(&operation, run.await)
     }

@@ -33,32 +33,30 @@ pub(crate) type Slot = Arc<OnceLock<Won>>;
 #[derive(Clone)]
 pub(crate) struct Won {
     engine: Engine,
-    claim: Claim,
+    lease: Renew,
     fence: Fence,
     attempt: u32,
     /// Whether the transaction is open in which it was claimed: nobody else can own the operation as long as it is.
     transaction: Option<Arc<AtomicBool>>,
 }
 
+/// Of what runs although the store gave no answer: below every real one, so that what is written elsewhere under a fence
+/// refuses it.
+pub(super) const NO_FENCE: Fence = Fence::new(0);
+
 impl Won {
-    pub(super) fn new(engine: &Engine, claim: Claim, fence: Fence, attempt: u32) -> Self {
-        Self { engine: engine.clone(), claim, fence, attempt, transaction: None }
+    pub(super) fn new(engine: &Engine, claim: &Claim, fence: Fence, attempt: u32) -> Self {
+        Self { engine: engine.clone(), lease: Renew::of(claim), fence, attempt, transaction: None }
     }
 
     pub(super) fn in_transaction(
         engine: &Engine,
-        claim: Claim,
+        claim: &Claim,
         fence: Fence,
         attempt: u32,
         open: Arc<AtomicBool>,
     ) -> Self {
         Self { transaction: Some(open), ..Self::new(engine, claim, fence, attempt) }
-    }
-
-    /// Runs although the store gave no answer: a fence below every real one, so that what is written elsewhere
-    /// under a fence refuses it.
-    pub(super) fn unguarded(engine: &Engine, claim: Claim) -> Self {
-        Self::new(engine, claim, Fence::new(0), 1)
     }
 
     pub(crate) const fn number(&self) -> u32 {
@@ -95,7 +93,7 @@ impl Attempt {
     /// An idempotency key for one step of this operation at somebody else's service: 64 hex digits, the same at
     /// every attempt, another for every step and every operation.
     pub fn downstream_key(&self, step: &str) -> String {
-        downstream_key(&self.won().claim.key, step)
+        downstream_key(&self.won().lease.key, step)
     }
 
     /// Asks the store whether this attempt still owns the operation, and starts its lease again if so. In a transaction: whether
@@ -108,7 +106,7 @@ impl Attempt {
         if let Some(open) = &won.transaction {
             return Ok(open.load(Ordering::Acquire));
         }
-        Ok(won.engine.store().renew(Renew::of(&won.claim)).await? == Ownership::Held)
+        Ok(won.engine.store().renew(won.lease).await? == Ownership::Held)
     }
 
     #[expect(clippy::expect_used, reason = "the slot is filled before the handler is called")]
@@ -121,7 +119,7 @@ impl fmt::Debug for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Attempt");
         if let Some(won) = self.0.get() {
-            debug.field("key", &won.claim.key).field("number", &won.attempt).field("fence", &won.fence);
+            debug.field("key", &won.lease.key).field("number", &won.attempt).field("fence", &won.fence);
         }
         debug.finish()
     }

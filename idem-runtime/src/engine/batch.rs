@@ -37,7 +37,7 @@ impl Engine {
     ) -> Vec<Result<Ran<T>, Refusal>>
     where
         T: Send + 'static,
-        F: FnOnce(Won) -> Fut + Send + 'static,
+        F: FnOnce(&Won) -> Fut + Send + 'static,
         Fut: Future<Output = Settled<T>> + Send + 'static,
     {
         let items: Vec<Item<T, F>> = operations
@@ -76,7 +76,7 @@ impl Engine {
         at_once: usize,
     ) -> Vec<(usize, Operation, Turn<T, F>)>
     where
-        F: FnOnce(Won) -> Fut,
+        F: FnOnce(&Won) -> Fut,
         Fut: Future<Output = Settled<T>>,
     {
         let claims: Vec<Claim> = items.iter().filter_map(|item| item.step.claim()).collect();
@@ -87,7 +87,7 @@ impl Engine {
                     None => continue,
                     Some(claimed) => {
                         let won = matches!(claimed, Ok(Claimed::Won { .. }));
-                        let lease = won.then(|| self.0.leases.hold(Renew::of(&claim)));
+                        let lease = won.then(|| self.0.leases.hold(Renew::of(&claim), Instant::now()));
                         Step::Claimed { claim, permit, effect, claimed, lease }
                     }
                 },
@@ -150,7 +150,7 @@ impl Engine {
             answers.push(match heard {
                 Heard::Claimed(claimed) => Ok(claimed),
                 Heard::Failed(error) => Err(Unanswered { error, taken_perhaps }),
-                Heard::TooLate | Heard::Nothing => self.claim(&claim).await,
+                Heard::TooLate | Heard::Nothing => self.claim(&claim, Instant::now()).await,
             });
         }
         answers

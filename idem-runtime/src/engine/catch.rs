@@ -22,11 +22,7 @@ pin_project! {
 pub(crate) struct Panicked;
 
 impl<F: Future> CatchPanic<F> {
-    pub(crate) const fn new(future: F) -> Self {
-        Self { future: Some(future) }
-    }
-
-    /// Catches a panic in making the future as well.
+    /// A panic in making the future is caught as well.
     pub(crate) fn call(make: impl FnOnce() -> F) -> Self {
         Self { future: catch_unwind(AssertUnwindSafe(make)).ok() }
     }

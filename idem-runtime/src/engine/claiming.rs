@@ -2,10 +2,13 @@
 
 use std::future::Future;
 
+use tokio::time::Instant;
+
 use super::{
     CatchPanic, Engine, Operation, Ran, Refusal, Settled, Unanswered, Won,
     aftermath::insist,
-    step::{Closing, ask_again, known},
+    attempt::NO_FENCE,
+    step::{Closing, known, until_answered},
 };
 use crate::{
     policy::{OnAbandoned, OnStoreError},
@@ -20,6 +23,8 @@ pub(super) struct Claiming<F> {
     engine: Engine,
     operation: Operation,
     token: Token,
+    /// When the claim was asked for: its lease is counted from then.
+    asked: Instant,
     /// Taken when it runs.
     effect: Option<F>,
 }
@@ -38,7 +43,7 @@ impl<F> Claiming<F> {
 
     /// Of a claim that was asked for already.
     pub(super) fn by(token: Token, engine: &Engine, operation: &Operation, effect: F) -> Self {
-        Self { engine: engine.clone(), operation: *operation, token, effect: Some(effect) }
+        Self { engine: engine.clone(), operation: *operation, token, asked: Instant::now(), effect: Some(effect) }
     }
 
     /// What the turn came to.
@@ -56,14 +61,17 @@ impl<F> Claiming<F> {
 
 impl<F, Fut, T> Claiming<F>
 where
-    F: FnOnce(Won) -> Fut,
+    F: FnOnce(&Won) -> Fut,
     Fut: Future<Output = Settled<T>>,
 {
     pub(super) async fn claim_and_run(&mut self) -> Result<Ran<T>, Refusal> {
+        let Some(_permit) = self.engine.0.tracker.enter() else {
+            return Err(Refusal::Overloaded);
+        };
         if let Some(known) = self.engine.0.aftermath.find(&self.operation) {
             return known;
         }
-        let claimed = self.engine.claim(&self.claim()).await;
+        let claimed = self.engine.claim(&self.claim(), self.asked).await;
         self.go_on(claimed).await
     }
 
@@ -73,7 +81,8 @@ where
             (&claimed, self.operation.terms.on_abandoned)
             && Box::pin(self.engine.recover(&self.operation, ask, *fence, *attempt)).await
         {
-            claimed = self.engine.claim(&self.claim()).await;
+            self.asked = Instant::now();
+            claimed = self.engine.claim(&self.claim(), self.asked).await;
         }
         let (fence, attempt) = match won(claimed) {
             Ok(won) => won,
@@ -101,8 +110,8 @@ where
     }
 
     async fn run_won(&mut self, fence: Fence, attempt: u32) -> Result<Ran<T>, Refusal> {
-        let lease = self.engine.0.leases.hold(Renew::of(&self.claim()));
-        let ended = self.start(Won::new(&self.engine, self.claim(), fence, attempt)).await;
+        let lease = self.engine.0.leases.hold(Renew::of(&self.claim()), self.asked);
+        let ended = self.start(fence, attempt).await;
         let (result, recording) = self.engine.count(ended);
         let mut closing = self.operation.close(self.token, recording);
         let recorded = match &mut closing {
@@ -133,8 +142,22 @@ where
     /// What the store does not take at once is asked again; what it has no room for is recorded without its answer; what it has
     /// lost is claimed once more.
     async fn complete(&mut self, complete: &mut Complete) -> Result<Ownership, StoreError> {
+        match self.engine.store().complete(complete.clone()).await {
+            Ok(Ownership::Held) => Ok(Ownership::Held),
+            // In a box, as all that is rare.
+            completed => Box::pin(self.complete_again(complete, completed)).await,
+        }
+    }
+
+    async fn complete_again(
+        &mut self,
+        complete: &mut Complete,
+        mut completed: Result<Ownership, StoreError>,
+    ) -> Result<Ownership, StoreError> {
         let store = self.engine.store();
-        let mut completed = ask_again(|| store.complete(complete.clone()), &mut false).await;
+        if let Err(error) = completed {
+            completed = until_answered(|| store.complete(complete.clone()), error, &mut false).await;
+        }
         if matches!(&completed, Err(error) if error.kind() == StoreErrorKind::Full)
             && matches!(complete.outcome, Outcome::Answer(_))
         {
@@ -142,7 +165,7 @@ where
             completed = store.complete(complete.clone()).await;
         }
         match completed {
-            Ok(Ownership::Lost) => Box::pin(insist(store, self.claim(), complete.clone())).await,
+            Ok(Ownership::Lost) => insist(store, self.claim(), complete.clone()).await,
             completed => completed,
         }
     }
@@ -151,8 +174,8 @@ where
     /// may have been won protects it meanwhile.
     async fn run_unguarded(&mut self, taken_perhaps: bool) -> Result<Ran<T>, Refusal> {
         self.engine.0.counters.unguarded.add();
-        let lease = taken_perhaps.then(|| self.engine.0.leases.hold(Renew::of(&self.claim())));
-        let ended = self.start(Won::unguarded(&self.engine, self.claim())).await;
+        let lease = taken_perhaps.then(|| self.engine.0.leases.hold(Renew::of(&self.claim()), Instant::now()));
+        let ended = self.start(NO_FENCE, 1).await;
         let (result, recording) = self.engine.count(ended);
         let closing = self.operation.close(self.token, recording);
         let parks = closing.parks();
@@ -166,9 +189,10 @@ where
     }
 
     /// Calls the effect: once, as a claim is won once.
-    fn start(&mut self, won: Won) -> CatchPanic<Fut> {
+    fn start(&mut self, fence: Fence, attempt: u32) -> CatchPanic<Fut> {
         let Some(effect) = self.effect.take() else { unreachable!("a claim runs one effect") };
-        CatchPanic::call(move || effect(won))
+        let won = Won::new(&self.engine, &self.claim(), fence, attempt);
+        CatchPanic::call(|| effect(&won))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use super::{CatchPanic, Claiming, Engine, Operation, Ran, Refusal, Settled, Slot, Turn, Won, detach::Detached};
+use super::{CatchPanic, Claiming, Engine, Operation, Ran, Refusal, Settled, Slot, Won, detach::Detached};
 use crate::{
     key::StorageKey,
     record::Answer,
@@ -14,13 +14,10 @@ impl Engine {
     /// out, and the operation is abandoned like that of a process that died.
     pub(crate) async fn run_in_place<T, F, Fut>(&self, operation: Operation, effect: F) -> Result<Ran<T>, Refusal>
     where
-        F: FnOnce(Won) -> Fut,
+        F: FnOnce(&Won) -> Fut,
         Fut: Future<Output = Settled<T>>,
     {
         let turn = |effect| async move {
-            let Some(_permit) = self.0.tracker.enter() else {
-                return Turn::Over(Err(Refusal::Overloaded));
-            };
             let mut claiming = Claiming::new(self, &operation, effect);
             let ran = claiming.claim_and_run().await;
             claiming.turn(ran)

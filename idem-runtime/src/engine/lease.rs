@@ -59,8 +59,9 @@ impl Leases {
         Self(Arc::new(Shared { store, counters, table: Mutex::default(), earlier: Notify::new() }))
     }
 
-    pub(crate) fn hold(&self, renew: Renew) -> HeldLease {
-        let due = Instant::now() + renew.lease / 3;
+    /// A lease that was granted, at the earliest, at `since`.
+    pub(crate) fn hold(&self, renew: Renew, since: Instant) -> HeldLease {
+        let due = since + renew.lease / 3;
         let mut table = self.table();
         let (slot, tenancy) = table.insert(Held { renew, due });
         let looks = table.next_look;

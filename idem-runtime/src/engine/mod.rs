@@ -32,24 +32,20 @@ mod transact;
 mod tx;
 mod wait;
 
-use std::{
-    future::{Future, ready},
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use self::{
     aftermath::Aftermath,
+    attempt::NO_FENCE,
     catch::Panicked,
     claiming::{Claiming, Turn},
     detach::Detached,
     gate::Gates,
     lease::{HeldLease, Leases},
     metrics::Counters,
-    step::{Closing, ask_again, known, unclaimed},
+    step::{Closing, ask_again, known, unclaimed, until_answered},
     tracker::Tracker,
     wait::Waiters,
 };
@@ -154,6 +150,11 @@ pub(crate) enum Ran<T> {
 /// How often a claim is asked for whose answer comes too late.
 const SLOW_CLAIMS: usize = 3;
 
+/// Whether a claim that was won is still worth it.
+fn is_in_time(claim: &Claim, asked: Instant, claimed: &Claimed) -> bool {
+    !matches!(claimed, Claimed::Won { .. }) || asked.elapsed() <= claim.lease / 2
+}
+
 /// A claim that the store did not answer.
 struct Unanswered {
     error: StoreError,
@@ -239,7 +240,7 @@ impl Engine {
 
     /// For a handler that takes an `Attempt` and runs without a key: an operation of its own that nobody can repeat.
     pub(crate) fn fill_unclaimed(&self, slot: &Slot) {
-        fill(slot, Won::unguarded(self, unclaimed()));
+        fill(slot, Won::new(self, &unclaimed(), NO_FENCE, 1));
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
@@ -281,7 +282,7 @@ impl Engine {
     ) -> impl Future<Output = Result<Ran<T>, Refusal>> + Send
     where
         T: Send + 'static,
-        F: FnOnce(Won) -> Fut + Send + 'static,
+        F: FnOnce(&Won) -> Fut + Send + 'static,
         Fut: Future<Output = Settled<T>> + Send + 'static,
     {
         self.take_turns(operation, effect, |effect| self.turn(operation, effect))
@@ -343,36 +344,53 @@ impl Engine {
     ) -> impl Future<Output = Turn<T, F>> + Send + use<'_, T, F, Fut>
     where
         T: Send + 'static,
-        F: FnOnce(Won) -> Fut + Send + 'static,
+        F: FnOnce(&Won) -> Fut + Send + 'static,
         Fut: Future<Output = Settled<T>> + Send + 'static,
     {
-        let Some(permit) = self.0.tracker.enter() else {
-            return ready(Turn::Over(Err(Refusal::Overloaded))).left_future();
-        };
         let mut claiming = Claiming::new(self, operation, effect);
         let tracked = async move {
             let ran = claiming.claim_and_run().await;
-            drop(permit);
             claiming.turn(ran)
         };
-        Detached::new(tracked, &self.0.counters).right_future()
+        Detached::new(tracked, &self.0.counters)
     }
 
     /// Asks for the claim, and asks again with the same token while the answer may only have been lost, or comes when half of
     /// the lease it grants is over: somebody else may own the key by then.
-    async fn claim(&self, claim: &Claim) -> Result<Claimed, Unanswered> {
-        let mut taken_perhaps = false;
-        for _ in 0..SLOW_CLAIMS {
-            let asked = Instant::now();
-            let result = ask_again(|| self.0.store.claim(*claim), &mut taken_perhaps).await;
-            let won = matches!(result, Ok(Claimed::Won { .. }));
-            if !won || asked.elapsed() <= claim.lease / 2 {
-                return result.map_err(|error| Unanswered { error, taken_perhaps });
-            }
-            taken_perhaps = true;
+    async fn claim(&self, claim: &Claim, asked: Instant) -> Result<Claimed, Unanswered> {
+        match self.0.store.claim(*claim).await {
+            Ok(claimed) if is_in_time(claim, asked, &claimed) => Ok(claimed),
+            // In a box, as all that is rare.
+            answer => Box::pin(self.claim_again(claim, asked, answer)).await,
         }
-        let error = StoreError::new(StoreErrorKind::Unavailable, "claims are answered too late for their `lease`");
-        Err(Unanswered { error, taken_perhaps })
+    }
+
+    async fn claim_again(
+        &self,
+        claim: &Claim,
+        mut asked: Instant,
+        mut answer: Result<Claimed, StoreError>,
+    ) -> Result<Claimed, Unanswered> {
+        let (mut asks, mut taken_perhaps) = (1, false);
+        let ask = || self.0.store.claim(*claim);
+        loop {
+            if let Err(error) = answer {
+                answer = until_answered(ask, error, &mut taken_perhaps).await;
+            }
+            match answer {
+                Ok(claimed) if is_in_time(claim, asked, &claimed) => return Ok(claimed),
+                Ok(_) => taken_perhaps = true,
+                Err(error) => return Err(Unanswered { error, taken_perhaps }),
+            }
+            if asks == SLOW_CLAIMS {
+                let error =
+                    StoreError::new(StoreErrorKind::Unavailable, "claims are answered too late for their `lease`");
+                return Err(Unanswered { error, taken_perhaps });
+            }
+            asks += 1;
+            asked = Instant::now();
+            answer = ask().await;
+        }
     }
 
     /// Counts an effect, and says what is to be recorded of it.

@@ -84,7 +84,11 @@ where
     }
 }
 
-async fn until_answered<T, F, Fut>(step: F, mut error: StoreError, taken_perhaps: &mut bool) -> Result<T, StoreError>
+pub(super) async fn until_answered<T, F, Fut>(
+    step: F,
+    mut error: StoreError,
+    taken_perhaps: &mut bool,
+) -> Result<T, StoreError>
 where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<T, StoreError>>,

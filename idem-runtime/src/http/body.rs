@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use axum::{Error, body::Body};
@@ -41,8 +41,44 @@ pub(super) enum Rest {
     End,
 }
 
+/// Where reading a body came to.
+pub(super) enum Read {
+    /// To its end.
+    All(Option<HeaderMap>),
+    /// To more than what was asked for.
+    TooMuch,
+    /// To where it broke.
+    Broken(Error),
+}
+
 impl Pieces {
-    pub(super) fn push(&mut self, piece: Bytes) {
+    /// Reads on, as far as `max` bytes.
+    pub(super) fn poll_read(&mut self, body: &mut Body, max: usize, context: &mut Context<'_>) -> Poll<Read> {
+        // Most are one piece, and one that has a length says behind its last piece that it is over.
+        while !body.is_end_stream() {
+            let frame = match ready!(Pin::new(&mut *body).poll_frame(context)) {
+                None => break,
+                Some(Err(error)) => return Poll::Ready(Read::Broken(error)),
+                Some(Ok(frame)) => frame,
+            };
+            match frame.into_data() {
+                Ok(data) => {
+                    self.push(data);
+                    if self.len() > max {
+                        return Poll::Ready(Read::TooMuch);
+                    }
+                }
+                Err(frame) => {
+                    if let Ok(trailers) = frame.into_trailers() {
+                        return Poll::Ready(Read::All(Some(trailers)));
+                    }
+                }
+            }
+        }
+        Poll::Ready(Read::All(None))
+    }
+
+    fn push(&mut self, piece: Bytes) {
         self.bytes += piece.len();
         if self.first.is_empty() {
             self.first = piece;

@@ -1,29 +1,28 @@
 //! The handler's answer, read to its end so that it can be kept, up to a size and a time.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     mem::take,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
-use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
 use tokio::time::timeout;
 
 use super::{
-    body::{Pieces, Rest, Resumed, Silent},
+    body::{Pieces, Read, Rest, Resumed, Silent},
     disposition::Disposition,
     stored,
 };
 use crate::{
-    engine::{CatchPanic, Recording, Settled},
+    engine::{Recording, Settled},
     policy::{Policy, StoreRule},
     runtime::Limits,
 };
@@ -41,16 +40,6 @@ struct Reading {
     body: Body,
     pieces: Pieces,
     max: usize,
-}
-
-/// Where reading a body stopped.
-enum Stopped {
-    /// It is whole.
-    End(Option<HeaderMap>),
-    /// It is larger, or slower, than what is kept.
-    Full,
-    /// It broke, or panicked.
-    Broken(axum::Error),
 }
 
 pin_project! {
@@ -91,26 +80,28 @@ fn begin(mut response: Response, keeping: Keeping) -> Captured {
     }
     let mut reading = Reading { body: take(response.body_mut()), pieces: Pieces::default(), max: keeping.max_bytes };
     // Most answers are whole in memory: they need no clock.
-    match reading.read().now_or_never() {
-        Some(stopped) => Captured::Settled(settle(response, reading, stopped)),
-        None => Captured::Slow(Box::pin(async move {
-            let stopped = timeout(keeping.deadline, reading.read()).await.unwrap_or(Stopped::Full);
-            settle(response, reading, stopped)
+    match reading.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(read) => Captured::Settled(settle(response, reading, read)),
+        Poll::Pending => Captured::Slow(Box::pin(async move {
+            let whole = poll_fn(|context| reading.poll(context));
+            // What is too slow is as what is too large.
+            let read = timeout(keeping.deadline, whole).await.unwrap_or(Read::TooMuch);
+            settle(response, reading, read)
         })),
     }
 }
 
-fn settle(response: Response, reading: Reading, stopped: Stopped) -> Settled<Response> {
+fn settle(response: Response, reading: Reading, read: Read) -> Settled<Response> {
     let Reading { body, pieces, .. } = reading;
-    let resumed = match stopped {
-        Stopped::End(trailers) => {
+    let resumed = match read {
+        Read::All(trailers) => {
             let body = pieces.joined();
             let answer = stored::seal(response.status(), response.headers(), &body, trailers.as_ref());
             return Settled { value: whole(response, body, trailers), recording: Recording::Answer(answer) };
         }
         // The effect is a fact even where its answer cannot be kept.
-        Stopped::Full => Resumed::new(pieces, Rest::Body(body)),
-        Stopped::Broken(error) => Resumed::new(pieces, Rest::Broken(error)),
+        Read::TooMuch => Resumed::new(pieces, Rest::Body(body)),
+        Read::Broken(error) => Resumed::new(pieces, Rest::Broken(error)),
     };
     Settled { value: response.map(|_| Body::new(resumed)), recording: Recording::Tombstone }
 }
@@ -168,37 +159,14 @@ impl Keeping {
 }
 
 impl Reading {
-    /// Goes on where it stopped waiting, if this is dropped there and begun again.
-    async fn read(&mut self) -> Stopped {
+    /// Goes on where it stopped waiting.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Read> {
         if self.body.size_hint().lower() > self.max as u64 {
-            return Stopped::Full;
+            return Poll::Ready(Read::TooMuch);
         }
-        CatchPanic::new(self.collect()).await.unwrap_or_else(|_| Stopped::Broken(axum::Error::new(BodyPanicked)))
-    }
-
-    async fn collect(&mut self) -> Stopped {
-        // Most answers are one piece, and say behind it that they are over.
-        while !self.body.is_end_stream() {
-            let frame = match self.body.frame().await {
-                None => break,
-                Some(Err(error)) => return Stopped::Broken(error),
-                Some(Ok(frame)) => frame,
-            };
-            match frame.into_data() {
-                Ok(data) => {
-                    self.pieces.push(data);
-                    if self.pieces.len() > self.max {
-                        return Stopped::Full;
-                    }
-                }
-                Err(frame) => {
-                    if let Ok(trailers) = frame.into_trailers() {
-                        return Stopped::End(Some(trailers));
-                    }
-                }
-            }
-        }
-        Stopped::End(None)
+        // Unwind safe: after a panic the body is never polled again.
+        catch_unwind(AssertUnwindSafe(|| self.pieces.poll_read(&mut self.body, self.max, context)))
+            .unwrap_or_else(|_| Poll::Ready(Read::Broken(axum::Error::new(BodyPanicked))))
     }
 }
 

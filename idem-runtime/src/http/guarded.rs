@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Attempt, Idempotency, Policy,
-    engine::{self, Slot, fill},
+    engine::{self, Slot, Won, fill},
     key::{Principal, ToKey},
     recovery::{Recovering, Settlement},
 };
@@ -142,13 +142,13 @@ impl<E: Endpoint<A>, A: Send + 'static> Guarded<E, A> {
                 }
                 return handler(arguments).await.into_response();
             };
-            let effect = move |won| {
+            let effect = move |won: &Won| {
                 if let Some(slot) = attempt {
-                    fill(&slot, won);
+                    fill(&slot, won.clone());
                 }
                 handler(arguments).map(|answer| Ok(answer.into_response()))
             };
-            let Ok(response) = serve::<std::convert::Infallible, _, _>(&runtime, E::POLICY, operation, effect).await;
+            let Ok(response) = serve::<std::convert::Infallible, _, _>(&runtime, E::POLICY, &operation, effect).await;
             response
         }
     }

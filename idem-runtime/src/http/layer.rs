@@ -135,9 +135,9 @@ where
         Ok(None) => return pass(inner, request).await,
         Err(rejection) => return Ok(rejection.into()),
     };
-    serve(&runtime, &policy, operation, move |won| {
+    serve(&runtime, &policy, &operation, move |won| {
         let slot = Slot::default();
-        fill(&slot, won);
+        fill(&slot, won.clone());
         request.extensions_mut().insert(AttemptSlot(slot));
         pass(inner, request)
     })

@@ -43,16 +43,16 @@ use crate::{
 async fn serve<X, F, Fut>(
     runtime: &Idempotency,
     policy: &Policy,
-    operation: engine::Operation,
+    operation: &engine::Operation,
     effect: F,
 ) -> Result<Response, X>
 where
     X: Send + 'static,
-    F: FnOnce(Won) -> Fut + Send + 'static,
+    F: FnOnce(&Won) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Response, X>> + Send + 'static,
 {
     let keeping = Keeping::of(policy, runtime.limits());
-    match runtime.engine().run(&operation, move |won| Capturing::new(effect(won), keeping)).await {
+    match runtime.engine().run(operation, move |won| Capturing::new(effect(won), keeping)).await {
         Ok(Ran::Fresh(result)) => result,
         Ok(Ran::Replay(answer)) => Ok(replay(runtime, Some(operation.key), &answer)),
         Ok(Ran::Parked(_)) => Ok(Rejection::from(Refusal::Unknown).into_response()),

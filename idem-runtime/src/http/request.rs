@@ -2,9 +2,8 @@
 
 use std::{
     borrow::Cow,
-    future::{Future, poll_fn},
-    pin::pin,
-    task::Poll,
+    future::poll_fn,
+    task::{Context, Poll},
 };
 
 use axum::{
@@ -16,11 +15,11 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri, request::Parts};
 use http_body::Body as _;
-use http_body_util::{BodyExt, LengthLimitError};
+use http_body_util::LengthLimitError;
 use tokio::time::timeout;
 
 use super::{
-    body::Pieces,
+    body::{Pieces, Read},
     header::{KeySyntaxError, parse_key_header},
     rejection::{Code, Rejection},
 };
@@ -279,29 +278,19 @@ pub(super) async fn buffer(runtime: &Idempotency, parts: &mut Parts, body: Body)
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let mut reading = pin!(read(limited(parts, body)));
+    let (mut body, mut pieces) = (limited(parts, body), Pieces::default());
+    let mut read = |context: &mut Context<'_>| pieces.poll_read(&mut body, usize::MAX, context);
     // A small body has come with its head: it needs no clock, and no room for one.
-    let read = match poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await {
+    let read = match poll_fn(|context| Poll::Ready(read(context))).await {
         Poll::Ready(read) => read,
-        Poll::Pending => Box::pin(timeout(runtime.limits().body_deadline, reading))
+        Poll::Pending => Box::pin(timeout(runtime.limits().body_deadline, poll_fn(read)))
             .await
             .map_err(|_| Rejection::from(Code::BodyTimeout).into_response())?,
     };
-    read.map_err(|error| unread(&error))
-}
-
-/// All that is data.
-async fn read(mut body: Body) -> Result<Bytes, axum::Error> {
-    let mut pieces = Pieces::default();
-    // One that has a length says behind its last piece that it is over.
-    while !body.is_end_stream()
-        && let Some(frame) = body.frame().await
-    {
-        if let Ok(piece) = frame?.into_data() {
-            pieces.push(piece);
-        }
+    match read {
+        Read::All(_) | Read::TooMuch => Ok(pieces.joined()),
+        Read::Broken(error) => Err(unread(&error)),
     }
-    Ok(pieces.joined())
 }
 
 /// axum keeps the limit among the extensions, where only a request finds it.

@@ -95,8 +95,9 @@ fn put_lines(bytes: &mut Vec<u8>, headers: &HeaderMap) {
     let count_at = bytes.len();
     bytes.put_u32(0);
     let mut count: u32 = 0;
+    let has_connection = headers.contains_key(header::CONNECTION);
     for (name, value) in headers {
-        if is_kept(name, headers) {
+        if is_kept(name) && !(has_connection && is_of_this_connection(name, headers)) {
             // A name is shorter than 64 KiB, as `HeaderName` sees to; a value shorter than 4 GiB, as memory does.
             bytes.put_u16(name.as_str().len() as u16);
             bytes.put_slice(name.as_str().as_bytes());
@@ -124,16 +125,19 @@ fn take(content: &mut Bytes, length: usize) -> Option<Bytes> {
     (length <= content.len()).then(|| content.split_to(length))
 }
 
-/// Neither one delivery's, nor named by `Connection` as this connection's.
-fn is_kept(name: &HeaderName, headers: &HeaderMap) -> bool {
-    !NOT_KEPT.contains(name)
-        && !name.as_str().starts_with("x-b3-")
-        && !headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|option| option.trim().eq_ignore_ascii_case(name.as_str()))
+/// Not one delivery's.
+fn is_kept(name: &HeaderName) -> bool {
+    !NOT_KEPT.contains(name) && !name.as_str().starts_with("x-b3-")
+}
+
+/// Whether `Connection` names it.
+fn is_of_this_connection(name: &HeaderName, headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|option| option.trim().eq_ignore_ascii_case(name.as_str()))
 }
 
 #[cfg(test)]

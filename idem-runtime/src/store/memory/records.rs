@@ -104,9 +104,13 @@ impl Records {
         &mut self.slots[slot as usize]
     }
 
+    pub(super) fn key(&self, slot: u32) -> &StorageKey {
+        &self.slots[slot as usize].key
+    }
+
     /// The records in these slots.
-    pub(super) fn alive<'a>(&'a self, slots: impl Iterator<Item = &'a u32>) -> impl Iterator<Item = &'a Record> {
-        slots.map(|slot| &self.slots[*slot as usize])
+    pub(super) fn alive(&self, slots: impl Iterator<Item = u32>) -> impl Iterator<Item = &Record> {
+        slots.map(|slot| &self.slots[slot as usize])
     }
 
     /// Frees the slot and what its record holds.

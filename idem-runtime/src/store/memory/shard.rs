@@ -1,12 +1,12 @@
 //! One shard: the steps of the protocol over its records, each under one lock.
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, Hasher, RandomState},
     time::Duration,
 };
 
 use bytes::Bytes;
+use hashbrown::HashTable;
 
 use super::{
     Room,
@@ -23,11 +23,19 @@ use crate::{
 };
 
 pub(super) struct Shard {
-    index: HashMap<StorageKey, u32, KeyHash>,
+    hash: KeyHash,
+    index: HashTable<Line>,
     records: Records,
     /// The largest fence given here. The clock alone would not do: a key can be released and claimed again
     /// within one microsecond.
     last_fence: Option<Fence>,
+}
+
+/// Where a record lies. Its key is only there: the index stays small, so that most of it stays near the processor.
+#[derive(Clone, Copy)]
+struct Line {
+    tag: Tag,
+    slot: u32,
 }
 
 /// There is no room for what the step would keep; it was not taken.
@@ -36,14 +44,14 @@ pub(super) struct Full;
 
 /// What a record takes besides its answer: its slot, its lines of the index and the queue, and as much again for
 /// what these grow ahead.
-pub(super) const RECORD_BYTES: usize = 2 * (size_of::<Record>() + size_of::<(StorageKey, u32)>() + size_of::<Due>());
+pub(super) const RECORD_BYTES: usize = 2 * (size_of::<Record>() + size_of::<Line>() + size_of::<Due>());
 
 /// How much past its time each claim drops: more than a claim adds, so that the dead become fewer.
 const DROPS_PER_CLAIM: usize = 4;
 
 impl Shard {
     pub(super) fn new(hash: KeyHash) -> Self {
-        Self { index: HashMap::with_hasher(hash), records: Records::default(), last_fence: None }
+        Self { hash, index: HashTable::new(), records: Records::default(), last_fence: None }
     }
 
     pub(super) fn claim(&mut self, claim: &Claim, now: u64, room: &Room) -> Result<Claimed, Full> {
@@ -59,7 +67,8 @@ impl Shard {
             let fence = next_fence(&mut self.last_fence, None, now);
             let state = in_flight(now, claim.lease, claim.retention);
             let slot = self.records.insert(Record::new(claim.key, claim.fingerprint, claim.token, fence, state));
-            self.index.insert(claim.key, slot);
+            let tag = self.hash.tag(&claim.key);
+            self.index.insert_unique(tag.hash(), Line { tag, slot }, |line| line.tag.hash());
             return Ok(Claimed::Won { fence, attempt: 1 });
         };
         let record = self.records.at(slot);
@@ -178,7 +187,7 @@ impl Shard {
 
     /// Every parked record of this shard.
     pub(super) fn parked(&self) -> impl Iterator<Item = ParkedRecord> {
-        self.records.alive(self.index.values()).filter_map(|record| match &record.state {
+        self.records.alive(self.index.iter().map(|line| line.slot)).filter_map(|record| match &record.state {
             State::Parked { note } => Some(ParkedRecord::new(record.key, note.clone(), record.fence, record.attempt)),
             _ => None,
         })
@@ -202,7 +211,9 @@ impl Shard {
 
     /// The slot of a record that is not past its time.
     fn find(&mut self, key: &StorageKey, now: u64, room: &Room) -> Option<u32> {
-        let slot = *self.index.get(key)?;
+        let tag = self.hash.tag(key);
+        let is_it = |line: &Line| line.tag == tag && self.records.key(line.slot) == key;
+        let slot = self.index.find(tag.hash(), is_it)?.slot;
         if self.records.at(slot).is_past_its_time(now) {
             self.remove(slot, room);
             return None;
@@ -214,7 +225,10 @@ impl Shard {
         let record = self.records.at(slot);
         room.give_bytes(record.answer_bytes());
         room.give_record();
-        self.index.remove(&record.key);
+        let tag = self.hash.tag(&record.key);
+        if let Ok(line) = self.index.find_entry(tag.hash(), |line| line.slot == slot) {
+            line.remove();
+        }
         self.records.remove(slot);
     }
 
@@ -269,10 +283,9 @@ pub(super) struct KeyHash {
     secret: [u64; 2],
 }
 
-pub(super) struct KeyHasher {
-    secret: [u64; 2],
-    hash: u64,
-}
+/// The part of a key's hash that an index is built on. It is kept there, so that a growing index need not look for its keys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Tag(u32);
 
 impl KeyHash {
     pub(super) fn random() -> Self {
@@ -281,32 +294,24 @@ impl KeyHash {
 
     /// Which of `shards` (a power of two) the key belongs to, by bits that the index of a shard does not use.
     pub(super) fn shard(&self, key: &StorageKey, shards: usize) -> usize {
-        (self.hash_one(key) >> 40) as usize & (shards - 1)
+        (self.of(key) >> 40) as usize & (shards - 1)
     }
-}
 
-impl BuildHasher for KeyHash {
-    type Hasher = KeyHasher;
-
-    fn build_hasher(&self) -> KeyHasher {
-        KeyHasher { secret: self.secret, hash: 0 }
+    fn tag(&self, key: &StorageKey) -> Tag {
+        Tag(self.of(key) as u32)
     }
-}
 
-impl Hasher for KeyHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        let mut words = [0; 2];
-        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
-            *word = u64::from_le_bytes(*bytes);
-        }
+    fn of(&self, key: &StorageKey) -> u64 {
+        let [first, second, ..] = key.as_bytes().as_chunks().0 else { unreachable!("a key has 32 bytes") };
+        let words = [first, second].map(|bytes| u64::from_le_bytes(*bytes));
         let product = u128::from(words[0] ^ self.secret[0]) * u128::from(words[1] ^ self.secret[1]);
-        self.hash = (product as u64) ^ (product >> 64) as u64;
+        (product as u64) ^ (product >> 64) as u64
     }
+}
 
-    /// Every storage key has the same length.
-    fn write_usize(&mut self, _length: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.hash
+impl Tag {
+    /// As the table wants it: it looks at the lowest and at the highest bits.
+    fn hash(self) -> u64 {
+        u64::from(self.0) << 32 | u64::from(self.0)
     }
 }
