@@ -150,6 +150,8 @@ async fn at_the_memory_limit_claims_are_refused_and_nothing_is_lost() {
 
     assert_eq!(store.claim(claim(100, 1)).await.unwrap_err().kind(), StoreErrorKind::Full);
     assert_eq!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
+    let other = connect(&server.url()).await;
+    assert_eq!(other.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
     assert!(matches!(store.claim(claim(2, 2)).await.unwrap(), Claimed::Busy { .. }));
     assert_eq!(store.renew(Renew::of(&claim(2, 1))).await.unwrap(), Ownership::Held);
     assert_eq!(store.complete(complete(2, 1, "late")).await.unwrap(), Ownership::Held);
@@ -159,6 +161,27 @@ async fn at_the_memory_limit_claims_are_refused_and_nothing_is_lost() {
 
     server.run::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
     win(&store, claim(100, 1)).await;
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_to_write_still_replays() {
+    let server = RedisServer::start();
+    let store = connect(&server.url()).await;
+    win(&store, claim(1, 1)).await;
+    assert_eq!(store.complete(complete(1, 1, "body")).await.unwrap(), Ownership::Held);
+    win(&store, claim(2, 1)).await;
+    server.run::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+
+    // One that has not seen the answer asks the script.
+    let other = connect(&server.url()).await;
+    assert_eq!(other.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
+    assert!(matches!(other.claim(claim(2, 2)).await.unwrap(), Claimed::Busy { .. }));
+    let refused = other.claim(claim(3, 1)).await.unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::Unavailable, "{refused}");
+    assert!(refused.to_string().contains("NOREPLICAS"), "{refused}");
+
+    server.run::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    win(&store, claim(3, 1)).await;
 }
 
 #[tokio::test]

@@ -11,18 +11,26 @@
 --                                          a string             completed, the whole record
 --
 -- No shebang: with one, the whole script is refused at the memory limit. This one still replays there.
-local record = redis.call('GET', KEYS[1])
-
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local value = '\1\1' .. ARGV[1] .. struct.pack('>I8I4I8I4', now, 1, now + ARGV[2], 0)
+-- One command, for calling the next costs more than this one does for being longer.
+local record
+if ARGV[3] == '0' then
+  record = redis.pcall('SET', KEYS[1], value, 'NX', 'GET')
+else
+  record = redis.pcall('SET', KEYS[1], value, 'NX', 'GET', 'PX', ARGV[3])
+end
 if not record then
-  local time = redis.call('TIME')
-  local now = time[1] * 1000000 + time[2]
-  local value = '\1\1' .. ARGV[1] .. struct.pack('>I8I4I8I4', now, 1, now + ARGV[2], 0)
-  if ARGV[3] == '0' then
-    redis.call('SET', KEYS[1], value)
-  else
-    redis.call('SET', KEYS[1], value, 'PX', ARGV[3])
-  end
   return now
+end
+if type(record) == 'table' then
+  -- The server does not write: there is no memory left, or no replica. What is there, it still reads.
+  local refused = record
+  record = redis.call('GET', KEYS[1])
+  if not record then
+    return refused
+  end
 end
 
 if #record < 74 then
@@ -46,9 +54,6 @@ end
 if string.sub(record, 3, 34) ~= string.sub(ARGV[1], 1, 32) then
   return -2
 end
-if state == 2 and time == 0 then
-  return record
-end
 if state == 3 then
   return -3
 end
@@ -59,11 +64,8 @@ if state == 5 then
   return {4, fence, attempt, string.sub(record, 75)}
 end
 
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-
 if state == 2 then
-  if now < time then
+  if time == 0 or now < time then
     return record
   end
   return -3
@@ -81,7 +83,7 @@ if layout == 2 or string.sub(record, 35, 50) ~= string.sub(ARGV[1], 33, 48) then
   attempt = attempt + 1
 end
 
-local value = '\1\1' .. ARGV[1] .. struct.pack('>I8I4I8I4', fence, attempt, now + ARGV[2], 0)
+value = '\1\1' .. ARGV[1] .. struct.pack('>I8I4I8I4', fence, attempt, now + ARGV[2], 0)
 if ARGV[3] == '0' then
   redis.call('SET', KEYS[1], value)
 else

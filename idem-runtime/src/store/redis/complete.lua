@@ -6,7 +6,7 @@
 --
 -- 1  held
 -- 0  lost
-if state == ABSENT or state == UNREADABLE or state == RELEASED or string.sub(record, 35, 50) ~= ARGV[1] then
+if state == ABSENT or state == UNREADABLE or state == RELEASED or owner ~= ARGV[1] then
   return 0
 end
 if state ~= 1 and state ~= 4 then

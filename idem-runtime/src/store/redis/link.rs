@@ -3,14 +3,11 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::Ordering},
     time::Duration,
 };
 
-use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{Cmd, ConnectionInfo, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -20,6 +17,7 @@ use super::{
     fault::{Cause, Fault},
     script::Kind,
     sentinel::Sentinels,
+    wire::Wire,
 };
 
 /// A cheap handle; clones share the connection.
@@ -45,10 +43,8 @@ struct Shared {
 #[derive(Clone)]
 struct Live {
     connection: MultiplexedConnection,
-    address: Arc<str>,
-    /// How many replies came over this connection, to tell a slow command from a silent connection. It also is what
-    /// tells one connection from the next.
-    heard: Arc<AtomicU64>,
+    /// Also what tells one connection from the next.
+    wire: Arc<Wire>,
 }
 
 #[derive(Default)]
@@ -61,16 +57,6 @@ struct Opening {
 
 /// After a failed attempt nobody tries again for this long: a dead server must not be met with a storm of attempts.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// How long sent bytes may stay unacknowledged before the kernel gives the connection up.
-#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-const USER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long an idle connection goes unprobed, and how often it is probed then.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(5));
-
-/// How many commands may wait for the connection's task before senders wait as well.
-const QUEUE: usize = 1024;
 
 impl Link {
     pub(super) fn new(target: Target, connect_timeout: Duration) -> Self {
@@ -85,7 +71,7 @@ impl Link {
     /// Sends one command once.
     pub(super) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Fault> {
         let mut live = self.live(deadline).await?;
-        let heard = live.heard.load(Ordering::Relaxed);
+        let heard = live.wire.heard.load(Ordering::Relaxed);
         let sent = timeout_at(deadline, live.connection.send_packed_command(command)).await;
         let reply = match sent {
             Ok(reply) => reply.and_then(Value::extract_error),
@@ -97,7 +83,7 @@ impl Link {
     /// Sends commands one behind the other, once. Their replies may be errors.
     pub(super) async fn send_all(&self, commands: &redis::Pipeline, deadline: Instant) -> Result<Vec<Value>, Fault> {
         let mut live = self.live(deadline).await?;
-        let heard = live.heard.load(Ordering::Relaxed);
+        let heard = live.wire.heard.load(Ordering::Relaxed);
         let sent = timeout_at(deadline, live.connection.send_packed_commands(commands, 0, commands.len())).await;
         match sent {
             Ok(replies) => self.heard(&live, replies),
@@ -116,7 +102,7 @@ impl Link {
         let found = timeout_at(deadline, sentinels.master()).await;
         let mut current = write(&self.0.current);
         let stays = match (&*current, found) {
-            (Some(live), Ok(Ok(master))) => *live.address == *master.addr().to_string(),
+            (Some(live), Ok(Ok(master))) => *live.wire.address == *master.addr().to_string(),
             _ => false,
         };
         if !stays {
@@ -126,7 +112,7 @@ impl Link {
     }
 
     fn heard<T>(&self, live: &Live, reply: RedisResult<T>) -> Result<T, Fault> {
-        live.heard.fetch_add(1, Ordering::Relaxed);
+        live.wire.heard.fetch_add(1, Ordering::Relaxed);
         reply.map_err(|error| {
             let fault = Fault::from(error);
             if matches!(fault, Fault::Broken(_)) {
@@ -139,15 +125,15 @@ impl Link {
     /// A command ran out of time. Heard nothing else in that time either, the connection is taken for dead: a black hole
     /// never breaks it.
     fn silent(&self, live: &Live, heard: u64) -> Fault {
-        if live.heard.load(Ordering::Relaxed) == heard && self.drop_if_current(live) {
-            tracing::warn!(server = %live.address, "redis has been silent for a whole command time-out; connecting anew");
+        if live.wire.heard.load(Ordering::Relaxed) == heard && self.drop_if_current(live) {
+            tracing::warn!(server = %live.wire.address, "redis has been silent for a whole command time-out; connecting anew");
         }
         Fault::Silent
     }
 
     fn drop_if_current(&self, live: &Live) -> bool {
         let mut current = write(&self.0.current);
-        let is_current = current.as_ref().is_some_and(|current| Arc::ptr_eq(&current.heard, &live.heard));
+        let is_current = current.as_ref().is_some_and(|current| Arc::ptr_eq(&current.wire, &live.wire));
         if is_current {
             *current = None;
         }
@@ -216,7 +202,7 @@ impl Link {
 /// Names no address: it may hold a password.
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.current().map(|live| live.address);
+        let address = self.current().map(|live| live.wire.address.clone());
         f.debug_struct("Link").field("connected", &address).finish_non_exhaustive()
     }
 }
@@ -256,39 +242,16 @@ impl Shared {
                 Target::Server(info) => (info.clone(), false),
                 Target::Master(sentinels) => (sentinels.master().await?, true),
             };
-            let address: Arc<str> = info.addr().to_string().into();
-            let mut connection = open(info, self.connect_timeout).await?;
+            let (mut connection, wire) = Wire::open(info, self.connect_timeout).await?;
             if is_found {
-                require_master(&mut connection, &address).await?;
+                require_master(&mut connection, &wire.address).await?;
             }
             load_scripts(&mut connection).await?;
-            Ok(Live { connection, address, heard: Arc::default() })
+            Ok(Live { connection, wire: Arc::new(wire) })
         })
         .await
         .unwrap_or_else(|_| Err(Cause::unavailable("no connection within the connect time-out")))
     }
-}
-
-/// Opens a connection that notices when its peer is gone.
-pub(crate) async fn open(info: ConnectionInfo, timeout: Duration) -> Result<MultiplexedConnection, Cause> {
-    let address = info.addr().to_string();
-    let keepalive = redis::io::tcp::socket2::TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
-    let tcp = info.tcp_settings().clone().set_nodelay(true).set_keepalive(keepalive);
-    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-    let tcp = tcp.set_user_timeout(USER_TIMEOUT);
-    // Commands carry deadlines of their own.
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(timeout))
-        .set_response_timeout(None)
-        .set_pipeline_buffer_size(QUEUE);
-    let connected = match redis::Client::open(info.set_tcp_settings(tcp)) {
-        Ok(client) => client.get_multiplexed_async_connection_with_config(&config).await,
-        Err(error) => Err(error),
-    };
-    connected.map_err(|error| {
-        let cause = Cause::of(&error);
-        Cause::new(cause.kind, format!("cannot connect to `{address}`: {}", cause.context))
-    })
 }
 
 /// A server that was the master when the Sentinels were asked may have been demoted since.

@@ -70,9 +70,10 @@ mod replicas;
 mod route;
 mod script;
 mod sentinel;
+mod wire;
 
 #[cfg(feature = "redis-streams")]
-pub(crate) use self::{fault::Cause, link::open};
+pub(crate) use self::{fault::Cause, wire::open};
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 

@@ -7,7 +7,7 @@
 if state == ABSENT or state == RELEASED then
   return 2
 end
-if (state ~= 1 and state ~= 4) or string.sub(record, 35, 50) ~= ARGV[1] then
+if (state ~= 1 and state ~= 4) or owner ~= ARGV[1] then
   return 0
 end
 

@@ -4,7 +4,7 @@
 --
 -- 1  held
 -- 0  lost
-if state ~= 1 or string.sub(record, 35, 50) ~= ARGV[1] then
+if state ~= 1 or owner ~= ARGV[1] then
   return 0
 end
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use redis::{ConnectionAddr, ConnectionInfo, RedisConnectionInfo, Value};
 use tokio::{task::JoinSet, time::timeout};
 
-use super::{fault::Cause, link};
+use super::{fault::Cause, wire};
 
 /// The Sentinels of one master.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ pub(super) fn at(like: &ConnectionAddr, host: String, port: u16) -> ConnectionAd
 
 async fn ask(server: ConnectionInfo, name: &str, limit: Duration) -> Result<Master, Cause> {
     let address = server.addr().to_string();
-    let mut connection = link::open(server, limit).await?;
+    let mut connection = wire::open(server, limit).await?;
     let mut command = redis::cmd("SENTINEL");
     command.arg("MASTER").arg(name);
     let reply = connection.send_packed_command(&command).await.and_then(Value::extract_error);
