@@ -12,7 +12,8 @@
 //! # What it costs
 //!
 //! A claim, a completion and a replay are one command each: `EVALSHA` of one script on one key, over one shared
-//! connection. The scripts are loaded when a connection is opened, and again if the server forgot them.
+//! connection. The scripts are loaded when a connection is opened, and again if the server forgot them. Commands of
+//! requests that come together leave in one write, but for those over TLS.
 //!
 //! The replay of an answer that this store recorded or replayed of late is a `GET`, which costs the server far less. If the record
 //! is no longer what it was, having expired or been deleted, or another request comes under its key, the claim follows: one command
