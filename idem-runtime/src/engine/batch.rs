@@ -6,8 +6,8 @@ use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Claiming, Engine, Operation, Ran, Refusal, Settled, Turn, Unanswered, Won, detach::Detached, lease::HeldLease,
-    step::ASK_AGAIN, tracker::Permit,
+    Claiming, Engine, Operation, Ran, Refusal, Settled, Turn, Unanswered, Won, detach::Detached, is_in_time,
+    lease::HeldLease, step::ASK_AGAIN, tracker::Permit,
 };
 use crate::store::{Claim, Claimed, Renew, StoreError, StoreErrorKind};
 
@@ -128,11 +128,10 @@ impl Engine {
                 None => Ok(self.0.store.claim_many(&open).await),
                 Some(deadline) => timeout_at(deadline, self.0.store.claim_many(&open)).await,
             };
-            let late = began.elapsed();
             let mut answers = answers.map(Vec::into_iter);
             for asked in asked.iter_mut().filter(|asked| asked.is_open()) {
                 match &mut answers {
-                    Ok(answers) => asked.hear(answers.next(), late),
+                    Ok(answers) => asked.hear(answers.next(), began),
                     Err(_) => asked.taken_perhaps = true,
                 }
             }
@@ -182,11 +181,11 @@ impl Asked {
         }
     }
 
-    fn hear(&mut self, answer: Option<Result<Claimed, StoreError>>, late: Duration) {
+    fn hear(&mut self, answer: Option<Result<Claimed, StoreError>>, began: Instant) {
         self.heard = match answer {
             None => return,
-            Some(Ok(Claimed::Won { .. })) if late > self.claim.lease / 2 => Heard::TooLate,
-            Some(Ok(claimed)) => Heard::Claimed(claimed),
+            Some(Ok(claimed)) if is_in_time(&self.claim, began, &claimed) => Heard::Claimed(claimed),
+            Some(Ok(_)) => Heard::TooLate,
             Some(Err(error)) => {
                 self.taken_perhaps |= error.kind() == StoreErrorKind::Unavailable;
                 Heard::Failed(error)

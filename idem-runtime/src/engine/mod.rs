@@ -150,7 +150,7 @@ pub(crate) enum Ran<T> {
 /// How often a claim is asked for whose answer comes too late.
 const SLOW_CLAIMS: usize = 3;
 
-/// Whether a claim that was won is still worth it.
+/// Whether a claim that was won came with half of its lease left: later, somebody else may own the key.
 fn is_in_time(claim: &Claim, asked: Instant, claimed: &Claimed) -> bool {
     !matches!(claimed, Claimed::Won { .. }) || asked.elapsed() <= claim.lease / 2
 }
@@ -355,8 +355,7 @@ impl Engine {
         Detached::new(tracked, &self.0.counters)
     }
 
-    /// Asks for the claim, and asks again with the same token while the answer may only have been lost, or comes when half of
-    /// the lease it grants is over: somebody else may own the key by then.
+    /// Asks for the claim, and asks again with the same token while the answer may only have been lost, or comes too late.
     async fn claim(&self, claim: &Claim, asked: Instant) -> Result<Claimed, Unanswered> {
         match self.0.store.claim(*claim).await {
             Ok(claimed) if is_in_time(claim, asked, &claimed) => Ok(claimed),

@@ -288,6 +288,7 @@ pub(super) async fn buffer(runtime: &Idempotency, parts: &mut Parts, body: Body)
             .map_err(|_| Rejection::from(Code::BodyTimeout).into_response())?,
     };
     match read {
+        // Nothing is more than `usize::MAX`.
         Read::All(_) | Read::TooMuch => Ok(pieces.joined()),
         Read::Broken(error) => Err(unread(&error)),
     }

@@ -60,12 +60,8 @@ impl Wire {
     /// Opens a connection for many, which notices when its peer is gone.
     pub(super) async fn open(info: ConnectionInfo, timeout: Duration) -> Result<(MultiplexedConnection, Self), Cause> {
         let address = info.addr().to_string();
-        match connect(info, timeout).await {
-            Ok((connection, task)) => {
-                Ok((connection, Self { address: address.into(), heard: AtomicU64::new(0), _task: task }))
-            }
-            Err(error) => Err(cannot_connect(&address, &error)),
-        }
+        let (connection, task) = connect(info, timeout).await.map_err(|error| cannot_connect(&address, &error))?;
+        Ok((connection, Self { address: address.into(), heard: AtomicU64::new(0), _task: task }))
     }
 }
 
@@ -98,8 +94,8 @@ async fn gathering<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let opened = MultiplexedConnection::new_with_config(info.redis_settings(), stream, config(timeout)).await?;
-    let (connection, driver) = opened;
+    let (connection, driver) =
+        MultiplexedConnection::new_with_config(info.redis_settings(), stream, config(timeout)).await?;
     let task = tokio::spawn(Gathering { driver, waited: false });
     Ok((connection, Some(Task(task.abort_handle()))))
 }
