@@ -53,6 +53,22 @@ async fn a_batch_without_an_answer_is_asked_again_with_the_same_tokens() {
     assert_eq!(runtime.metrics().executed, 2);
 }
 
+/// Claims that were won are worth nothing with half of their leases over.
+#[tokio::test(start_paused = true)]
+async fn a_store_slower_than_the_leases_of_a_batch_is_as_good_as_none() {
+    const BRIEF: Policy = Policy::new("brief").lease(Duration::from_millis(100)).validate_for_events();
+    let (store, runtime, consumer) = started(BRIEF);
+    store.fail(Step::Claim, Fault::Slow(Duration::from_millis(80)));
+    let results = consumer.process_many(vec![event("evt_1"), event("evt_2")], |_, _| async { Ok::<_, Broke>(7) }).await;
+    for result in results {
+        assert_eq!(result.expect_err("refused"), ProcessError::Refused(ConsumeError::Unavailable));
+    }
+    assert_eq!(runtime.metrics().executed, 0);
+    store.fail(Step::Claim, Fault::Slow(Duration::from_millis(40)));
+    let results = consumer.process_many(vec![event("evt_3"), event("evt_4")], |_, _| async { Ok::<_, Broke>(7) }).await;
+    assert!(results.iter().all(|result| result.as_ref().is_ok_and(|done| !done.duplicate)), "{results:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_down_in_a_batch_is_given_up_in_time() {
     let (store, _, consumer) = started(POLICY);

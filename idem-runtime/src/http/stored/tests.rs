@@ -35,6 +35,20 @@ async fn the_golden_bytes_replay() {
     assert!(collected.to_bytes().is_empty());
 }
 
+/// RFC 9110, section 7.6.1.
+#[test]
+fn what_connection_names_is_of_one_delivery() {
+    let mut headers = HeaderMap::new();
+    for (name, value) in
+        [("x-hop", "1"), ("x-stays", "2"), ("connection", "close, X-Hop"), ("connection", "x-other"), ("x-other", "3")]
+    {
+        headers.append(name, HeaderValue::from_static(value));
+    }
+    let replayed = replay(&seal(StatusCode::OK, &headers, &Bytes::new(), None)).unwrap();
+    let names: Vec<_> = replayed.headers().keys().map(HeaderName::as_str).collect();
+    assert_eq!(names, ["x-stays", "idempotent-replayed"]);
+}
+
 /// Bytes that pass the checksum and yet are no response: refused, wherever they end, never a panic.
 #[test]
 fn content_that_is_no_response_is_refused() {
