@@ -72,6 +72,7 @@ impl Link {
     pub(super) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Fault> {
         let mut live = self.live(deadline).await?;
         let heard = live.wire.heard.load(Ordering::Relaxed);
+        live.wire.announce();
         let sent = timeout_at(deadline, live.connection.send_packed_command(command)).await;
         let reply = match sent {
             Ok(reply) => reply.and_then(Value::extract_error),
@@ -84,6 +85,7 @@ impl Link {
     pub(super) async fn send_all(&self, commands: &redis::Pipeline, deadline: Instant) -> Result<Vec<Value>, Fault> {
         let mut live = self.live(deadline).await?;
         let heard = live.wire.heard.load(Ordering::Relaxed);
+        live.wire.announce();
         let sent = timeout_at(deadline, live.connection.send_packed_commands(commands, 0, commands.len())).await;
         match sent {
             Ok(replies) => self.heard(&live, replies),

@@ -1,14 +1,17 @@
 //! One connection to one server: its socket, and the task that writes and reads for all who share it.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
-    sync::atomic::AtomicU64,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
-use futures_util::future::select_ok;
+use futures_util::{future::select_ok, task::AtomicWaker};
 use pin_project_lite::pin_project;
 use redis::{
     AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, RedisError, RedisResult,
@@ -18,6 +21,7 @@ use redis::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
+    sync::Notify,
     task::AbortHandle,
 };
 
@@ -29,20 +33,35 @@ pub(super) struct Wire {
     pub(super) address: Box<str>,
     /// How many replies came over it, to tell a slow command from a silent connection.
     pub(super) heard: AtomicU64,
-    _task: Option<Task>,
+    /// `None`: the driver decides when it writes.
+    gathering: Option<Gathering>,
 }
 
-/// Ended with the last who could ask it for something: one that waits for a silent server would stay.
+/// Its tasks are ended with the last who could ask: one that waits for a silent server would stay.
 #[derive(Debug)]
-struct Task(AbortHandle);
+struct Gathering {
+    round: Arc<Round>,
+    tasks: [AbortHandle; 2],
+}
+
+/// Lets all who are ready hand over their commands before any is written, so that what is asked for at one moment leaves in
+/// one write and is answered in one: on its own the driver's task runs as soon as the first has spoken. But no more than
+/// [`BATCH`] of them: the server is to begin while the others are still at it.
+#[derive(Debug, Default)]
+struct Round {
+    begun: Notify,
+    /// How many have spoken since the driver ran.
+    asked: AtomicUsize,
+    driver: AtomicWaker,
+}
 
 pin_project! {
-    /// Lets all who are ready hand over their commands before it writes, so that what is asked for at one moment leaves in one
-    /// write, and is answered in one. On its own the driver's task runs as soon as the first of them has spoken.
-    struct Gathering<F> {
+    /// The driver's task, which only a round wakes.
+    struct Driving<F> {
         #[pin]
         driver: F,
-        waited: bool,
+        round: Arc<Round>,
+        begin: Waker,
     }
 }
 
@@ -56,12 +75,22 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(15), Duration::from
 /// How many commands may wait for the connection's task before senders wait as well.
 const QUEUE: usize = 1024;
 
+/// How many commands are gathered at most.
+const BATCH: usize = 8;
+
 impl Wire {
     /// Opens a connection for many, which notices when its peer is gone.
     pub(super) async fn open(info: ConnectionInfo, timeout: Duration) -> Result<(MultiplexedConnection, Self), Cause> {
         let address = info.addr().to_string();
-        let (connection, task) = connect(info, timeout).await.map_err(|error| cannot_connect(&address, &error))?;
-        Ok((connection, Self { address: address.into(), heard: AtomicU64::new(0), _task: task }))
+        let (connection, gathering) = connect(info, timeout).await.map_err(|error| cannot_connect(&address, &error))?;
+        Ok((connection, Self { address: address.into(), heard: AtomicU64::new(0), gathering }))
+    }
+
+    /// To be told before something is asked.
+    pub(super) fn announce(&self) {
+        if let Some(gathering) = &self.gathering {
+            gathering.round.announce();
+        }
     }
 }
 
@@ -76,7 +105,7 @@ fn cannot_connect(address: &str, error: &RedisError) -> Cause {
     Cause::new(cause.kind, format!("cannot connect to `{address}`: {}", cause.context))
 }
 
-async fn connect(info: ConnectionInfo, timeout: Duration) -> RedisResult<(MultiplexedConnection, Option<Task>)> {
+async fn connect(info: ConnectionInfo, timeout: Duration) -> RedisResult<(MultiplexedConnection, Option<Gathering>)> {
     match info.addr() {
         ConnectionAddr::Tcp(host, port) => gathering(tcp(host, *port).await?, &info, timeout).await,
         #[cfg(unix)]
@@ -90,14 +119,15 @@ async fn gathering<S>(
     stream: S,
     info: &ConnectionInfo,
     timeout: Duration,
-) -> RedisResult<(MultiplexedConnection, Option<Task>)>
+) -> RedisResult<(MultiplexedConnection, Option<Gathering>)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (connection, driver) =
         MultiplexedConnection::new_with_config(info.redis_settings(), stream, config(timeout)).await?;
-    let task = tokio::spawn(Gathering { driver, waited: false });
-    Ok((connection, Some(Task(task.abort_handle()))))
+    let round = Arc::new(Round::default());
+    let tasks = [tokio::spawn(round.clone().drive(driver)), tokio::spawn(round.clone().run())];
+    Ok((connection, Some(Gathering { round, tasks: tasks.map(|task| task.abort_handle()) })))
 }
 
 /// To whichever address of the host answers first.
@@ -135,55 +165,104 @@ fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1)
 }
 
-impl Drop for Task {
+impl Drop for Gathering {
     fn drop(&mut self) {
-        self.0.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 
-impl<F: Future<Output = ()>> Future for Gathering<F> {
+impl Round {
+    fn announce(&self) {
+        if self.asked.fetch_add(1, Ordering::Relaxed) + 1 == BATCH {
+            self.driver.wake();
+        }
+    }
+
+    /// Ends each round once all who were ready when it began have run.
+    async fn run(self: Arc<Self>) {
+        loop {
+            self.begun.notified().await;
+            let mut has_waited = false;
+            poll_fn(|context| {
+                if has_waited {
+                    return Poll::Ready(());
+                }
+                has_waited = true;
+                // A task that wakes itself goes behind all that are ready.
+                context.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
+            self.driver.wake();
+        }
+    }
+
+    fn drive<F: Future<Output = ()>>(self: Arc<Self>, driver: F) -> Driving<F> {
+        Driving { driver, begin: self.clone().into(), round: self }
+    }
+}
+
+/// What wakes the driver, a command or a reply, begins a round.
+impl Wake for Round {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.begun.notify_one();
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Driving<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        *this.waited = !*this.waited;
-        if *this.waited {
-            // A task that wakes itself goes behind all that are ready.
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        this.driver.poll(context)
+        this.round.driver.register(context.waker());
+        this.round.asked.store(0, Ordering::Relaxed);
+        this.driver.poll(&mut Context::from_waker(this.begin))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::{mpsc, oneshot};
+    use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
 
-    /// One worker, where a task that is woken comes before those that are ready.
+    /// On one worker, where a task that is woken comes before those that are ready.
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn what_is_asked_for_at_one_moment_is_gathered() {
-        let (ask, mut asked) = mpsc::unbounded_channel();
-        let (saw, seen) = oneshot::channel();
-        let (begin, begun) = oneshot::channel();
-        let driver = async move {
-            let mut commands = Vec::new();
-            // On the one worker: nobody asks before the driver waits to be asked.
-            let _ = begin.send(());
-            asked.recv_many(&mut commands, usize::MAX).await;
-            let _ = saw.send(commands.len());
-        };
-        let waits = tokio::spawn(Gathering { driver, waited: false });
-        begun.await.expect("the driver begins");
-        tokio::spawn(async move {
-            for command in 0..10 {
-                let ask = ask.clone();
-                tokio::spawn(async move { ask.send(command) });
+    async fn what_is_asked_for_at_one_moment_is_gathered_up_to_a_batch() {
+        for (ready, gathered) in [(1, vec![1]), (5, vec![5]), (BATCH + 3, vec![BATCH, 3])] {
+            let (ask, mut asked) = unbounded_channel();
+            let (saw, mut seen) = unbounded_channel();
+            let driver = async move {
+                let mut commands = Vec::new();
+                while asked.recv_many(&mut commands, usize::MAX).await > 0 {
+                    saw.send(commands.len()).expect("somebody looks");
+                    commands.clear();
+                }
+            };
+            let round = Arc::new(Round::default());
+            let driving = tokio::spawn(round.clone().drive(driver));
+            let rounds = tokio::spawn(round.clone().run());
+            tokio::spawn(async move {
+                // The driver waits to be asked by now: it was spawned before.
+                for command in 0..ready {
+                    let (round, ask) = (round.clone(), ask.clone());
+                    tokio::spawn(async move {
+                        round.announce();
+                        ask.send(command)
+                    });
+                }
+            });
+            for batch in gathered {
+                assert_eq!(seen.recv().await, Some(batch), "{ready} are ready");
             }
-        });
-        assert_eq!(seen.await, Ok(10));
-        waits.await.expect("the driver ends");
+            driving.await.expect("the driver ends");
+            rounds.abort();
+        }
     }
 }
