@@ -11,7 +11,7 @@ mod servers;
 mod sql;
 mod subject;
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, thread, time::Duration};
 
 use clap::Parser;
 use tokio::runtime::Builder;
@@ -89,12 +89,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A subject has a thread for each core, as services have. The load has one, as `wrk -t1` has: a second would only take the
-/// cores from what is measured.
+/// The load has one thread, as `wrk -t1` has: a second would only take the cores from what is measured.
 fn run(options: &Options) -> Result<()> {
     match (options.serve, &options.place) {
         (Some(subject), Some(place)) => {
-            Builder::new_multi_thread().enable_all().build()?.block_on(subject.serve(place))
+            let threads = subject.threads(thread::available_parallelism()?.get());
+            Builder::new_multi_thread().worker_threads(threads).enable_all().build()?.block_on(subject.serve(place))
         }
         _ => Builder::new_current_thread().enable_all().build()?.block_on(async {
             tokio::select! {
@@ -152,7 +152,7 @@ impl Contestant {
         let load: Load = load::run(self.server.address(), self.keys, self.connections, self.time).await?;
         Ok(Measured {
             load,
-            commands: servers.commands().await?,
+            round_trips: servers.round_trips().await?,
             cpu: self.server.cpu_time()? - cpu,
             load_cpu: servers::own_cpu_time()? - own,
         })

@@ -12,8 +12,8 @@ use super::{
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Measured {
     pub(super) load: Load,
-    /// What Redis was sent.
-    pub(super) commands: u64,
+    /// To Redis.
+    pub(super) round_trips: u64,
     /// What the server used of the processors.
     pub(super) cpu: Duration,
     /// What this command used of them to ask.
@@ -81,7 +81,7 @@ impl Report {
                 row.pair.subject.to_string(),
                 keys.to_string(),
                 median(&row.per_second),
-                row.subject.commands as f64 / row.subject.load.requests as f64,
+                row.subject.round_trips as f64 / row.subject.load.requests as f64,
                 row.subject.each(row.subject.cpu),
                 row.base.each(row.base.cpu),
                 row.subject.each(row.subject.load_cpu),
@@ -93,7 +93,7 @@ impl Report {
 impl Measured {
     fn add(&mut self, other: &Self) {
         self.load.add(other.load);
-        self.commands += other.commands;
+        self.round_trips += other.round_trips;
         self.cpu += other.cpu;
         self.load_cpu += other.load_cpu;
     }

@@ -99,10 +99,10 @@ impl Servers {
         }
     }
 
-    /// How many commands Redis was sent since.
-    pub(super) async fn commands(&self) -> Result<u64> {
+    /// How many round trips to Redis were made since.
+    pub(super) async fn round_trips(&self) -> Result<u64> {
         match &self.redis {
-            Some(redis) => redis.commands().await,
+            Some(redis) => redis.round_trips().await,
             None => Ok(0),
         }
     }
@@ -205,17 +205,17 @@ impl Redis {
         Ok(redis::cmd(name).arg(args).query_async::<()>(&mut connection).await?)
     }
 
-    /// How many commands clients have sent since. What a script does inside the server is not a round trip.
-    async fn commands(&self) -> Result<u64> {
+    /// How many round trips clients have made since. What a script does inside the server is none.
+    async fn round_trips(&self) -> Result<u64> {
         let mut connection = self.connection.clone();
         let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await?;
-        // It is counted as commands too: a claim's script asks for one `TIME`, a completion's for one `GET`, as a plain replay
-        // is. The floor has only `SET`.
+        // It is counted as commands too: every script reads its record by one `GET`, as a plain replay does; a claim without a
+        // script is a `SET` and, in the same write, one `PEXPIRETIME`. The floor has only `SET`.
         let calls = |name: &str| -> Option<u64> {
             let line = stats.lines().find_map(|line| line.strip_prefix(name))?;
             line.strip_prefix(":calls=")?.split(',').next()?.parse().ok()
         };
-        match (calls("cmdstat_time"), calls("cmdstat_get")) {
+        match (calls("cmdstat_pexpiretime"), calls("cmdstat_get")) {
             (None, None) => Ok(calls("cmdstat_set").unwrap_or(0)),
             (claims, others) => Ok(claims.unwrap_or(0) + others.unwrap_or(0)),
         }

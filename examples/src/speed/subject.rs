@@ -132,6 +132,14 @@ impl Subject {
         }
     }
 
+    /// How many threads it serves with: one for each core, as services have; one less beside a server, which keeps a core busy.
+    pub(super) fn threads(self, cores: usize) -> usize {
+        match self.needs() {
+            Needs::Nothing | Needs::File => cores,
+            Needs::Redis | Needs::Postgres | Needs::Both => (cores - 1).max(1),
+        }
+    }
+
     /// Serves until killed, with its records at `place`: a URL or a path. Says where on standard output.
     pub(super) async fn serve(self, place: &str) -> Result<()> {
         let app = match self {

@@ -36,7 +36,10 @@ impl Fixture for Redis {
     }
 
     async fn records(&self) -> usize {
-        self.run("DBSIZE").await
+        // What is released leaves its fence behind for what is left of the millisecond, and a number of keys may count what expired.
+        self.pass(Duration::from_millis(2)).await;
+        let keys: Vec<String> = self.run("KEYS *").await;
+        keys.len()
     }
 
     async fn now(&self) -> Duration {
@@ -64,7 +67,9 @@ impl Redis {
     }
 
     async fn run<T: FromRedisValue>(&self, command: &str) -> T {
-        let reply = redis::cmd(command).query_async(&mut self.connection.clone()).await;
+        let mut words = redis::Cmd::new();
+        words.arg(command.split(' ').collect::<Vec<_>>());
+        let reply = words.query_async(&mut self.connection.clone()).await;
         reply.unwrap_or_else(|error| panic!("{command}: {error}"))
     }
 }

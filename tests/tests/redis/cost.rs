@@ -5,31 +5,59 @@ use idem_runtime::{
     store::{Claim, Claimed, Ownership, Release},
 };
 use tests::claims::{DAY, LEASE, answer, claim, complete, fingerprint, key, redis_key, token, win};
-use tests::servers::RedisServer;
+use tests::servers::{Proxy, RedisServer};
 
 #[tokio::test]
-async fn a_first_execution_is_two_commands_and_a_replay_one() {
+async fn a_first_execution_is_two_round_trips_and_a_replay_one() {
     let server = RedisServer::start();
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let proxy = Proxy::start(server.port()).await;
+    let store = RedisStore::connect(&proxy.url()).await.unwrap();
+    let measure = async |store: &RedisStore, by: u8| {
+        server.run::<()>(&["CONFIG", "RESETSTAT"]);
+        let before = proxy.replies();
+        let claimed = store.claim(claim(1, by)).await.unwrap();
+        let is_first = matches!(claimed, Claimed::Won { .. });
+        if is_first {
+            assert_eq!(store.complete(complete(1, by, "answer")).await.unwrap(), Ownership::Held);
+        } else {
+            assert_eq!(claimed, replayed());
+        }
+        (is_first, proxy.replies() - before)
+    };
 
-    server.run::<()>(&["CONFIG", "RESETSTAT"]);
-    win(&store, claim(1, 1)).await;
-    assert_eq!(store.complete(complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
-    assert_eq!(server.count("evalsha"), 2);
-    let outside: Vec<_> = server.calls().into_iter().filter(|(name, _)| !is_inside(name)).collect();
-    assert_eq!(outside, [("evalsha".to_owned(), 2)]);
+    let called = || {
+        let mut calls = server.calls();
+        calls.sort_unstable();
+        calls
+    };
 
-    server.run::<()>(&["CONFIG", "RESETSTAT"]);
-    assert_eq!(store.claim(claim(1, 2)).await.unwrap(), replayed());
+    assert_eq!(measure(&store, 1).await, (true, 2));
+    // The claim is a plain `SET`, with a question behind it in the same write. The completion is a script, which reads and writes.
+    let calls = [("evalsha", 1), ("get", 1), ("pexpiretime", 1), ("set", 2)];
+    assert_eq!(called(), calls.map(|(name, calls)| (name.to_owned(), calls)));
+
+    assert_eq!(measure(&store, 2).await, (false, 1));
     assert_eq!(server.calls(), [("get".to_owned(), 1)]);
 
-    // Another replica has not seen the answer: it asks once by the script, and knows it from then on.
-    let other = RedisStore::connect(&server.url()).await.unwrap();
-    server.run::<()>(&["CONFIG", "RESETSTAT"]);
-    assert_eq!(other.claim(claim(1, 3)).await.unwrap(), replayed());
-    assert_eq!((server.count("evalsha"), server.count("get")), (1, 0));
-    assert_eq!(other.claim(claim(1, 3)).await.unwrap(), replayed());
-    assert_eq!((server.count("evalsha"), server.count("get")), (1, 1));
+    // Another replica has not seen the answer: its claim finds it, and it knows it from then on.
+    let other = RedisStore::connect(&proxy.url()).await.unwrap();
+    assert_eq!(measure(&other, 3).await, (false, 1));
+    assert_eq!(called(), [("pexpiretime".to_owned(), 1), ("set".to_owned(), 1)]);
+    assert_eq!(measure(&other, 3).await, (false, 1));
+    assert_eq!(server.calls(), [("get".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn what_only_the_script_can_judge_is_two_round_trips() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port()).await;
+    let store = RedisStore::connect(&proxy.url()).await.unwrap();
+    win(&store, claim(1, 1)).await;
+    let before = proxy.replies();
+    let busy = store.claim(claim(1, 2)).await.unwrap();
+    assert!(matches!(busy, Claimed::Busy { .. }), "{busy:?}");
+    assert_eq!(store.claim(Claim::new(key(1), token(3), fingerprint(2), LEASE)).await.unwrap(), Claimed::Mismatch);
+    assert_eq!(proxy.replies() - before, 4);
 }
 
 #[tokio::test]
@@ -47,7 +75,8 @@ async fn what_a_plain_read_cannot_replay_the_script_judges() {
     win(&store, claim(1, 3)).await;
     let busy = store.claim(claim(1, 4)).await.unwrap();
     assert!(matches!(busy, Claimed::Busy { .. }), "{busy:?}");
-    assert_eq!((server.count("evalsha"), server.count("get")), (2, 1));
+    // Each script reads once, too.
+    assert_eq!((server.count("evalsha"), server.count("get")), (2, 3));
     finish(complete(1, 3, "another")).await;
     let another = Claimed::Completed { answer: Some(answer("another")) };
     assert_eq!(store.claim(claim(1, 5)).await.unwrap(), another);
@@ -75,11 +104,6 @@ fn replayed() -> Claimed {
     Claimed::Completed { answer: Some(answer("answer")) }
 }
 
-/// What the scripts call.
-fn is_inside(command: &str) -> bool {
-    matches!(command, "get" | "set" | "time")
-}
-
 #[tokio::test]
 async fn a_server_that_forgot_the_scripts_is_told_again() {
     let server = RedisServer::start();
@@ -92,6 +116,7 @@ async fn a_server_that_forgot_the_scripts_is_told_again() {
 
     server.run::<()>(&["CONFIG", "RESETSTAT"]);
     win(&store, claim(3, 1)).await;
+    assert_eq!(store.complete(complete(3, 1, "answer")).await.unwrap(), Ownership::Held);
     assert_eq!((server.count("evalsha"), server.count("eval")), (1, 0));
 }
 

@@ -37,6 +37,10 @@ fn clock(server: &RedisServer) -> u64 {
     seconds * 1_000_000 + micros
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap()
+}
+
 /// Puts any bytes where a record lies.
 fn put(server: &RedisServer, at: u32, bytes: &[u8]) {
     let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
@@ -47,23 +51,37 @@ fn put(server: &RedisServer, at: u32, bytes: &[u8]) {
 async fn the_bytes_of_a_record_are_frozen() {
     let (server, store) = start().await;
 
+    // A first claim is dated by when its key expires.
+    let kept = LEASE + DAY;
     let before = clock(&server);
-    let (fence, _) = win(&store, claim(1, 7)).await;
+    let (fence, _) = win(&store, claim(1, 7).retention(Some(DAY))).await;
     let after = clock(&server);
-    assert!((before..=after).contains(&fence.get()), "{before} {fence} {after}");
+    let expires: u64 = server.run(&["PEXPIRETIME", &redis_key(1)]);
+    assert_eq!(fence.get(), (expires - millis(kept)) * 1000 + 999, "the end of its millisecond");
+    assert!((before..=after + 999).contains(&fence.get()), "{before} {fence} {after}");
     let lease_micros = u64::try_from(LEASE.as_micros()).unwrap();
     let in_flight = [
-        &[1, 1][..],
+        &[3, 1][..],
         &[1; 32],
         &[7; 16],
-        &fence.get().to_be_bytes(),
+        &millis(kept).to_be_bytes(),
         &[0, 0, 0, 1],
-        &(fence.get() + lease_micros).to_be_bytes(),
+        &lease_micros.to_be_bytes(),
         &[0, 0, 0, 0],
     ]
     .concat();
     assert_eq!(bytes(&server, 1), in_flight);
     assert_eq!(in_flight.len(), 74);
+
+    // Renewed it says for itself what the expiry told.
+    let before = clock(&server);
+    assert_eq!(store.renew(Renew::of(&claim(1, 7))).await.unwrap(), Ownership::Held);
+    let after = clock(&server);
+    let renewed = bytes(&server, 1);
+    let head = [&[1, 1][..], &[1; 32], &[7; 16], &fence.get().to_be_bytes(), &[0, 0, 0, 1]].concat();
+    assert_eq!(renewed[..62], head);
+    assert!((before..=after).contains(&(number(&renewed[62..70]) - lease_micros)));
+    assert_eq!(renewed[70..], [0; 4]);
 
     let kept = Complete::new(key(1), token(7), Outcome::Answer(answer("body")), DAY).remember(2 * DAY);
     let before = clock(&server);
@@ -71,7 +89,7 @@ async fn the_bytes_of_a_record_are_frozen() {
     let after = clock(&server);
     let completed = bytes(&server, 1);
     assert_eq!(completed[..2], [1, 2]);
-    assert_eq!(completed[2..62], in_flight[2..62]);
+    assert_eq!(completed[2..62], head[2..]);
     let until = number(&completed[62..70]) - u64::try_from(DAY.as_micros()).unwrap();
     assert!((before..=after).contains(&until));
     assert_eq!(completed[70..], *b"\0\0\0\x04body");
@@ -80,6 +98,8 @@ async fn the_bytes_of_a_record_are_frozen() {
     win(&store, claim(2, 7)).await;
     assert_eq!(store.complete(complete(2, 7, "body")).await.unwrap(), Ownership::Held);
     assert_eq!(bytes(&server, 2)[62..], *b"\0\0\0\0\0\0\0\0\0\0\0\x04body");
+    // Nor is it asked for its fence, which nothing but the expiry of the claim told.
+    assert_eq!(bytes(&server, 2)[50..62], *b"\0\0\0\0\0\0\0\0\0\0\0\x01");
 
     win(&store, claim(3, 7)).await;
     let tombstone = Complete::new(key(3), token(7), Outcome::Tombstone, DAY);
@@ -145,6 +165,108 @@ async fn records_of_layout_1_are_read() {
     assert_eq!(bytes(&server, 2)[50..58], (ahead + 1).to_be_bytes());
 }
 
+/// A first claim by token 9 with fingerprint 1 and a lease of a minute, as it lies there so long after it was made.
+fn put_first_claim(server: &RedisServer, at: u32, ago: Duration) {
+    let lease = 60_000_000_u64.to_be_bytes();
+    let kept = millis(DAY);
+    let record = [&[3, 1][..], &[1; 32], &[9; 16], &kept.to_be_bytes(), &[0, 0, 0, 1], &lease, &[0; 4]].concat();
+    put(server, at, &record);
+    server.run::<()>(&["PEXPIRE", &redis_key(at), &(kept - millis(ago)).to_string()]);
+}
+
+#[tokio::test]
+async fn records_of_layout_3_are_read() {
+    let (server, store) = start().await;
+    let (young, old) = (Duration::from_secs(10), Duration::from_secs(61));
+    let claimed_at = |at: u32| {
+        let expires: u64 = server.run(&["PEXPIRETIME", &redis_key(at)]);
+        Fence::new((expires - millis(DAY)) * 1000 + 999)
+    };
+
+    put_first_claim(&server, 1, young);
+    let busy = store.claim(claim(1, 1)).await.unwrap();
+    let left = Duration::from_secs(45)..Duration::from_secs(51);
+    assert!(matches!(busy, Claimed::Busy { retry_after } if left.contains(&retry_after)), "{busy:?}");
+    assert_eq!(store.claim(Claim::new(key(1), token(1), fingerprint(2), LEASE)).await.unwrap(), Claimed::Mismatch);
+    let fence = claimed_at(1);
+    assert_eq!(store.claim(claim(1, 9)).await.unwrap(), Claimed::Won { fence, attempt: 1 }, "its own claim again");
+    assert_eq!(bytes(&server, 1)[50..58], fence.get().to_be_bytes());
+
+    put_first_claim(&server, 2, old);
+    let first = claimed_at(2);
+    let (fence, attempt) = win(&store, claim(2, 1)).await;
+    assert!(fence > first && attempt == 2, "{first} {fence} {attempt}");
+    assert_eq!(store.complete(complete(2, 9, "late")).await.unwrap(), Ownership::Lost);
+
+    put_first_claim(&server, 3, old);
+    let fence = claimed_at(3);
+    let unknown = Claimed::Unknown { fence, attempt: 1 };
+    assert_eq!(store.claim(claim(3, 1).abandoned(Abandoned::MarkUnknown)).await.unwrap(), unknown);
+    assert_eq!(store.claim(claim(3, 9)).await.unwrap(), unknown);
+
+    put_first_claim(&server, 4, young);
+    let fence = claimed_at(4);
+    let outcome = Complete::new(key(4), token(9), Outcome::Unknown, DAY);
+    assert_eq!(store.complete(outcome).await.unwrap(), Ownership::Held);
+    assert_eq!(store.claim(claim(4, 1)).await.unwrap(), Claimed::Unknown { fence, attempt: 1 });
+    let other = Resolve::new(key(4), Verdict::NotExecuted).fence(Fence::new(fence.get() - 1));
+    assert_eq!(store.resolve(other).await.unwrap(), Resolved::NotUnknown);
+    let this = Resolve::new(key(4), Verdict::NotExecuted).fence(fence);
+    assert_eq!(store.resolve(this).await.unwrap(), Resolved::Applied);
+}
+
+/// Somebody took its expiry away, by `PERSIST` or in a copy of the data: nobody knows when it was claimed.
+#[tokio::test]
+async fn a_first_claim_without_an_expiry_is_unreadable_to_all_but_who_made_it() {
+    let (server, store) = start().await;
+    win(&store, claim(1, 7)).await;
+    server.run::<()>(&["PERSIST", &redis_key(1)]);
+    for by in [7, 8] {
+        assert_eq!(store.claim(claim(1, by)).await.unwrap(), Claimed::Unreadable);
+    }
+    assert_eq!(store.renew(Renew::of(&claim(1, 7))).await.unwrap(), Ownership::Lost);
+    assert_eq!(store.release(Release::new(key(1), token(7))).await.unwrap(), Ownership::Lost);
+    assert_eq!(store.complete(complete(1, 8, "other")).await.unwrap(), Ownership::Lost);
+    assert_eq!(store.complete(complete(1, 7, "mine")).await.unwrap(), Ownership::Held, "what happened is recorded");
+    assert_eq!(store.claim(claim(1, 8)).await.unwrap(), Claimed::Completed { answer: Some(answer("mine")) });
+}
+
+#[tokio::test]
+async fn a_first_claim_is_the_same_after_a_restart() {
+    let mut server = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let won = win(&store, claim(1, 7)).await;
+    server.restart();
+    let again = eventually_async("the store connects anew", Duration::from_secs(5), async || {
+        store.claim(claim(1, 7)).await.ok()
+    })
+    .await;
+    assert_eq!(again, Claimed::Won { fence: won.0, attempt: 1 });
+}
+
+/// A first claim knows the clock to the millisecond, and many fit into one.
+#[tokio::test]
+async fn fences_grow_though_a_key_is_claimed_again_within_the_millisecond() {
+    let (_server, store) = start().await;
+    let mut last = Fence::new(0);
+    for round in 0..300_u32 {
+        let by = u8::try_from(round % 200).unwrap();
+        // Now and then another request altogether: what is left behind for the fence is nobody's.
+        let claim = Claim::new(key(1), token(by), fingerprint(u8::from(round % 3 == 0)), LEASE);
+        let (fence, attempt) = win(&store, claim).await;
+        assert!(fence > last && attempt == 1, "{last} {fence} {attempt}");
+        last = fence;
+        if round % 2 == 0 {
+            assert_eq!(store.release(Release::new(key(1), token(by))).await.unwrap(), Ownership::Held);
+        } else {
+            let unknown = Complete::new(key(1), token(by), Outcome::Unknown, DAY);
+            assert_eq!(store.complete(unknown).await.unwrap(), Ownership::Held);
+            let absent = Resolve::new(key(1), Verdict::NotExecuted);
+            assert_eq!(store.resolve(absent).await.unwrap(), Resolved::Applied);
+        }
+    }
+}
+
 /// A record of layout 2 with fingerprint 1, in bytes.
 fn layout_2(state: u8, token: u8, note: &[u8]) -> Vec<u8> {
     let length = u32::try_from(note.len()).unwrap();
@@ -191,7 +313,6 @@ async fn records_of_layout_2_are_read() {
 #[tokio::test]
 async fn the_bytes_of_what_layout_2_added_are_frozen() {
     let (server, store) = start().await;
-    let fence_of = |at: u32| bytes(&server, at)[50..58].to_vec();
     let written = |head: [u8; 2], token: u8, fence: &[u8], time: &[u8], note: &[u8]| {
         let length = u32::try_from(note.len()).unwrap();
         [&head[..], &[1; 32], &[token; 16], fence, &[0, 0, 0, 1], time, &length.to_be_bytes(), note].concat()
@@ -202,8 +323,7 @@ async fn the_bytes_of_what_layout_2_added_are_frozen() {
         since
     };
 
-    win(&store, claim(1, 7)).await;
-    let fence = fence_of(1);
+    let fence = win(&store, claim(1, 7)).await.0.get().to_be_bytes();
     let before = clock(&server);
     let parked = Complete::new(key(1), token(7), Outcome::Parked(answer("why")), DAY);
     assert_eq!(store.complete(parked).await.unwrap(), Ownership::Held);
@@ -215,8 +335,7 @@ async fn the_bytes_of_what_layout_2_added_are_frozen() {
     assert_eq!(bytes(&server, 1), written([2, 5], 0, &fence, &parked_since(1, before), b"still"));
     assert_eq!(expiry(&server, 1), -1);
 
-    win(&store, claim(2, 7)).await;
-    let fence = fence_of(2);
+    let fence = win(&store, claim(2, 7)).await.0.get().to_be_bytes();
     let released = Release::new(key(2), token(7)).remember(DAY);
     assert_eq!(store.release(released).await.unwrap(), Ownership::Held);
     assert_eq!(bytes(&server, 2), written([2, 1], 0, &fence, &[0; 8], b""));
@@ -364,7 +483,7 @@ async fn what_is_no_record_is_never_taken_for_absent_or_overwritten() {
     let fence_of_all_ones = [&in_flight[..50], &[0xff; 8], &in_flight[58..]].concat();
 
     for (what, damaged) in [
-        ("a newer version", with(0, 3)),
+        ("a newer version", with(0, 4)),
         ("version 0", with(0, 0)),
         ("state 0", with(1, 0)),
         ("parked in layout 1", with(1, 5)),
@@ -373,7 +492,8 @@ async fn what_is_no_record_is_never_taken_for_absent_or_overwritten() {
         ("unknown in layout 2", [&[2, 4], &in_flight[2..]].concat()),
         ("a parked record without its note", [&[2, 5], &completed[2..completed.len() - 1]].concat()),
         ("a state that layout 2 does not have", [&[2, 6], &in_flight[2..]].concat()),
-        ("a parked record of a newer version", [&[3, 5], &completed[2..]].concat()),
+        ("a parked record in layout 3", [&[3, 5], &completed[2..]].concat()),
+        ("an answer in layout 3", [&[3, 2], &completed[2..]].concat()),
         ("nothing at all", vec![]),
         ("one byte", vec![1]),
         ("a header cut off", in_flight[..73].to_vec()),
@@ -423,7 +543,8 @@ async fn a_record_expires_only_when_nothing_can_be_lost_with_it() {
     near(expiry(&server, 1), LEASE + DAY);
     let never = claim(2, 1).abandoned(Abandoned::MarkUnknown);
     win(&store, never).await;
-    assert_eq!(expiry(&server, 2), -1);
+    // A hundred years: without an expiry nobody could tell when it was claimed.
+    assert!(expiry(&server, 2) > 3_000_000_000_000);
     assert_eq!(store.renew(Renew::of(&never)).await.unwrap(), Ownership::Held);
     assert_eq!(expiry(&server, 2), -1);
 

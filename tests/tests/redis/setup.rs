@@ -67,7 +67,8 @@ async fn who_may_not_do_what_the_scripts_do_is_told() {
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
 
     // What the documentation says is enough.
-    for rule in ["+evalsha +eval +time +get +set +setrange +del +zadd +zrem +zrangebylex", "+script|load"] {
+    for rule in ["+evalsha +eval +time +pexpiretime +get +set +setrange +del +zadd +zrem +zrangebylex", "+script|load"]
+    {
         let mut command = vec!["ACL", "SETUSER", "app"];
         command.extend(rule.split(' '));
         server.run::<()>(&command);

@@ -110,6 +110,10 @@ impl Cluster {
         Ok(cluster)
     }
 
+    pub(super) fn waits_for_replicas(&self) -> bool {
+        self.0.options.quorum.is_some()
+    }
+
     pub(super) async fn ask(&self, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
         let slot = step.slot();
         let mut address = match self.0.master(slot) {

@@ -17,10 +17,20 @@ end
 
 local at = '\0\0\0\0\0\0\0\0'
 if ARGV[3] ~= '' then
-  local time = redis.call('TIME')
-  at = struct.pack('>I8', time[1] * 1000000 + time[2] + ARGV[3])
+  local clock = redis.call('TIME')
+  at = struct.pack('>I8', clock[1] * 1000000 + clock[2] + ARGV[3])
 end
-local value = ARGV[2] .. string.sub(record, 3, 62) .. at .. ARGV[5]
+local numbers = string.sub(record, 51, 62)
+if layout == 3 then
+  if ARGV[4] == '0' then
+    date()
+  else
+    -- No fence is asked for behind a completed operation.
+    fence = 0
+  end
+  numbers = struct.pack('>I8I4', fence, attempt)
+end
+local value = ARGV[2] .. fingerprint .. owner .. numbers .. at .. ARGV[5]
 if ARGV[4] == '0' then
   redis.call('SET', KEYS[1], value)
 else

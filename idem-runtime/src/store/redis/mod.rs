@@ -11,19 +11,23 @@
 //!
 //! # What it costs
 //!
-//! A claim, a completion and a replay are one command each: `EVALSHA` of one script on one key, over one shared
-//! connection. The scripts are loaded when a connection is opened, and again if the server forgot them. Commands of
-//! requests that come together leave in one write, but for those over TLS.
+//! A claim, a completion and a replay are one round trip each, over one shared connection. The claim of a key without a record is
+//! one `SET .. NX GET PX`, and a `PEXPIRETIME` in the same write: calling a script costs the server several times as much. What
+//! such a claim finds in its way a script judges, one round trip later, unless it is an answer to replay. All other steps
+//! are scripts, each on one key, which are loaded when a connection is opened, and again if the server forgot them. Commands of
+//! requests that come together leave in one write, up to eight of them, but for those over TLS.
 //!
-//! The replay of an answer that this store recorded or replayed of late is a `GET`, which costs the server far less. If the record
-//! is no longer what it was, having expired or been deleted, or another request comes under its key, the claim follows: one command
-//! more, once.
+//! The replay of an answer that this store recorded or replayed of late is a `GET`. If the record is no longer what it was, having
+//! expired or been deleted, or another request comes under its key, the claim follows: one command more, once.
+//!
+//! With [`wait_replicas`](RedisStoreBuilder::wait_replicas), and over a [`ConnectionProvider`], every claim is a script.
 //!
 //! # What it holds to
 //!
-//! - Time is the server's. A lease is a value in the record, never the expiry of its key.
-//! - A completed record expires by itself, and one in flight where an abandoned one may be forgotten. An unknown one, or
-//!   one that may become unknown, never does.
+//! - Time is the server's. A lease is a value in the record, counted from the claim; it is not the expiry of its key, which comes
+//!   later and tells when the claim was made.
+//! - A completed record expires by itself, and one in flight where an abandoned one may be forgotten. An unknown one never does,
+//!   nor one that may become unknown, or only after a hundred years.
 //! - An answer that is kept for a shorter time than it is remembered stays in memory until the record goes.
 //! - At the memory limit claims are refused with [`Full`](crate::store::StoreErrorKind::Full). Replays, completions and
 //!   releases go on.
@@ -41,6 +45,9 @@
 //! who the master is now. A former master that answers within the moment it goes on, before it hears that it was
 //! replaced, is believed unless replicas are waited for.
 //!
+//! A claim is dated to the millisecond. Within one, fences grow over releases and verdicts, but not over a record that was taken from
+//! the store: a key that is claimed, lost and claimed again in the same millisecond may get the same fence.
+//!
 //! # What lies where
 //!
 //! | key | |
@@ -53,7 +60,7 @@
 //!
 //! # What the user of an access list needs
 //!
-//! `+evalsha +eval +script|load +time +get +set +setrange +del +info +zadd +zrem +zrangebylex`, in a Cluster
+//! `+evalsha +eval +script|load +time +pexpiretime +get +set +setrange +del +info +zadd +zrem +zrangebylex`, in a Cluster
 //! `+cluster|nodes`, behind Sentinels `+role`, with `wait_replicas` `+wait`; and `~idem:*`, or the chosen prefix.
 
 mod builder;
@@ -87,6 +94,7 @@ pub use self::builder::RedisStoreBuilder;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use self::cache::{RedisCache, RedisCacheBuilder};
 use self::{
+    fault::Fault,
     node::Reply,
     recent::Recent,
     route::Route,
@@ -183,6 +191,21 @@ impl RedisStore {
         Ok(replay)
     }
 
+    /// Claims a key that has no record. `None`: the script is to judge.
+    async fn first_claim(&self, claim: &Claim, deadline: Instant) -> Result<Option<Claimed>, StoreError> {
+        let step = Step::first_claim(&self.0.prefix, claim);
+        let claimed = match self.0.route.ask(&step, deadline).await {
+            Ok(reply) => record::first_claimed(reply.value, claim, script::first_kept(claim)),
+            // A server that does not write, for want of memory or of replicas, still reads.
+            Err(Fault::Refused(_)) => None,
+            Err(fault) => return Err(fault.into_error(step.kind.name())),
+        };
+        if let Some(Claimed::Completed { .. }) = claimed {
+            self.0.recent.note(&claim.key);
+        }
+        Ok(claimed)
+    }
+
     async fn take<T>(&self, step: &Step, read: impl FnOnce(Reply) -> Option<T>) -> Result<T, StoreError> {
         self.take_by(self.deadline(), step, read).await
     }
@@ -239,10 +262,15 @@ impl fmt::Debug for RedisStore {
 impl Store for RedisStore {
     async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
         let deadline = self.deadline();
-        if self.0.recent.holds(&claim.key)
-            && let Some(replay) = self.replay(&claim, deadline).await?
-        {
-            return Ok(replay);
+        let claimed = if self.0.recent.holds(&claim.key) {
+            self.replay(&claim, deadline).await?
+        } else if self.0.route.takes_questions() {
+            self.first_claim(&claim, deadline).await?
+        } else {
+            None
+        };
+        if let Some(claimed) = claimed {
+            return Ok(claimed);
         }
         let read = |reply: Reply| {
             if record::is_lasting(&reply.value) {

@@ -1,6 +1,6 @@
 //! One server as the store uses it: a shared connection, and one more where replicas are waited for.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use redis::Value;
 use tokio::time::{Instant, timeout_at};
@@ -9,7 +9,7 @@ use super::{
     fault::Fault,
     link::Link,
     replicas::Replicas,
-    script::{Kind, Step},
+    script::{Commands, Kind, Step},
 };
 
 /// A server, or whichever server is the master.
@@ -54,6 +54,11 @@ impl Node {
         self.link.verify(deadline).await
     }
 
+    /// Whether the claim of a key that has no record needs a script, for the sake of the replicas.
+    pub(super) fn waits_for_replicas(&self) -> bool {
+        self.replicas.is_some()
+    }
+
     /// Takes the step, over a new connection if the first one breaks.
     pub(super) async fn ask(&self, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
         if let (Some(replicas), Kind::Complete | Kind::Enlist) = (&self.replicas, step.kind) {
@@ -92,7 +97,17 @@ impl Node {
     }
 
     async fn send(&self, step: &Step, deadline: Instant) -> Result<Value, Fault> {
-        match self.link.send(&step.command, deadline).await {
+        let command = match &step.commands {
+            Commands::One(command) => command,
+            Commands::WithQuestion(commands) => {
+                let mut replies = self.link.send_all(commands, deadline).await?;
+                if let Some(reply) = replies.first_mut() {
+                    *reply = mem::replace(reply, Value::Nil).extract_error()?;
+                }
+                return Ok(Value::Array(replies));
+            }
+        };
+        match self.link.send(command, deadline).await {
             Err(fault) if fault.is("NOSCRIPT") => Box::pin(self.link.send(&step.with_source(), deadline)).await,
             sent => sent,
         }
@@ -101,9 +116,9 @@ impl Node {
 
 async fn replicated(replicas: &Replicas, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
     let ask = async |command| timeout_at(deadline, replicas.ask(command)).await.unwrap_or(Err(Fault::Silent));
-    let asked = match ask(step.command.clone()).await {
+    let asked = match ask(step.command()).await {
         Err(fault) if fault.is("NOSCRIPT") => ask(step.with_source()).await,
-        Err(Fault::Broken(_)) => ask(step.command.clone()).await,
+        Err(Fault::Broken(_)) => ask(step.command()).await,
         asked => asked,
     };
     // Replicas follow one master only: a reply that they confirmed is not that of a former one.

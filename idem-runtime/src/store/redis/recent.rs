@@ -1,6 +1,6 @@
-//! The keys whose answers were seen of late: their next replay needs no script.
+//! The keys whose answers were seen of late: their next replay needs no claim.
 //!
-//! A plain `GET` costs the server a small part of what the claim script does. It decides nothing: only an answer that is
+//! A plain `GET` costs the server a small part of what a claim does. It decides nothing: only an answer that is
 //! kept as long as its record, under the claim's own fingerprint, is replayed from it; whatever else it finds, the script
 //! judges.
 

@@ -1,25 +1,28 @@
 //! The record as a Redis string, and the key it lies under.
 //!
-//! # Layouts 1 and 2
+//! # Layouts 1, 2 and 3
 //!
 //! Layout 2 is layout 1 with two more kinds of record, which a reader of layout 1 must not mistake: parked ones, and
-//! ones in flight without an owner. Every other record is still written as layout 1.
+//! ones in flight without an owner. Layout 3 is for one kind alone: in flight by a first claim, a single `SET`, which cannot look
+//! at the clock. Its fence and the end of its lease follow from when the key expires. Every other record is still written
+//! as layout 1.
 //!
 //! Numbers are big endian. An answer's bytes follow the header; every other record is the header alone.
 //!
 //! | offset | bytes | |
 //! |---|---|---|
-//! | 0 | 1 | version of the layout: 1 or 2 |
+//! | 0 | 1 | version of the layout: 1, 2 or 3 |
 //! | 1 | 1 | state: 1 in flight, 2 completed with an answer, 3 tombstone, 4 unknown; layout 2: 5 parked |
 //! | 2 | 32 | fingerprint |
 //! | 34 | 16 | token of the last owner; zeros after a verdict, and in flight without an owner, which is layout 2 |
-//! | 50 | 8 | fence |
-//! | 58 | 4 | attempt |
-//! | 62 | 8 | in flight: end of the lease, 0 without an owner; answer: kept until, 0 as long as the record; tombstone: kept until, unused; unknown and parked: since |
+//! | 50 | 8 | fence; completed: it may be 0; layout 3: from the claim to the expiry of the key, in milliseconds |
+//! | 58 | 4 | attempt; in flight without an owner: 0 if only the fence is to be remembered |
+//! | 62 | 8 | in flight: end of the lease, 0 without an owner; answer: kept until, 0 as long as the record; tombstone: kept until, unused; unknown and parked: since; layout 3: the lease, in microseconds |
 //! | 70 | 4 | length of the answer, or of the note of a parked record |
 //! | 74 | | the answer, or the note |
 //!
-//! Times are microseconds since the Unix epoch by the server's clock.
+//! Times are microseconds since the Unix epoch by the server's clock. The fence of layout 3 is the end of the millisecond of the
+//! claim.
 //!
 //! The key is `PREFIX:{HEX}`, the 64 lower-case hex digits of the storage key in a Cluster hash tag.
 //!
@@ -39,7 +42,7 @@ use crate::{
     fingerprint::Fingerprint,
     key::StorageKey,
     record::Answer,
-    store::{Claimed, Fence, ParkedRecord, Token},
+    store::{Claim, Claimed, Fence, ParkedRecord, Token},
 };
 
 /// What a record says.
@@ -63,6 +66,32 @@ const NO_FENCE: u64 = 1 << 53;
 pub(super) const fn head(state: State) -> [u8; 2] {
     let version = if let State::Parked = state { 2 } else { 1 };
     [version, state as u8]
+}
+
+/// The record of a claim that finds none, to be kept for so many milliseconds, its lease in microseconds.
+pub(super) fn first_claim(claim: &Claim, kept: u64, lease: u64) -> [u8; HEADER] {
+    let mut record = [0; HEADER];
+    let mut to = &mut record[..];
+    to.put_slice(&[3, 1]);
+    to.put_slice(claim.fingerprint.as_bytes());
+    to.put_slice(claim.token.as_bytes());
+    to.put_u64(kept);
+    to.put_u32(1);
+    to.put_u64(lease);
+    record
+}
+
+/// What became of a first claim that is kept for so many milliseconds. `None`: the script is to judge.
+pub(super) fn first_claimed(reply: Value, claim: &Claim, kept: u64) -> Option<Claimed> {
+    let Value::Array(replies) = reply else { return None };
+    match <[Value; 2]>::try_from(replies).ok()? {
+        // As the scripts date it.
+        [Value::Nil, Value::Int(expires)] => {
+            let at = u64::try_from(expires).ok()?.checked_sub(kept)?;
+            Some(Claimed::Won { fence: Fence::new(at.checked_mul(1000)?.checked_add(999)?), attempt: 1 })
+        }
+        [record, _] => replay(record, &claim.fingerprint),
+    }
 }
 
 /// What the claim script said; `None`: nothing that it can say.
@@ -337,6 +366,33 @@ mod tests {
         for reply in [Value::Nil, Value::Int(1), Value::Okay] {
             assert_eq!(replay(reply, &own), None);
         }
+    }
+
+    #[test]
+    fn replies_of_a_first_claim() {
+        let claim = Claim::new(
+            StorageKey::from_bytes([1; 32]),
+            Token::from_bytes([2; 16]),
+            Fingerprint::from_bytes([7; 32]),
+            Duration::from_secs(30),
+        );
+        let judge = |replies: Vec<Value>| first_claimed(Value::Array(replies), &claim, 50_000);
+        let fence = Fence::new(1_767_225_600_000_999);
+        let won = judge(vec![Value::Nil, Value::Int(1_767_225_650_000)]);
+        assert_eq!(won, Some(Claimed::Won { fence, attempt: 1 }));
+
+        let answer = [&[1, 2][..], &[7; 32], &[1; 16], &[0; 20], &[0, 0, 0, 4], b"body"].concat();
+        let completed = Claimed::Completed { answer: Some(Answer::from_bytes(Bytes::from_static(b"body"))) };
+        let record = Value::BulkString(answer);
+        assert_eq!(judge(vec![record.clone(), Value::Int(1_767_225_650_000)]), Some(completed));
+
+        let own = Value::BulkString(first_claim(&claim, 50_000, 30_000_000).to_vec());
+        let gone = vec![Value::Nil, Value::Int(-2)];
+        for script in [gone, vec![own, Value::Int(1_767_225_650_000)], vec![Value::Nil], vec![Value::Nil, Value::Nil]] {
+            assert_eq!(judge(script), None);
+        }
+        assert_eq!(first_claimed(record, &claim, 50_000), None, "of a slot on its way, without a question");
+        assert_eq!(first_claimed(Value::Nil, &claim, 50_000), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 -- 1  held, the key is absent or nobody's now
 -- 0  lost
 -- 2  absent or nobody's already
+date()
 if state == ABSENT or state == RELEASED then
   return 2
 end
@@ -12,9 +13,9 @@ if (state ~= 1 and state ~= 4) or owner ~= ARGV[1] then
 end
 
 if ARGV[2] == '' then
-  redis.call('DEL', KEYS[1])
+  forget()
 else
-  local value = '\2\1' .. string.sub(record, 3, 34) .. nobody .. string.sub(record, 51, 62) .. string.rep('\0', 12)
+  local value = '\2\1' .. fingerprint .. nobody .. struct.pack('>I8I4I8I4', fence, attempt, 0, 0)
   redis.call('SET', KEYS[1], value, 'PX', ARGV[2])
 end
 return 1

@@ -4,12 +4,14 @@
 --
 -- 1  held
 -- 0  lost
+date()
 if state ~= 1 or owner ~= ARGV[1] then
   return 0
 end
 
-local time = redis.call('TIME')
-local value = string.sub(record, 1, 62) .. struct.pack('>I8I4', time[1] * 1000000 + time[2] + ARGV[2], 0)
+local clock = redis.call('TIME')
+local till = clock[1] * 1000000 + clock[2] + ARGV[2]
+local value = '\1\1' .. fingerprint .. owner .. struct.pack('>I8I4I8I4', fence, attempt, till, 0)
 if ARGV[3] == '0' then
   redis.call('SET', KEYS[1], value)
 else

@@ -10,14 +10,14 @@ if (state ~= 4 and state ~= 5) or (ARGV[1] ~= '' and string.sub(record, 51, 58) 
   return 0
 end
 if ARGV[2] == '' then
-  redis.call('DEL', KEYS[1])
+  forget()
   return 1
 end
 
 local at = '\0\0\0\0\0\0\0\0'
 if ARGV[3] ~= '' then
-  local time = redis.call('TIME')
-  at = struct.pack('>I8', time[1] * 1000000 + time[2] + ARGV[3])
+  local clock = redis.call('TIME')
+  at = struct.pack('>I8', clock[1] * 1000000 + clock[2] + ARGV[3])
 end
 -- The token goes: a verdict is nobody's completion, so the last owner's own comes too late.
 local value = ARGV[2] .. string.sub(record, 3, 34) .. nobody .. string.sub(record, 51, 62) .. at .. ARGV[5]

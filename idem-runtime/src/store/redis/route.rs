@@ -23,6 +23,16 @@ pub(super) enum Route {
 }
 
 impl Route {
+    /// Whether commands that leave together are one round trip, and nothing else follows a claim.
+    pub(super) fn takes_questions(&self) -> bool {
+        match self {
+            Self::Server(node) => !node.waits_for_replicas(),
+            Self::Master(node) => !node.waits_for_replicas(),
+            Self::Cluster(cluster) => !cluster.waits_for_replicas(),
+            Self::Provider(_) => false,
+        }
+    }
+
     pub(super) async fn ask(&self, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
         match self {
             Self::Server(node) => node.ask(step, deadline).await,
@@ -75,7 +85,7 @@ async fn ask_master(node: &Arc<Node>, step: &Step, deadline: Instant) -> Result<
 const VERIFY: std::time::Duration = std::time::Duration::from_secs(1);
 
 async fn ask_provider(provider: &dyn ConnectionProvider, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
-    let value = match provided(provider, &step.command, deadline).await {
+    let value = match provided(provider, &step.command(), deadline).await {
         Err(fault) if fault.is("NOSCRIPT") => provided(provider, &step.with_source(), deadline).await?,
         sent => sent?,
     };

@@ -3,7 +3,7 @@
 use std::{sync::LazyLock, time::Duration};
 
 use bytes::BufMut;
-use redis::{Arg, Cmd, RedisWrite};
+use redis::{Arg, Cmd, Pipeline, RedisWrite};
 
 use super::record;
 use crate::{
@@ -23,8 +23,16 @@ pub(super) struct Script {
 pub(super) struct Step {
     pub(super) kind: Kind,
     on: On,
+    pub(super) commands: Commands,
+}
+
+/// What a step asks of the server.
+#[derive(Debug)]
+pub(super) enum Commands {
     /// A script by its digest, or a command of the server's own.
-    pub(super) command: Cmd,
+    One(Cmd),
+    /// In one write: the command that does it, and a question about what it did.
+    WithQuestion(Pipeline),
 }
 
 /// Which key it is a step on.
@@ -38,6 +46,9 @@ enum On {
 /// Which step it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// Of a key that has no record.
+    FirstClaim,
+    /// Of any key.
     Claim,
     Renew,
     Complete,
@@ -54,21 +65,20 @@ pub(super) enum Kind {
 }
 
 /// A script that begins by reading a record.
-///
-/// `allow-oom`: an effect that happened is recorded even at the memory limit. Claims are what is refused there.
 macro_rules! on_stored {
-    ($file:literal) => {
-        LazyLock::new(|| {
-            Script::new(concat!("#!lua flags=allow-oom\n", include_str!("stored.lua"), include_str!($file)))
-        })
+    ($($first:literal,)? [$($file:literal),+]) => {
+        LazyLock::new(|| Script::new(concat!($($first,)? include_str!("stored.lua"), $(include_str!($file)),+)))
     };
 }
 
-static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("claim.lua")));
-static RENEW: LazyLock<Script> = on_stored!("renew.lua");
-static COMPLETE: LazyLock<Script> = on_stored!("complete.lua");
-static RELEASE: LazyLock<Script> = on_stored!("release.lua");
-static RESOLVE: LazyLock<Script> = on_stored!("resolve.lua");
+// Without a shebang: with one, a script is refused whole at the memory limit, or may write there. This one still replays,
+// and claims nothing.
+static CLAIM: LazyLock<Script> = on_stored!(["claim.lua"]);
+// `allow-oom`: an effect that happened is recorded even at the memory limit.
+static RENEW: LazyLock<Script> = on_stored!("#!lua flags=allow-oom\n", ["renew.lua"]);
+static COMPLETE: LazyLock<Script> = on_stored!("#!lua flags=allow-oom\n", ["complete.lua"]);
+static RELEASE: LazyLock<Script> = on_stored!("#!lua flags=allow-oom\n", ["forget.lua", "release.lua"]);
+static RESOLVE: LazyLock<Script> = on_stored!("#!lua flags=allow-oom\n", ["forget.lua", "resolve.lua"]);
 static ENLIST: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("enlist.lua")));
 
 /// A hundred years: the longest duration a script is given. A sum with the clock stays far below 2^53, where the
@@ -76,24 +86,36 @@ static ENLIST: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("enl
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Step {
+    /// The claim of a key that has no record, without a script. Told when the key expires, [`record::first_claimed`] knows when
+    /// it was made; where there is a record, it is told that.
+    pub(super) fn first_claim(prefix: &str, claim: &Claim) -> Self {
+        let kept = first_kept(claim);
+        let record = record::first_claim(claim, kept, added(claim.lease));
+        let mut set = on_key("SET", 6, prefix, &claim.key);
+        set.arg(&record[..]).arg("NX").arg("GET").arg("PX").arg(kept);
+        let mut commands = Pipeline::with_capacity(2);
+        commands.add_command(set).add_command(on_key("PEXPIRETIME", 2, prefix, &claim.key));
+        Self { kind: Kind::FirstClaim, on: On::Record(claim.key), commands: Commands::WithQuestion(commands) }
+    }
+
     pub(super) fn claim(prefix: &str, claim: &Claim) -> Self {
         let mut owner = [0; 48];
         owner[..32].copy_from_slice(claim.fingerprint.as_bytes());
         owner[32..].copy_from_slice(claim.token.as_bytes());
-        let mut step = Self::new(Kind::Claim, prefix, &claim.key, 4, 0);
-        step.command.arg(&owner[..]).arg(added(claim.lease)).arg(kept(claim.lease, claim.retention)).arg(
+        let mut command = call(Kind::Claim, prefix, &claim.key, 4, 0);
+        command.arg(&owner[..]).arg(added(claim.lease)).arg(kept(claim.lease, claim.retention)).arg(
             match claim.abandoned {
                 Abandoned::TakeOver => 0,
                 Abandoned::MarkUnknown => 1,
             },
         );
-        step
+        Self::on_record(Kind::Claim, &claim.key, command)
     }
 
     pub(super) fn renew(prefix: &str, renew: &Renew) -> Self {
-        let mut step = Self::new(Kind::Renew, prefix, &renew.key, 3, 0);
-        step.command.arg(&renew.token.as_bytes()[..]).arg(added(renew.lease)).arg(kept(renew.lease, renew.retention));
-        step
+        let mut command = call(Kind::Renew, prefix, &renew.key, 3, 0);
+        command.arg(&renew.token.as_bytes()[..]).arg(added(renew.lease)).arg(kept(renew.lease, renew.retention));
+        Self::on_record(Kind::Renew, &renew.key, command)
     }
 
     pub(super) fn complete(prefix: &str, complete: &Complete) -> Self {
@@ -103,25 +125,27 @@ impl Step {
             Outcome::Unknown => (record::State::Unknown, &[]),
             Outcome::Parked(note) => (record::State::Parked, note.as_bytes()),
         };
-        let mut step = Self::new(Kind::Complete, prefix, &complete.key, 5, answer.len());
-        step.command.arg(&complete.token.as_bytes()[..]).arg(&record::head(state)[..]);
+        let mut command = call(Kind::Complete, prefix, &complete.key, 5, answer.len());
+        command.arg(&complete.token.as_bytes()[..]).arg(&record::head(state)[..]);
         match state {
             // For as long as nobody settles it.
-            record::State::Unknown | record::State::Parked => step.command.arg(0).arg(0),
-            _ => step.end(complete.ttl, complete.remember),
-        };
-        step.answer(answer);
-        step
+            record::State::Unknown | record::State::Parked => {
+                command.arg(0).arg(0);
+            }
+            _ => end(&mut command, complete.ttl, complete.remember),
+        }
+        put_answer(&mut command, answer);
+        Self::on_record(Kind::Complete, &complete.key, command)
     }
 
     pub(super) fn release(prefix: &str, release: &Release) -> Self {
-        let mut step = Self::new(Kind::Release, prefix, &release.key, 2, 0);
-        step.command.arg(&release.token.as_bytes()[..]);
+        let mut command = call(Kind::Release, prefix, &release.key, 2, 0);
+        command.arg(&release.token.as_bytes()[..]);
         match release.remember {
-            Some(remember) => step.command.arg(millis(remember)),
-            None => step.command.arg(""),
+            Some(remember) => command.arg(millis(remember)),
+            None => command.arg(""),
         };
-        step
+        Self::on_record(Kind::Release, &release.key, command)
     }
 
     pub(super) fn resolve(prefix: &str, resolve: &Resolve) -> Self {
@@ -129,44 +153,42 @@ impl Step {
             Verdict::Completed { answer: Some(answer), .. } | Verdict::Parked(answer) => answer.as_bytes(),
             Verdict::Completed { answer: None, .. } | Verdict::NotExecuted => &[],
         };
-        let mut step = Self::new(Kind::Resolve, prefix, &resolve.key, 5, answer.len());
+        let mut command = call(Kind::Resolve, prefix, &resolve.key, 5, answer.len());
         match resolve.fence {
-            Some(fence) => step.command.arg(&fence.get().to_be_bytes()[..]),
-            None => step.command.arg(""),
+            Some(fence) => command.arg(&fence.get().to_be_bytes()[..]),
+            None => command.arg(""),
         };
         match &resolve.verdict {
             Verdict::Completed { answer, ttl, remember } => {
                 let state = if answer.is_some() { record::State::Answer } else { record::State::Tombstone };
-                step.command.arg(&record::head(state)[..]);
-                step.end(*ttl, *remember);
+                command.arg(&record::head(state)[..]);
+                end(&mut command, *ttl, *remember);
             }
             Verdict::NotExecuted => {
-                step.command.arg("").arg("").arg(0);
+                command.arg("").arg("").arg(0);
             }
             Verdict::Parked(_) => {
-                step.command.arg(&record::head(record::State::Parked)[..]).arg(0).arg(0);
+                command.arg(&record::head(record::State::Parked)[..]).arg(0).arg(0);
             }
         }
-        step.answer(answer);
-        step
+        put_answer(&mut command, answer);
+        Self::on_record(Kind::Resolve, &resolve.key, command)
     }
 
     pub(super) fn read(prefix: &str, key: &StorageKey) -> Self {
-        let mut command = redis::cmd("GET");
-        record::put_key(&mut command.bufmut_for_next_arg(record::key_length(prefix)), prefix, key);
-        Self::plain(key, command)
+        Self::plain(key, on_key("GET", 2, prefix, key))
     }
 
     /// A command of the server's own that is sent to whoever has the record of `key`.
     pub(super) fn plain(key: &StorageKey, command: Cmd) -> Self {
-        Self { kind: Kind::Plain, on: On::Record(*key), command }
+        Self::on_record(Kind::Plain, key, command)
     }
 
     pub(super) fn enlist(prefix: &str, entry: &[u8]) -> Self {
         let list = record::list_key(prefix);
         let mut command = redis::cmd("EVALSHA");
         command.arg(&*ENLIST.digest).arg(1).arg(&list).arg(entry);
-        Self { kind: Kind::Enlist, on: On::List(record::slot_of(list.as_bytes())), command }
+        Self { kind: Kind::Enlist, on: On::List(record::slot_of(list.as_bytes())), commands: Commands::One(command) }
     }
 
     /// At most `limit` entries from this lower bound on.
@@ -174,14 +196,14 @@ impl Step {
         let list = record::list_key(prefix);
         let mut command = redis::cmd("ZRANGEBYLEX");
         command.arg(&list).arg(from).arg("+").arg("LIMIT").arg(0).arg(limit);
-        Self { kind: Kind::List, on: On::List(record::slot_of(list.as_bytes())), command }
+        Self { kind: Kind::List, on: On::List(record::slot_of(list.as_bytes())), commands: Commands::One(command) }
     }
 
     pub(super) fn unlist(prefix: &str, entries: &[Vec<u8>]) -> Self {
         let list = record::list_key(prefix);
         let mut command = redis::cmd("ZREM");
         command.arg(&list).arg(entries);
-        Self { kind: Kind::Unlist, on: On::List(record::slot_of(list.as_bytes())), command }
+        Self { kind: Kind::Unlist, on: On::List(record::slot_of(list.as_bytes())), commands: Commands::One(command) }
     }
 
     pub(super) fn is_on_a_record(&self) -> bool {
@@ -196,12 +218,20 @@ impl Step {
         }
     }
 
-    /// The same step with the script's source: a server that did not know the digest knows it afterwards.
+    /// The command that does it, without a question.
+    pub(super) fn command(&self) -> Cmd {
+        match &self.commands {
+            Commands::One(command) => command.clone(),
+            Commands::WithQuestion(commands) => commands.cmd_iter().next().map_or_else(Cmd::new, Cmd::clone),
+        }
+    }
+
+    /// The same with the script's source: a server that did not know the digest knows it afterwards.
     pub(super) fn with_source(&self) -> Cmd {
-        let Some(script) = self.kind.script() else { return self.command.clone() };
+        let (Some(script), Commands::One(call)) = (self.kind.script(), &self.commands) else { return self.command() };
         let mut command = Cmd::new();
         command.arg("EVAL").arg(script.source);
-        for arg in self.command.args_iter().skip(2) {
+        for arg in call.args_iter().skip(2) {
             if let Arg::Simple(arg) = arg {
                 command.arg(arg);
             }
@@ -214,29 +244,8 @@ impl Step {
         !matches!(self.kind, Kind::Resolve)
     }
 
-    fn new(kind: Kind, prefix: &str, key: &StorageKey, args: usize, extra: usize) -> Self {
-        let mut command = Cmd::with_capacity(4 + args, 192 + extra);
-        command.arg("EVALSHA").arg(kind.script().map_or("", |script| &*script.digest)).arg(1);
-        record::put_key(&mut command.bufmut_for_next_arg(record::key_length(prefix)), prefix, key);
-        Self { kind, on: On::Record(*key), command }
-    }
-
-    /// The answer as it ends a record: its length, its bytes.
-    fn answer(&mut self, answer: &[u8]) {
-        let mut end = self.command.bufmut_for_next_arg(4 + answer.len());
-        // The driver would have to send four gigabytes; the server refuses half of one.
-        end.put_u32(u32::try_from(answer.len()).unwrap_or(u32::MAX));
-        end.put_slice(answer);
-    }
-
-    /// How long the answer and the record of a completed operation are kept.
-    fn end(&mut self, ttl: Duration, remember: Duration) -> &mut Cmd {
-        // An answer that is kept as long as its record needs no time of its own, and the script no look at the clock.
-        match ttl < remember {
-            true => self.command.arg(added(ttl)),
-            false => self.command.arg(""),
-        };
-        self.command.arg(millis(remember.max(ttl)))
+    fn on_record(kind: Kind, key: &StorageKey, command: Cmd) -> Self {
+        Self { kind, on: On::Record(*key), commands: Commands::One(command) }
     }
 }
 
@@ -246,7 +255,7 @@ impl Kind {
     /// The word for it in errors.
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::Claim => "claim",
+            Self::FirstClaim | Self::Claim => "claim",
             Self::Renew => "renew",
             Self::Complete => "complete",
             Self::Release => "release",
@@ -258,7 +267,7 @@ impl Kind {
     }
 
     /// The commands that make every script known to a server.
-    pub(super) fn load_scripts() -> redis::Pipeline {
+    pub(super) fn load_scripts() -> Pipeline {
         let mut load = redis::pipe();
         for script in Self::SCRIPTS.into_iter().filter_map(Self::script) {
             load.cmd("SCRIPT").arg("LOAD").arg(script.source);
@@ -274,7 +283,7 @@ impl Kind {
             Self::Release => Some(&RELEASE),
             Self::Resolve => Some(&RESOLVE),
             Self::Enlist => Some(&ENLIST),
-            Self::Plain | Self::List | Self::Unlist => None,
+            Self::FirstClaim | Self::Plain | Self::List | Self::Unlist => None,
         }
     }
 }
@@ -285,9 +294,48 @@ impl Script {
     }
 }
 
+/// A command of the server's own, of so many words.
+fn on_key(name: &str, words: usize, prefix: &str, key: &StorageKey) -> Cmd {
+    let mut command = Cmd::with_capacity(words, 32 * words);
+    command.arg(name);
+    record::put_key(&mut command.bufmut_for_next_arg(record::key_length(prefix)), prefix, key);
+    command
+}
+
+/// A script, before its arguments.
+fn call(kind: Kind, prefix: &str, key: &StorageKey, args: usize, extra: usize) -> Cmd {
+    let mut command = Cmd::with_capacity(4 + args, 192 + extra);
+    command.arg("EVALSHA").arg(kind.script().map_or("", |script| &*script.digest)).arg(1);
+    record::put_key(&mut command.bufmut_for_next_arg(record::key_length(prefix)), prefix, key);
+    command
+}
+
+/// The answer as it ends a record: its length, its bytes.
+fn put_answer(command: &mut Cmd, answer: &[u8]) {
+    let mut end = command.bufmut_for_next_arg(4 + answer.len());
+    // The driver would have to send four gigabytes; the server refuses half of one.
+    end.put_u32(u32::try_from(answer.len()).unwrap_or(u32::MAX));
+    end.put_slice(answer);
+}
+
+/// How long the answer and the record of a completed operation are kept.
+fn end(command: &mut Cmd, ttl: Duration, remember: Duration) {
+    // An answer that is kept as long as its record needs no time of its own, and the script no look at the clock.
+    match ttl < remember {
+        true => command.arg(added(ttl)),
+        false => command.arg(""),
+    };
+    command.arg(millis(remember.max(ttl)));
+}
+
 /// What a script adds to its clock.
 fn added(duration: Duration) -> u64 {
     micros(duration.min(LONGEST))
+}
+
+/// The expiry of a first claim, which is never none: it dates the claim.
+pub(super) fn first_kept(claim: &Claim) -> u64 {
+    millis(claim.retention.map_or(LONGEST, |retention| claim.lease.saturating_add(retention)))
 }
 
 /// The expiry of a record in flight; 0: none.

@@ -1,29 +1,46 @@
--- What a renewal, a completion, a release and a verdict begin with.
+-- What every step on a record begins with.
 --
 -- KEYS[1]  the record
 --
 -- record  its bytes, if there are any
--- owner   whose token is in them
--- state   what they say, judged as the claim judges: 1 to 5 as written in them, or one of these
+-- state   what they say, judged here for every step: 1 to 5 as written in them, or one of these
+-- others  what else stands in them, where they can be read
 local ABSENT, UNREADABLE, RELEASED = 0, -1, 6
 
 local nobody = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 local record = redis.call('GET', KEYS[1])
-local state, owner = ABSENT
+local state = ABSENT
+local layout, fingerprint, owner, fence, attempt, time
 if record then
   state = UNREADABLE
   if #record >= 74 then
     -- All at once: each call of a function costs more than the work it does.
-    local layout, written, fingerprint, token, fence, attempt, time, length = struct.unpack('>BBc32c16I8I4I8I4', record)
-    -- A fence from 2^53 up is none.
+    local written, length
+    layout, written, fingerprint, owner, fence, attempt, time, length = struct.unpack('>BBc32c16I8I4I8I4', record)
+    -- A fence from 2^53 up is none: its last digit would be lost in a Lua number.
     if fence < 9007199254740992 and #record == 74 + length then
-      owner = token
-      if (layout == 1 and written >= 1 and written <= 4) or (layout == 2 and written == 5) then
+      if layout == 1 and written >= 1 and written <= 4
+        or layout == 2 and written == 5
+        or layout == 3 and written == 1 then
         state = written
-      elseif layout == 2 and written == 1 and token == nobody then
+      elseif layout == 2 and written == 1 and owner == nobody then
         state = RELEASED
       end
     end
+  end
+end
+
+-- A claim without a script has left it to the key's expiry to tell when it was made: its fence and the end of its lease follow.
+local function date()
+  if layout == 3 then
+    local expires = redis.call('PEXPIRETIME', KEYS[1])
+    if expires < 0 then
+      state = UNREADABLE
+      return
+    end
+    -- The end of its millisecond: whoever comes in the next one has a larger fence.
+    fence = (expires - fence) * 1000 + 999
+    time = fence + time
   end
 end
 
