@@ -38,6 +38,9 @@ struct Options {
     /// Open connections.
     #[arg(long, default_value_t = 32)]
     connections: usize,
+    /// How many threads a subject has. By default one for each core, less one in rows with a server beside it.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
     /// Only rows of these subjects, such as `memory,redis`.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Subject>,
@@ -59,6 +62,15 @@ struct Pair {
 
 const fn pair(subject: Subject, base: Subject, keys: Keys) -> Pair {
     Pair { subject, base, keys }
+}
+
+impl Pair {
+    /// How many threads both serve with: one for each core, as services have, less one where a server keeps a core busy.
+    fn threads(&self) -> Result<u16> {
+        let cores = u16::try_from(thread::available_parallelism()?.get())?;
+        let has_server = [self.subject, self.base].iter().any(|side| side.needs().a_server());
+        Ok(if has_server { cores.saturating_sub(1).max(1) } else { cores })
+    }
 }
 
 /// What is measured, and against what.
@@ -93,8 +105,11 @@ pub fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     match (options.serve, &options.place) {
         (Some(subject), Some(place)) => {
-            let threads = subject.threads(thread::available_parallelism()?.get());
-            Builder::new_multi_thread().worker_threads(threads).enable_all().build()?.block_on(subject.serve(place))
+            let mut runtime = Builder::new_multi_thread();
+            if let Some(threads) = options.threads {
+                runtime.worker_threads(threads.into());
+            }
+            runtime.enable_all().build()?.block_on(subject.serve(place))
         }
         _ => Builder::new_current_thread().enable_all().build()?.block_on(async {
             tokio::select! {
@@ -117,8 +132,8 @@ async fn measure(options: &Options) -> Result<()> {
         for (row, pair) in pairs.iter().enumerate() {
             // Fresh processes for each round: what the last one stored slows nobody down.
             servers.forget().await?;
-            let mut base = Contestant::start(pair.base, pair.keys, &mut servers, options).await?;
-            let mut subject = Contestant::start(pair.subject, pair.keys, &mut servers, options).await?;
+            let mut base = Contestant::start(pair.base, pair, &mut servers, options).await?;
+            let mut subject = Contestant::start(pair.subject, pair, &mut servers, options).await?;
             for _ in 0..options.turns {
                 let (before, after) = (base.turn(&servers).await?, subject.turn(&servers).await?);
                 report.add(row, &before, &after);
@@ -139,11 +154,20 @@ struct Contestant {
 }
 
 impl Contestant {
-    async fn start(subject: Subject, keys: Keys, servers: &mut Servers, options: &Options) -> Result<Self> {
-        let server = Server::start(subject, &servers.place(subject))?;
+    async fn start(subject: Subject, pair: &Pair, servers: &mut Servers, options: &Options) -> Result<Self> {
+        let threads = match options.threads {
+            Some(threads) => threads,
+            None => pair.threads()?,
+        };
+        let server = Server::start(subject, &servers.place(subject), threads)?;
         let warm = Duration::from_millis(300);
-        load::run(server.address(), keys, options.connections, warm).await?;
-        Ok(Self { server, keys, connections: options.connections, time: Duration::from_millis(options.turn) })
+        load::run(server.address(), pair.keys, options.connections, warm).await?;
+        Ok(Self {
+            server,
+            keys: pair.keys,
+            connections: options.connections,
+            time: Duration::from_millis(options.turn),
+        })
     }
 
     async fn turn(&mut self, servers: &Servers) -> Result<Measured> {

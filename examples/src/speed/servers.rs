@@ -137,9 +137,10 @@ impl Drop for Process {
 }
 
 impl Server {
-    pub(super) fn start(subject: Subject, place: &str) -> Result<Self> {
+    pub(super) fn start(subject: Subject, place: &str, threads: u16) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--serve").arg(subject.argument()).arg("--place").arg(place);
+        command.arg("--threads").arg(threads.to_string());
         let mut process = Process::new(command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?);
         let stdout = process.child.stdout.take().ok_or("no standard output")?;
         let mut line = String::new();

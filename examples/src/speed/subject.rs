@@ -67,6 +67,10 @@ impl Needs {
         matches!(self, Self::Redis | Self::Both)
     }
 
+    pub(super) fn a_server(self) -> bool {
+        self.redis() || self.postgres()
+    }
+
     pub(super) fn postgres(self) -> bool {
         matches!(self, Self::Postgres | Self::Both)
     }
@@ -129,14 +133,6 @@ impl Subject {
             Self::Postgres | Self::PostgresFloor | Self::PostgresTransaction | Self::PostgresByHand => Needs::Postgres,
             Self::Tiered => Needs::Both,
             Self::Sqlite | Self::SqliteFloor | Self::SqliteTransaction | Self::SqliteByHand => Needs::File,
-        }
-    }
-
-    /// How many threads it serves with: one for each core, as services have; one less beside a server, which keeps a core busy.
-    pub(super) fn threads(self, cores: usize) -> usize {
-        match self.needs() {
-            Needs::Nothing | Needs::File => cores,
-            Needs::Redis | Needs::Postgres | Needs::Both => (cores - 1).max(1),
         }
     }
 
