@@ -10,6 +10,9 @@ use tracing::{Instrument, Span};
 
 use super::metrics::Counters;
 
+#[cfg(test)]
+mod tests;
+
 /// Polled in place while its caller polls it, handed to the runtime when its caller drops it.
 ///
 /// In place it costs one allocation and keeps the caller's task-locals; handed over it keeps only the span it was

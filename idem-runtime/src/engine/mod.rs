@@ -341,7 +341,7 @@ impl Engine {
         &self,
         operation: &Operation,
         effect: F,
-    ) -> impl Future<Output = Turn<T, F>> + Send + use<'_, T, F, Fut>
+    ) -> Detached<'_, impl Future<Output = Turn<T, F>> + Send + use<T, F, Fut>>
     where
         T: Send + 'static,
         F: FnOnce(&Won) -> Fut + Send + 'static,

@@ -128,28 +128,31 @@ impl<E: Endpoint<A>, A: Send + 'static> Guarded<E, A> {
         H: FnOnce(A) -> F + Send + 'static,
         F: Future<Output: IntoResponse> + Send + 'static,
     {
-        // Taken apart before the future begins, which would keep room for the whole beside its parts.
+        // Taken apart before the future begins, which would keep room for the whole beside its parts; and the operation is looked
+        // at where it lies, for the same reason.
         let Self { runtime, prepared, arguments, attempt, .. } = self;
         let operation = operation::<E, A>(&runtime, prepared, &arguments);
         async move {
-            let operation = match operation {
-                Ok(operation) => operation,
-                Err(rejection) => return rejection.into_response(),
-            };
-            let Some(operation) = operation else {
-                if let Some(slot) = attempt {
-                    runtime.engine().fill_unclaimed(&slot);
+            match &operation {
+                Err(rejection) => rejection.into_response(),
+                Ok(None) => {
+                    if let Some(slot) = attempt {
+                        runtime.engine().fill_unclaimed(&slot);
+                    }
+                    handler(arguments).await.into_response()
                 }
-                return handler(arguments).await.into_response();
-            };
-            let effect = move |won: &Won| {
-                if let Some(slot) = attempt {
-                    fill(&slot, won.clone());
+                Ok(Some(operation)) => {
+                    let effect = move |won: &Won| {
+                        if let Some(slot) = attempt {
+                            fill(&slot, won.clone());
+                        }
+                        handler(arguments).map(|answer| Ok(answer.into_response()))
+                    };
+                    let Ok(response) =
+                        serve::<std::convert::Infallible, _, _>(&runtime, E::POLICY, operation, effect).await;
+                    response
                 }
-                handler(arguments).map(|answer| Ok(answer.into_response()))
-            };
-            let Ok(response) = serve::<std::convert::Infallible, _, _>(&runtime, E::POLICY, &operation, effect).await;
-            response
+            }
         }
     }
 }
@@ -266,7 +269,9 @@ macro_rules! guarded {
                     let (prepared, body) = prepare(&runtime, E::POLICY, &mut parts, body, !E::PRINCIPAL).await?;
                     // An invalid body never touches the store and never burns a key.
                     let request = Request::from_parts(parts, body);
-                    let $last = $last::from_request(request, state).await.map_err(IntoResponse::into_response)?;
+                    // In a box: together with it, the handler's own would be too large for the allocator's quick path.
+                    let extracting = Box::pin($last::from_request(request, state));
+                    let $last = extracting.await.map_err(IntoResponse::into_response)?;
                     Ok(Self { runtime, prepared, arguments: ($($leading,)* $last,), attempt, endpoint: PhantomData })
                 }
             }

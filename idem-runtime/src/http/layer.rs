@@ -3,10 +3,16 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use axum::{BoxError, body::Body, extract::Request, response::Response};
+use axum::{
+    BoxError,
+    body::Body,
+    extract::Request,
+    response::{IntoResponse, Response},
+};
 use bytes::Bytes;
 use http::Method;
 use http_body::Body as HttpBody;
@@ -16,7 +22,7 @@ use tower_service::Service;
 use super::{guarded::AttemptSlot, request::prepare, serve};
 use crate::{
     Idempotency, Policy,
-    engine::{Slot, fill},
+    engine::{Slot, Won, fill},
     policy::Missing,
 };
 
@@ -43,7 +49,7 @@ pub struct IdempotencyLayer {
 #[derive(Debug, Clone)]
 pub struct IdempotencyService<S> {
     inner: S,
-    layer: IdempotencyLayer,
+    layer: Arc<IdempotencyLayer>,
 }
 
 impl IdempotencyLayer {
@@ -72,7 +78,7 @@ impl<S> Layer<S> for IdempotencyLayer {
     type Service = IdempotencyService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        IdempotencyService { inner, layer: self.clone() }
+        IdempotencyService { inner, layer: Arc::new(self.clone()) }
     }
 }
 
@@ -113,33 +119,45 @@ where
     Ok(inner.call(request).await?.map(Body::new))
 }
 
-async fn guard<S, R>(layer: IdempotencyLayer, inner: S, request: Request) -> Result<Response, S::Error>
+fn guard<S, R>(
+    layer: Arc<IdempotencyLayer>,
+    inner: S,
+    request: Request,
+) -> impl Future<Output = Result<Response, S::Error>> + Send
 where
     S: Service<Request, Response = Response<R>> + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
     R: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    let IdempotencyLayer { runtime, policy } = layer;
+    // Taken apart before the future begins, which would keep room for the whole beside its parts.
     let (mut parts, body) = request.into_parts();
-    let (prepared, body) = match prepare(&runtime, &policy, &mut parts, body, true).await {
-        Ok(prepared) => prepared,
-        Err(refused) => return Ok(refused),
-    };
-    let mut request = Request::from_parts(parts, body);
-    let Some(prepared) = prepared else {
-        return pass(inner, request).await;
-    };
-    let operation = match prepared.operation(&runtime, &policy, |_| Ok(None), || None) {
-        Ok(Some(operation)) => operation,
-        Ok(None) => return pass(inner, request).await,
-        Err(rejection) => return Ok(rejection.into()),
-    };
-    serve(&runtime, &policy, &operation, move |won| {
+    async move {
+        let IdempotencyLayer { runtime, policy } = &*layer;
+        let (prepared, body) = match prepare(runtime, policy, &mut parts, body, true).await {
+            Ok(prepared) => prepared,
+            Err(refused) => return Ok(refused),
+        };
+        let operation = match prepared {
+            Some(prepared) => prepared.operation(runtime, policy, |_| Ok(None), || None),
+            None => Ok(None),
+        };
         let slot = Slot::default();
-        fill(&slot, won.clone());
-        request.extensions_mut().insert(AttemptSlot(slot));
-        pass(inner, request)
-    })
-    .await
+        if let Ok(Some(_)) = operation {
+            parts.extensions.insert(AttemptSlot(slot.clone()));
+        }
+        // In a box: with the request in it, the block of every operation would be too large for the allocator's quick path.
+        let passing = Box::pin(pass(inner, Request::from_parts(parts, body)));
+        match &operation {
+            Err(rejection) => Ok(rejection.into_response()),
+            Ok(None) => passing.await,
+            Ok(Some(operation)) => {
+                let effect = move |won: &Won| {
+                    fill(&slot, won.clone());
+                    passing
+                };
+                serve(runtime, policy, operation, effect).await
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! What the engine does when the store, the handler or the caller fails. Time is the runtime's own, and stands still.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
+mod blocks;
 mod broken_records;
 mod claim;
 mod completion;
