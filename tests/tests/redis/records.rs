@@ -163,6 +163,13 @@ async fn records_of_layout_1_are_read() {
     put(&server, 2, &[&[1, 1][..], &[1; 32], &[9; 16], &ahead.to_be_bytes(), &[0, 0, 0, 1], &[0; 12]].concat());
     assert_eq!(win(&store, claim(2, 1)).await, (Fence::new(ahead + 1), 2));
     assert_eq!(bytes(&server, 2)[50..58], (ahead + 1).to_be_bytes());
+    let unknown = Complete::new(key(2), token(1), Outcome::Unknown, DAY);
+    assert_eq!(store.complete(unknown).await.unwrap(), Ownership::Held);
+    for (fence, resolved) in [(ahead, Resolved::NotUnknown), (ahead + 1, Resolved::Applied)] {
+        let verdict = Resolve::new(key(2), Verdict::Parked(answer("why"))).fence(Fence::new(fence));
+        assert_eq!(store.resolve(verdict).await.unwrap(), resolved);
+    }
+    assert_eq!(bytes(&server, 2)[50..58], (ahead + 1).to_be_bytes());
 }
 
 /// A first claim by token 9 with fingerprint 1 and a lease of a minute, as it lies there so long after it was made.

@@ -15,12 +15,11 @@ if state ~= 1 and state ~= 4 then
   return 1
 end
 
-local at = '\0\0\0\0\0\0\0\0'
+local at = 0
 if ARGV[3] ~= '' then
   local clock = redis.call('TIME')
-  at = struct.pack('>I8', clock[1] * 1000000 + clock[2] + ARGV[3])
+  at = clock[1] * 1000000 + clock[2] + ARGV[3]
 end
-local numbers = string.sub(record, 51, 62)
 if layout == 3 then
   if ARGV[4] == '0' then
     date()
@@ -28,9 +27,8 @@ if layout == 3 then
     -- No fence is asked for behind a completed operation.
     fence = 0
   end
-  numbers = struct.pack('>I8I4', fence, attempt)
 end
-local value = ARGV[2] .. fingerprint .. owner .. numbers .. at .. ARGV[5]
+local value = ARGV[2] .. fingerprint .. owner .. struct.pack('>I8I4I8', fence, attempt, at) .. ARGV[5]
 if ARGV[4] == '0' then
   redis.call('SET', KEYS[1], value)
 else

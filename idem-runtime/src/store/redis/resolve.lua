@@ -1,4 +1,4 @@
--- ARGV[1]  the fence it must have (8 bytes), or empty: any
+-- ARGV[1]  the fence it must have, or empty: any
 -- ARGV[2]  version and state of the new record (2 bytes), or empty: the key becomes absent
 -- ARGV[3]  what is added to the clock for the record's time, microseconds; empty: its time is 0
 -- ARGV[4]  how long the record is kept, milliseconds; 0: until it is settled
@@ -6,7 +6,7 @@
 --
 -- 1  applied
 -- 0  neither unknown nor parked, or another fence
-if (state ~= 4 and state ~= 5) or (ARGV[1] ~= '' and string.sub(record, 51, 58) ~= ARGV[1]) then
+if (state ~= 4 and state ~= 5) or (ARGV[1] ~= '' and fence ~= tonumber(ARGV[1])) then
   return 0
 end
 if ARGV[2] == '' then
@@ -14,13 +14,13 @@ if ARGV[2] == '' then
   return 1
 end
 
-local at = '\0\0\0\0\0\0\0\0'
+local at = 0
 if ARGV[3] ~= '' then
   local clock = redis.call('TIME')
-  at = struct.pack('>I8', clock[1] * 1000000 + clock[2] + ARGV[3])
+  at = clock[1] * 1000000 + clock[2] + ARGV[3]
 end
 -- The token goes: a verdict is nobody's completion, so the last owner's own comes too late.
-local value = ARGV[2] .. string.sub(record, 3, 34) .. nobody .. string.sub(record, 51, 62) .. at .. ARGV[5]
+local value = ARGV[2] .. fingerprint .. nobody .. struct.pack('>I8I4I8', fence, attempt, at) .. ARGV[5]
 if ARGV[4] == '0' then
   redis.call('SET', KEYS[1], value)
 else

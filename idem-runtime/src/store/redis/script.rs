@@ -155,7 +155,7 @@ impl Step {
         };
         let mut command = call(Kind::Resolve, prefix, &resolve.key, 5, answer.len());
         match resolve.fence {
-            Some(fence) => command.arg(&fence.get().to_be_bytes()[..]),
+            Some(fence) => command.arg(fence.get()),
             None => command.arg(""),
         };
         match &resolve.verdict {
