@@ -8,18 +8,8 @@
 -- -2               mismatch                {3, fence, attempt}  unknown
 -- -3               completed, no answer    {4, fence, attempt, note}  parked
 --                                          a string             completed, the whole record
-local function now()
-  local clock = redis.call('TIME')
-  return clock[1] * 1000000 + clock[2]
-end
-
 local function win(at, by, number)
-  local value = '\1\1' .. ARGV[1] .. struct.pack('>I8I4I8I4', by, number, at + ARGV[2], 0)
-  if ARGV[3] == '0' then
-    redis.call('SET', KEYS[1], value)
-  else
-    redis.call('SET', KEYS[1], value, 'PX', ARGV[3])
-  end
+  put('\1\1' .. ARGV[1] .. struct.pack('>I8I4I8I4', by, number, at + ARGV[2], 0), ARGV[3])
 end
 
 if state == ABSENT then
@@ -62,7 +52,7 @@ if state == RELEASED or owner ~= string.sub(ARGV[1], 33, 48) then
       return {2, time - at}
     end
     if ARGV[4] == '1' then
-      redis.call('SET', KEYS[1], '\1\4' .. fingerprint .. owner .. struct.pack('>I8I4I8I4', fence, attempt, at, 0))
+      put('\1\4' .. fingerprint .. owner .. struct.pack('>I8I4I8I4', fence, attempt, at, 0), '0')
       return {3, fence, attempt}
     end
   end

@@ -17,8 +17,7 @@ end
 
 local at = 0
 if ARGV[3] ~= '' then
-  local clock = redis.call('TIME')
-  at = clock[1] * 1000000 + clock[2] + ARGV[3]
+  at = now() + ARGV[3]
 end
 if layout == 3 then
   if ARGV[4] == '0' then
@@ -28,10 +27,5 @@ if layout == 3 then
     fence = 0
   end
 end
-local value = ARGV[2] .. fingerprint .. owner .. struct.pack('>I8I4I8', fence, attempt, at) .. ARGV[5]
-if ARGV[4] == '0' then
-  redis.call('SET', KEYS[1], value)
-else
-  redis.call('SET', KEYS[1], value, 'PX', ARGV[4])
-end
+put(ARGV[2] .. fingerprint .. owner .. struct.pack('>I8I4I8', fence, attempt, at) .. ARGV[5], ARGV[4])
 return 1

@@ -1,8 +1,7 @@
 -- Makes the key absent. A fence that the clock has not passed yet, be it by a part of a millisecond or because the clock was set
 -- back, is left behind as nobody's until it has: the next one is to be larger.
 local function forget()
-  local clock = redis.call('TIME')
-  if fence < clock[1] * 1000000 + clock[2] then
+  if fence < now() then
     redis.call('DEL', KEYS[1])
   else
     local value = '\2\1' .. fingerprint .. nobody .. struct.pack('>I8I4I8I4', fence, 0, 0, 0)

@@ -15,7 +15,6 @@ end
 if ARGV[2] == '' then
   forget()
 else
-  local value = '\2\1' .. fingerprint .. nobody .. struct.pack('>I8I4I8I4', fence, attempt, 0, 0)
-  redis.call('SET', KEYS[1], value, 'PX', ARGV[2])
+  put('\2\1' .. fingerprint .. nobody .. struct.pack('>I8I4I8I4', fence, attempt, 0, 0), ARGV[2])
 end
 return 1

@@ -30,6 +30,21 @@ if record then
   end
 end
 
+-- The server's clock, in microseconds.
+local function now()
+  local clock = redis.call('TIME')
+  return clock[1] * 1000000 + clock[2]
+end
+
+-- Writes a record that is kept for so many milliseconds; 0: until it is settled.
+local function put(written, kept)
+  if kept == '0' then
+    redis.call('SET', KEYS[1], written)
+  else
+    redis.call('SET', KEYS[1], written, 'PX', kept)
+  end
+end
+
 -- A claim without a script has left it to the key's expiry to tell when it was made: its fence and the end of its lease follow.
 local function date()
   if layout == 3 then
