@@ -236,6 +236,22 @@ async fn a_first_claim_without_an_expiry_is_unreadable_to_all_but_who_made_it() 
     assert_eq!(store.complete(complete(1, 8, "other")).await.unwrap(), Ownership::Lost);
     assert_eq!(store.complete(complete(1, 7, "mine")).await.unwrap(), Ownership::Held, "what happened is recorded");
     assert_eq!(store.claim(claim(1, 8)).await.unwrap(), Claimed::Completed { answer: Some(answer("mine")) });
+
+    // Nor does anybody know its fence: it is none, and no other number that looks like one.
+    let (fence, attempt) = (Fence::new(0), 1);
+    for (at, outcome, claimed) in [
+        (2, Outcome::Unknown, Claimed::Unknown { fence, attempt }),
+        (3, Outcome::Parked(answer("why")), Claimed::Parked { note: answer("why"), fence, attempt }),
+    ] {
+        win(&store, claim(at, 7)).await;
+        server.run::<()>(&["PERSIST", &redis_key(at)]);
+        let verdict = Complete::new(key(at), token(7), outcome, DAY);
+        assert_eq!(store.complete(verdict).await.unwrap(), Ownership::Held);
+        assert_eq!(store.claim(claim(at, 8)).await.unwrap(), claimed);
+        let absent = Resolve::new(key(at), Verdict::NotExecuted).fence(fence);
+        assert_eq!(store.resolve(absent).await.unwrap(), Resolved::Applied);
+        win(&store, claim(at, 8)).await;
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@
 //! | 1 | 1 | state: 1 in flight, 2 completed with an answer, 3 tombstone, 4 unknown; layout 2: 5 parked |
 //! | 2 | 32 | fingerprint |
 //! | 34 | 16 | token of the last owner; zeros after a verdict, and in flight without an owner, which is layout 2 |
-//! | 50 | 8 | fence; completed: it may be 0; layout 3: from the claim to the expiry of the key, in milliseconds |
+//! | 50 | 8 | fence; it may be 0 once completed, and is where the expiry that dated the claim was taken away; layout 3: from the claim to the expiry of the key, in milliseconds |
 //! | 58 | 4 | attempt; in flight without an owner: 0 if only the fence is to be remembered |
 //! | 62 | 8 | in flight: end of the lease, 0 without an owner; answer: kept until, 0 as long as the record; tombstone: kept until, unused; unknown and parked: since; layout 3: the lease, in microseconds |
 //! | 70 | 4 | length of the answer, or of the note of a parked record |

@@ -50,7 +50,7 @@ local function date()
   if layout == 3 then
     local expires = redis.call('PEXPIRETIME', KEYS[1])
     if expires < 0 then
-      state = UNREADABLE
+      state, fence = UNREADABLE, 0
       return
     end
     -- The end of its millisecond: whoever comes in the next one has a larger fence.
