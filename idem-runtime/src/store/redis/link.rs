@@ -70,27 +70,18 @@ impl Link {
 
     /// Sends one command once.
     pub(super) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Fault> {
-        let mut live = self.live(deadline).await?;
-        let heard = live.wire.heard.load(Ordering::Relaxed);
-        live.wire.announce();
-        let sent = timeout_at(deadline, live.connection.send_packed_command(command)).await;
-        let reply = match sent {
-            Ok(reply) => reply.and_then(Value::extract_error),
-            Err(_) => return Err(self.silent(&live, heard)),
+        let send = async |connection: &mut MultiplexedConnection| {
+            connection.send_packed_command(command).await.and_then(Value::extract_error)
         };
-        self.heard(&live, reply)
+        self.exchange(send, deadline).await
     }
 
     /// Sends commands one behind the other, once. Their replies may be errors.
     pub(super) async fn send_all(&self, commands: &redis::Pipeline, deadline: Instant) -> Result<Vec<Value>, Fault> {
-        let mut live = self.live(deadline).await?;
-        let heard = live.wire.heard.load(Ordering::Relaxed);
-        live.wire.announce();
-        let sent = timeout_at(deadline, live.connection.send_packed_commands(commands, 0, commands.len())).await;
-        match sent {
-            Ok(replies) => self.heard(&live, replies),
-            Err(_) => Err(self.silent(&live, heard)),
-        }
+        let send = async |connection: &mut MultiplexedConnection| {
+            connection.send_packed_commands(commands, 0, commands.len()).await
+        };
+        self.exchange(send, deadline).await
     }
 
     /// The next command opens a new connection.
@@ -113,12 +104,22 @@ impl Link {
         stays
     }
 
-    fn heard<T>(&self, live: &Live, reply: RedisResult<T>) -> Result<T, Fault> {
+    async fn exchange<T>(
+        &self,
+        send: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+        deadline: Instant,
+    ) -> Result<T, Fault> {
+        let mut live = self.live(deadline).await?;
+        let heard = live.wire.heard.load(Ordering::Relaxed);
+        live.wire.announce();
+        let Ok(reply) = timeout_at(deadline, send(&mut live.connection)).await else {
+            return Err(self.silent(&live, heard));
+        };
         live.wire.heard.fetch_add(1, Ordering::Relaxed);
         reply.map_err(|error| {
             let fault = Fault::from(error);
             if matches!(fault, Fault::Broken(_)) {
-                self.drop_if_current(live);
+                self.drop_if_current(&live);
             }
             fault
         })
