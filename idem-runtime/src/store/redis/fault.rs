@@ -104,7 +104,11 @@ impl Cause {
         let context: Arc<str> = match (error.code(), error.detail()) {
             (Some(code), Some(detail)) => {
                 let detail = detail.split(", with args").next().unwrap_or_default();
-                let detail = detail.split(" script: ").next().unwrap_or_default();
+                // `script: DIGEST, on @user_script:LINE` says nothing to a user; what comes before may hold the word too.
+                let detail = match detail.rsplit_once(" script: ") {
+                    Some((said, place)) if place.contains("@user_script") => said,
+                    _ => detail,
+                };
                 format!("the server answered `{code} {detail}`").into()
             }
             (Some(code), None) => format!("the server answered `{code}`").into(),
@@ -119,9 +123,18 @@ impl Cause {
 }
 
 fn is_misconfiguration(detail: &str) -> bool {
-    ["unknown command", "unknown subcommand", "cluster support disabled", "without any password", "invalid password"]
-        .iter()
-        .any(|sign| detail.contains(sign))
+    [
+        "unknown command",
+        "unknown subcommand",
+        "cluster support disabled",
+        "without any password",
+        "invalid password",
+        // What NOPERM is called where a script calls a command.
+        "user executing the script",
+        "ACL failure in script",
+    ]
+    .iter()
+    .any(|sign| detail.contains(sign))
 }
 
 #[cfg(test)]
@@ -160,6 +173,20 @@ mod tests {
             assert_eq!(error.kind(), kind, "{line}");
             let text = error.to_string();
             assert!(!text.contains("secret") && !text.contains("@user_script"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_script_may_not_call_is_told() {
+        // Redis 7.0, and what came after it.
+        for said in [
+            "The user executing the script can't run this command or subcommand",
+            "ACL failure in script: User app has no permissions to run the 'pexpiretime' command",
+        ] {
+            let error =
+                Fault::from(refused(&format!("ERR {said} script: abc, on @user_script:3."))).into_error("claim");
+            assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
+            assert!(error.to_string().ends_with(&format!("`ERR {said}`")), "{error}");
         }
     }
 }
