@@ -4,6 +4,8 @@
 mod cluster;
 mod cost;
 mod faults;
+mod fences;
+mod parked;
 mod records;
 mod sentinel;
 mod setup;

@@ -3,24 +3,22 @@
 use std::time::Duration;
 
 use idem_runtime::{
-    RedisStore, StorageKey, Store,
+    RedisStore, Store,
     store::{
-        Abandoned, Claim, Claimed, Complete, Fence, Outcome, Ownership, Parked, Release, Renew, Resolve, Resolved,
-        StoreErrorKind, Verdict,
+        Abandoned, Claim, Claimed, Complete, Fence, Outcome, Ownership, Release, Renew, Resolve, Resolved, Verdict,
     },
 };
 use redis::Value;
 use tests::claims::{DAY, LEASE, answer, claim, complete, fingerprint, key, redis_key, token, win};
 use tests::servers::{RedisServer, eventually_async};
-use tokio::join;
 
-async fn start() -> (RedisServer, RedisStore) {
+pub(super) async fn start() -> (RedisServer, RedisStore) {
     let server = RedisServer::start();
     let store = RedisStore::connect(&server.url()).await.unwrap();
     (server, store)
 }
 
-fn bytes(server: &RedisServer, at: u32) -> Vec<u8> {
+pub(super) fn bytes(server: &RedisServer, at: u32) -> Vec<u8> {
     server.run(&["GET", &redis_key(at)])
 }
 
@@ -33,7 +31,7 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 /// Microseconds since the Unix epoch by the server's clock.
-fn clock(server: &RedisServer) -> u64 {
+pub(super) fn clock(server: &RedisServer) -> u64 {
     let (seconds, micros): (u64, u64) = server.run(&["TIME"]);
     seconds * 1_000_000 + micros
 }
@@ -43,7 +41,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// Puts any bytes where a record lies.
-fn put(server: &RedisServer, at: u32, bytes: &[u8]) {
+pub(super) fn put(server: &RedisServer, at: u32, bytes: &[u8]) {
     let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
     redis::cmd("SET").arg(redis_key(at)).arg(bytes).exec(&mut connection).unwrap();
 }
@@ -268,67 +266,6 @@ async fn a_first_claim_is_the_same_after_a_restart() {
     assert_eq!(again, Claimed::Won { fence: won.0, attempt: 1 });
 }
 
-/// A first claim knows the clock to the millisecond, and many fit into one.
-#[tokio::test]
-async fn fences_grow_though_a_key_is_claimed_again_within_the_millisecond() {
-    let (server, store) = start().await;
-    let release = async |at| {
-        assert_eq!(store.release(Release::new(key(at), token(7))).await.unwrap(), Ownership::Held);
-    };
-    let settle = async |at| {
-        let unknown = Complete::new(key(at), token(7), Outcome::Unknown, DAY);
-        let absent = Resolve::new(key(at), Verdict::NotExecuted);
-        let (completed, resolved) = join!(biased; store.complete(unknown), store.resolve(absent));
-        assert_eq!((completed.unwrap(), resolved.unwrap()), (Ownership::Held, Resolved::Applied));
-    };
-    // How often each was seen within one. A slow server crosses into the next one now and then, and proves nothing by it.
-    let (mut released, mut settled) = (0, 0);
-    for at in 0..500 {
-        released += u32::from(is_claimed_within_the_millisecond_of(&server, &store, 2 * at, release(2 * at)).await);
-        settled +=
-            u32::from(is_claimed_within_the_millisecond_of(&server, &store, 2 * at + 1, settle(2 * at + 1)).await);
-        if released.min(settled) >= 10 {
-            return;
-        }
-    }
-    panic!("within a millisecond: {released} after a release, {settled} after a verdict, of 500 each");
-}
-
-/// Claims a key, frees it and claims it again. What is asked for at once leaves in one write and in this order.
-async fn is_claimed_within_the_millisecond_of(
-    server: &RedisServer,
-    store: &RedisStore,
-    at: u32,
-    free: impl Future<Output = ()>,
-) -> bool {
-    // Another request altogether: what is left behind for the fence is nobody's.
-    let other = Claim::new(key(at), token(8), fingerprint(2), LEASE);
-    let ((first, _), (), (next, attempt)) = join!(biased; win(store, claim(at, 7)), free, win(store, other));
-    assert!(next > first && attempt == 1, "{first} {next} {attempt}");
-    // Its plain `SET` would be layout 3. It found what was left behind, which goes with the millisecond of the first claim.
-    bytes(server, at)[0] == 1
-}
-
-/// By a clock that was set back all of a key's claims are, so to speak, within the millisecond.
-#[tokio::test]
-async fn fences_grow_while_the_clock_is_behind_them() {
-    let (server, store) = start().await;
-    let ahead = clock(&server) + 3_600_000_000;
-    put(&server, 1, &[&[1, 1][..], &[1; 32], &[7; 16], &ahead.to_be_bytes(), &[0, 0, 0, 1], &[0; 12]].concat());
-    for round in 1..=10 {
-        if round % 2 == 0 {
-            assert_eq!(store.release(Release::new(key(1), token(7))).await.unwrap(), Ownership::Held);
-        } else {
-            let unknown = Complete::new(key(1), token(7), Outcome::Unknown, DAY);
-            assert_eq!(store.complete(unknown).await.unwrap(), Ownership::Held);
-            let absent = Resolve::new(key(1), Verdict::NotExecuted);
-            assert_eq!(store.resolve(absent).await.unwrap(), Resolved::Applied);
-        }
-        let other = Claim::new(key(1), token(7), fingerprint(round), LEASE);
-        assert_eq!(win(&store, other).await, (Fence::new(ahead + u64::from(round)), 1));
-    }
-}
-
 /// A record of layout 2 with fingerprint 1, in bytes.
 fn layout_2(state: u8, token: u8, note: &[u8]) -> Vec<u8> {
     let length = u32::try_from(note.len()).unwrap();
@@ -403,131 +340,6 @@ async fn the_bytes_of_what_layout_2_added_are_frozen() {
     assert_eq!(bytes(&server, 2), written([2, 1], 0, &fence, &[0; 8], b""));
     let left = expiry(&server, 2);
     assert!((86_395_000..=86_400_000).contains(&left), "{left}");
-}
-
-fn entries(server: &RedisServer) -> Vec<String> {
-    server.run(&["ZRANGE", "idem:parked", "0", "-1"])
-}
-
-fn hex(at: u32) -> String {
-    redis_key(at).trim_start_matches("idem:{").trim_end_matches('}').to_owned()
-}
-
-async fn park(store: &RedisStore, at: u32, by: u8) {
-    let parked = Complete::new(key(at), token(by), Outcome::Parked(answer("why")), DAY);
-    assert_eq!(store.complete(parked).await.unwrap(), Ownership::Held);
-}
-
-async fn keys(store: &RedisStore) -> Vec<StorageKey> {
-    store.parked(Parked::first(100)).await.unwrap().into_iter().map(|record| record.key).collect()
-}
-
-#[tokio::test]
-async fn the_list_keeps_what_is_or_may_be_parked_and_nothing_else() {
-    let (server, store) = start().await;
-    for at in 1..=4 {
-        win(&store, claim(at, 7)).await;
-        park(&store, at, 7).await;
-    }
-    let all: Vec<_> = (1..=4).map(|at| format!("{}:{}", hex(at), "07".repeat(16))).collect();
-    assert_eq!(entries(&server), all);
-    assert_eq!(server.run::<i64>(&["ZSCORE", "idem:parked", &all[0]]), 0);
-    assert_eq!(expiry_of(&server, "idem:parked"), -1);
-    // Asked again it is the same entry.
-    park(&store, 1, 7).await;
-    assert_eq!(entries(&server), all);
-
-    // An entry goes when somebody lists who finds its record settled.
-    let done = Verdict::Completed { answer: None, ttl: DAY, remember: DAY };
-    assert_eq!(store.resolve(Resolve::new(key(1), done)).await.unwrap(), Resolved::Applied);
-    assert_eq!(store.resolve(Resolve::new(key(2), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
-    assert_eq!(entries(&server), all);
-    assert_eq!(keys(&store).await, [key(3), key(4)]);
-    assert_eq!(entries(&server), all[2..]);
-
-    // Whoever crashes between the entry and the record leaves an entry, which stays as long as it may come true.
-    server.run::<()>(&["DEL", "idem:parked", &redis_key(3), &redis_key(4)]);
-    for at in 5..=9 {
-        win(&store, claim(at, 7)).await;
-        server.run::<()>(&["ZADD", "idem:parked", "0", &format!("{}:{}", hex(at), "07".repeat(16))]);
-    }
-    let unknown = Complete::new(key(6), token(7), Outcome::Unknown, DAY);
-    assert_eq!(store.complete(unknown).await.unwrap(), Ownership::Held);
-    assert_eq!(store.complete(complete(7, 7, "done")).await.unwrap(), Ownership::Held);
-    let released = Release::new(key(8), token(7)).remember(DAY);
-    assert_eq!(store.release(released).await.unwrap(), Ownership::Held);
-    put(&server, 9, b"no record of ours");
-    // Nor is what somebody else wrote there in the way.
-    for strange in ["", "x", "zz"] {
-        server.run::<()>(&["ZADD", "idem:parked", "0", strange]);
-    }
-    assert_eq!(keys(&store).await, []);
-    let stays: Vec<_> = [5, 6, 9].map(hex).into_iter().collect();
-    let left = entries(&server);
-    let left: Vec<_> = left.iter().filter_map(|entry| entry.split_once(':')).map(|(hex, _)| hex.to_owned()).collect();
-    assert_eq!(left, stays);
-    park(&store, 5, 7).await;
-    park(&store, 6, 7).await;
-    assert_eq!(keys(&store).await, [key(5), key(6)]);
-    assert_eq!(store.parked(Parked::first(1)).await.unwrap().len(), 1);
-}
-
-fn expiry_of(server: &RedisServer, key: &str) -> i64 {
-    server.run(&["PTTL", key])
-}
-
-/// Whoever lists saw an entry whose record was settled, and takes it out while the next owner of the key parks it.
-#[tokio::test]
-async fn dropping_a_stale_entry_never_drops_that_of_a_later_parking() {
-    let (server, store) = start().await;
-    win(&store, claim(1, 7)).await;
-    park(&store, 1, 7).await;
-    let seen = entries(&server);
-    assert_eq!(store.resolve(Resolve::new(key(1), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
-    win(&store, claim(1, 8)).await;
-    park(&store, 1, 8).await;
-    server.run::<()>(&["ZREM", "idem:parked", &seen[0]]);
-    assert_eq!(keys(&store).await, [key(1)]);
-}
-
-/// What is parked is written down at the memory limit too.
-#[tokio::test]
-async fn a_list_of_another_kind_is_an_error_and_a_full_server_parks() {
-    let (server, store) = start().await;
-    win(&store, claim(1, 7)).await;
-    server.run::<()>(&["SET", "idem:parked", "mine"]);
-    let parked = Complete::new(key(1), token(7), Outcome::Parked(answer("why")), DAY);
-    let error = store.complete(parked.clone()).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
-    let error = store.parked(Parked::first(1)).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
-    assert!(matches!(store.claim(claim(1, 8)).await.unwrap(), Claimed::Busy { .. }), "nothing was parked");
-    server.run::<()>(&["DEL", "idem:parked"]);
-
-    server.run::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
-    let error = store.claim(claim(2, 7)).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Full, "{error}");
-    assert_eq!(store.complete(parked).await.unwrap(), Ownership::Held);
-    assert_eq!(keys(&store).await, [key(1)]);
-}
-
-#[tokio::test]
-async fn a_list_longer_than_a_burst_is_read_to_its_end() {
-    let (server, store) = start().await;
-    for at in 0..300 {
-        win(&store, claim(at, 7)).await;
-        park(&store, at, 7).await;
-    }
-    // All but a few in the last burst are settled, and one key was parked twice.
-    for at in (0..300).filter(|at| ![3, 290, 299].contains(at)) {
-        assert_eq!(store.resolve(Resolve::new(key(at), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
-    }
-    server.run::<()>(&["ZADD", "idem:parked", "0", &format!("{}:{}", hex(3), "0".repeat(32))]);
-    let page = store.parked(Parked::first(3)).await.unwrap();
-    assert_eq!(page.iter().map(|record| record.key).collect::<Vec<_>>(), [key(3), key(290), key(299)]);
-    assert_eq!(store.parked(Parked::first(2).after(key(3))).await.unwrap().len(), 2);
-    assert_eq!(keys(&store).await, [key(3), key(290), key(299)]);
-    assert_eq!(server.run::<usize>(&["ZCARD", "idem:parked"]), 4);
 }
 
 #[tokio::test]
