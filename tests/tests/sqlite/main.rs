@@ -3,6 +3,7 @@
 
 mod expiry;
 mod faults;
+mod order;
 mod processes;
 mod records;
 mod setup;

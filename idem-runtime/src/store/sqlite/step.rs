@@ -24,6 +24,14 @@ pub(super) trait Step: Send + Sync + 'static {
     /// What it answers.
     type Done: Send + 'static;
 
+    /// Whether it is taken by who owns the record, or settles it: of use though nobody waits for its answer.
+    const BY_OWNER: bool = true;
+
+    /// The step, if it is a renewal.
+    fn renewal(&self) -> Option<Renew> {
+        None
+    }
+
     fn key(&self) -> &StorageKey;
 
     /// What becomes of the record if it is what the step mostly finds, so that it need not be read; `None`: it must be.
@@ -100,6 +108,11 @@ pub(super) struct Time {
 impl<S: Step> Pending<S> {
     pub(super) const fn new(step: S) -> Self {
         Self { step, done: None }
+    }
+
+    /// As [`Step::renewal`].
+    pub(super) fn renewal(&self) -> Option<Renew> {
+        self.step.renewal()
     }
 
     /// What the step answers; `None`: it was never judged.
@@ -200,6 +213,8 @@ impl Found {
 impl Step for Claim {
     type Done = Claimed;
 
+    const BY_OWNER: bool = false;
+
     fn key(&self) -> &StorageKey {
         &self.key
     }
@@ -257,6 +272,10 @@ impl Step for Claim {
 
 impl Step for Renew {
     type Done = Ownership;
+
+    fn renewal(&self) -> Option<Renew> {
+        Some(*self)
+    }
 
     fn key(&self) -> &StorageKey {
         &self.key

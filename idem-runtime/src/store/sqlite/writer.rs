@@ -2,21 +2,28 @@
 //!
 //! It takes the write connection for each transaction anew and in turn with the transactions of handlers: the pool of
 //! one connection is a fair queue.
+//!
+//! Once it has the lock, owners go first: what waits behind a long transaction may be a claim of a key whose lease ran out
+//! meanwhile, and the renewal or the completion of the operation that still runs under it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use sqlx::{Sqlite, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    BEGIN,
     fault::Fault,
     step::{Pending, Step, Take, Timeline},
     table,
 };
-use crate::store::{Fence, StoreErrorKind};
+use crate::store::{Fence, Renew, StoreErrorKind, Token};
 
 /// How the store reaches its writer. The task ends when all of them are gone.
 #[derive(Debug, Clone)]
@@ -37,6 +44,16 @@ struct Waiting<S: Step> {
 
 trait Job: Send {
     fn step(&mut self) -> &mut dyn Take;
+
+    /// As [`Step::BY_OWNER`].
+    fn is_by_owner(&self) -> bool;
+
+    /// A claim that nobody waits for: it would be won for nobody.
+    fn is_in_vain(&self) -> bool;
+
+    /// As [`Step::renewal`].
+    fn renewal(&self) -> Option<Renew>;
+
     fn answer(self: Box<Self>, committed: Result<(), Fault>);
 }
 
@@ -46,12 +63,13 @@ struct Task {
     steps: Arc<AtomicU32>,
 }
 
-/// Why a transaction of steps was not committed.
-enum Failed {
-    /// It never began: no step was taken.
-    Lock(Fault),
-    /// One of the steps, or the commit.
-    Step(Fault),
+/// What waits for the lock.
+struct Queue {
+    sent: mpsc::UnboundedReceiver<Jobs>,
+    owners: VecDeque<Box<dyn Job>>,
+    claims: VecDeque<Jobs>,
+    /// Renewals that were refused for want of the lock. Their operations run, and will ask again only later.
+    owed: HashMap<Token, Renew>,
 }
 
 /// How many steps one transaction takes; those behind them wait for the next, and let a handler's transaction go first.
@@ -70,7 +88,7 @@ impl Writer {
         let (sender, jobs) = mpsc::unbounded_channel();
         // The first step looks at once, so that processes that live for few steps leave nothing to each other.
         let steps = Arc::new(AtomicU32::new(STEPS_PER_DROP));
-        tokio::spawn(Task { connections, timeline, steps: Arc::clone(&steps) }.run(jobs));
+        tokio::spawn(Task { connections, timeline, steps: Arc::clone(&steps) }.run(Queue::new(jobs)));
         Self { jobs: sender, steps }
     }
 
@@ -105,16 +123,10 @@ impl Writer {
 }
 
 impl Task {
-    async fn run(self, mut jobs: mpsc::UnboundedReceiver<Jobs>) {
-        while let Some(mut together) = jobs.recv().await {
-            while together.len() < STEPS_TOGETHER
-                && let Ok(more) = jobs.try_recv()
-            {
-                together.extend(more);
-            }
-            self.steps.fetch_add(u32::try_from(together.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
-            if !together.is_empty() {
-                self.take(together).await;
+    async fn run(self, mut queue: Queue) {
+        while queue.wait().await {
+            if !queue.is_empty() {
+                self.take_turn(&mut queue).await;
             }
             if self.steps.load(Ordering::Relaxed) >= STEPS_PER_DROP {
                 self.steps.store(0, Ordering::Relaxed);
@@ -123,43 +135,45 @@ impl Task {
         }
     }
 
-    /// Takes the steps in one transaction, or if one fails each in its own, so that none fails for another.
-    async fn take(&self, mut jobs: Jobs) {
-        let fault = match self.try_take(&mut jobs).await {
-            Ok(()) => return answer(jobs, Ok(())),
-            Err(Failed::Lock(fault)) => return answer(jobs, Err(fault)),
-            Err(Failed::Step(fault)) => fault,
+    /// Waits for the lock, and takes in one transaction what is there by then; or if a step fails each in its own, so that none
+    /// fails for another.
+    async fn take_turn(&self, queue: &mut Queue) {
+        let transaction = match self.begin().await {
+            Ok(transaction) => transaction,
+            Err(fault) => return queue.refuse(&fault),
         };
+        queue.gather();
+        let mut jobs = queue.next();
+        self.steps.fetch_add(u32::try_from(jobs.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+        let Err(fault) = self.take(transaction, &mut jobs).await else { return answer(jobs, &Ok(())) };
         let made_room = fault.kind == StoreErrorKind::Full && self.drop_past(DROPS_WHEN_FULL).await;
         if jobs.len() == 1 && !made_room {
-            return answer(jobs, Err(fault));
+            return answer(jobs, &Err(fault));
         }
         for job in jobs {
-            let mut alone = vec![job];
-            let taken = self.try_take(&mut alone).await.map_err(Failed::into_fault);
-            answer(alone, taken);
-        }
-    }
-
-    async fn try_take(&self, jobs: &mut Jobs) -> Result<(), Failed> {
-        let begun = self.connections.begin_with("BEGIN IMMEDIATE").await;
-        let mut transaction = begun.map_err(|error| Failed::Lock(Fault::of(&error)))?;
-        let taken = self.take_in(&mut transaction, jobs).await;
-        let committed = match taken {
-            Ok(()) => transaction.commit().await.map_err(Fault::from),
-            Err(fault) => {
-                super::roll_back(transaction).await;
-                Err(fault)
+            match self.begin().await {
+                Ok(transaction) => {
+                    let mut alone = vec![job];
+                    let taken = self.take(transaction, &mut alone).await;
+                    answer(alone, &taken);
+                }
+                Err(fault) => queue.refuse_one(job, &fault),
             }
-        };
-        committed.map_err(Failed::Step)
+        }
     }
 
-    async fn take_in(&self, transaction: &mut Transaction<'static, Sqlite>, jobs: &mut Jobs) -> Result<(), Fault> {
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, Fault> {
+        self.connections.begin_with(BEGIN).await.map_err(|error| Fault::of(&error))
+    }
+
+    async fn take(&self, mut transaction: Transaction<'static, Sqlite>, jobs: &mut Jobs) -> Result<(), Fault> {
         for job in jobs {
-            table::take(transaction, &self.timeline, job.step()).await?;
+            if let Err(fault) = table::take(&mut transaction, &self.timeline, job.step()).await {
+                super::roll_back(transaction).await;
+                return Err(fault);
+            }
         }
-        Ok(())
+        Ok(transaction.commit().await?)
     }
 
     /// Whether anything was dropped. That it could not be is nobody's failure: the next step tells what is wrong.
@@ -176,16 +190,86 @@ impl Task {
     }
 }
 
-impl Failed {
-    fn into_fault(self) -> Fault {
-        let (Self::Lock(fault) | Self::Step(fault)) = self;
-        fault
+impl Queue {
+    fn new(sent: mpsc::UnboundedReceiver<Jobs>) -> Self {
+        Self { sent, owners: VecDeque::new(), claims: VecDeque::new(), owed: HashMap::new() }
+    }
+
+    /// Until something was sent, if nothing waits; `false`: nobody can send anything any more.
+    async fn wait(&mut self) -> bool {
+        if self.is_empty() {
+            let Some(jobs) = self.sent.recv().await else { return false };
+            self.push(jobs);
+        }
+        self.gather();
+        true
+    }
+
+    fn is_empty(&self) -> bool {
+        self.owners.is_empty() && self.claims.is_empty()
+    }
+
+    fn gather(&mut self) {
+        while let Ok(jobs) = self.sent.try_recv() {
+            self.push(jobs);
+        }
+    }
+
+    fn push(&mut self, jobs: Jobs) {
+        match jobs.first() {
+            None => {}
+            Some(job) if job.is_by_owner() => self.owners.extend(jobs),
+            Some(_) => self.claims.push_back(jobs),
+        }
+    }
+
+    /// What the next transaction takes.
+    fn next(&mut self) -> Jobs {
+        let owed = self.owed.drain().map(|(_, renew)| wait_for(renew).0);
+        let mut together: Jobs = owed.collect();
+        while together.len() < STEPS_TOGETHER
+            && let Some(job) = self.owners.pop_front()
+        {
+            together.push(job);
+        }
+        while together.len() < STEPS_TOGETHER
+            && let Some(jobs) = self.claims.pop_front()
+        {
+            together.extend(jobs.into_iter().filter(|job| !job.is_in_vain()));
+        }
+        together
+    }
+
+    /// Refuses all that waited for the lock.
+    fn refuse(&mut self, fault: &Fault) {
+        let owners = std::mem::take(&mut self.owners);
+        let claims = std::mem::take(&mut self.claims).into_iter().flatten();
+        for job in owners.into_iter().chain(claims) {
+            self.refuse_one(job, fault);
+        }
+    }
+
+    fn refuse_one(&mut self, job: Box<dyn Job>, fault: &Fault) {
+        self.owed.extend(job.renewal().map(|renew| (renew.token, renew)));
+        job.answer(Err(fault.clone()));
     }
 }
 
 impl<S: Step> Job for Waiting<S> {
     fn step(&mut self) -> &mut dyn Take {
         &mut self.step
+    }
+
+    fn is_by_owner(&self) -> bool {
+        S::BY_OWNER
+    }
+
+    fn is_in_vain(&self) -> bool {
+        !S::BY_OWNER && self.caller.is_closed()
+    }
+
+    fn renewal(&self) -> Option<Renew> {
+        self.step.renewal()
     }
 
     fn answer(self: Box<Self>, committed: Result<(), Fault>) {
@@ -202,7 +286,7 @@ fn wait_for<S: Step>(step: S) -> (Box<dyn Job>, Reply<S>) {
     (Box::new(Waiting { step: Pending::new(step), caller }), reply)
 }
 
-fn answer(jobs: Jobs, committed: Result<(), Fault>) {
+fn answer(jobs: Jobs, committed: &Result<(), Fault>) {
     for job in jobs {
         job.answer(committed.clone());
     }
