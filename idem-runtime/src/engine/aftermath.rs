@@ -56,6 +56,7 @@ struct Unrecorded {
 enum Step {
     Complete(StorageKey),
     Withdraw(Release),
+    GiveBack(Claim, Duration),
 }
 
 /// How much may wait for the store.
@@ -136,12 +137,13 @@ impl Aftermath {
 
     /// Offers a release until the store takes it.
     pub(crate) fn withdraw(&self, release: Release) {
-        let backlog = self.backlog();
-        if backlog.order.len() >= self.0.bounds.steps {
-            drop(backlog);
-            return self.give_up(&release.key);
-        }
-        self.push(backlog, Step::Withdraw(release));
+        self.enqueue(&release.key, Step::Withdraw(release));
+    }
+
+    /// Gives back a claim that was won perhaps, and under which nothing ran. If there was an attempt before it, that is
+    /// remembered so long.
+    pub(crate) fn give_back(&self, claim: Claim, remember: Duration) {
+        self.enqueue(&claim.key, Step::GiveBack(claim, remember));
     }
 
     /// Resolves at a moment when nothing waits.
@@ -161,6 +163,15 @@ impl Aftermath {
         if self.waiting() > 0 {
             self.work(self.backlog());
         }
+    }
+
+    fn enqueue(&self, key: &StorageKey, step: Step) {
+        let backlog = self.backlog();
+        if backlog.order.len() >= self.0.bounds.steps {
+            drop(backlog);
+            return self.give_up(key);
+        }
+        self.push(backlog, step);
     }
 
     fn push(&self, mut backlog: MutexGuard<'_, Backlog>, step: Step) {
@@ -193,6 +204,7 @@ impl Aftermath {
                 // Lost: it was never taken, or is settled.
                 let (Ownership::Held | Ownership::Lost) = self.0.store.release(release).await?;
             }
+            Step::GiveBack(claim, remember) => give_back(&*self.0.store, claim, remember).await?,
             Step::Complete(key) => {
                 let offered = self.backlog().completions.get(&key).map(|u| (u.claim, u.complete.clone()));
                 let Some((claim, complete)) = offered else { return Ok(()) };
@@ -231,7 +243,7 @@ impl Aftermath {
         backlog.order.pop_front();
         let unrecorded = match step {
             Step::Complete(key) => backlog.completions.remove(&key),
-            Step::Withdraw(_) => None,
+            Step::Withdraw(_) | Step::GiveBack(..) => None,
         };
         if let Some(unrecorded) = &unrecorded {
             backlog.bytes -= answer_bytes(&unrecorded.complete);
@@ -248,6 +260,20 @@ async fn offer(store: &dyn Store, claim: Claim, complete: Complete) -> Result<Ow
         Ownership::Held => Ok(Ownership::Held),
         Ownership::Lost => insist(store, claim, complete).await,
     }
+}
+
+/// Asks for the claim once more, with the same token, to learn whether it is the first attempt: only then the key becomes absent.
+/// What an earlier one may have done must not look as if it had never been tried.
+async fn give_back(store: &dyn Store, claim: Claim, remember: Duration) -> Result<(), StoreError> {
+    let release = Release::new(claim.key, claim.token);
+    let release = match store.claim(claim).await? {
+        Claimed::Won { attempt: 1, .. } | Claimed::Unknown { attempt: 1, .. } => release,
+        Claimed::Won { .. } | Claimed::Unknown { .. } => release.remember(remember),
+        // Somebody else has it, or it is settled.
+        _ => return Ok(()),
+    };
+    let (Ownership::Held | Ownership::Lost) = store.release(release).await?;
+    Ok(())
 }
 
 /// Takes the key again with the same token where the record is gone, and completes that: the effect is a fact, so a store

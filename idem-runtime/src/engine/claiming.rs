@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     policy::{OnAbandoned, OnStoreError},
-    store::{Claim, Claimed, Complete, Fence, Outcome, Ownership, Release, Renew, StoreError, StoreErrorKind, Token},
+    store::{Claim, Claimed, Complete, Fence, Outcome, Ownership, Renew, StoreError, StoreErrorKind, Token},
 };
 
 /// An operation under way: who claims it, and the effect until it runs.
@@ -101,7 +101,7 @@ where
             OnStoreError::Reject => {
                 if taken_perhaps {
                     // It may be ours without our knowing. Nothing ran, so it must not look as if something might have.
-                    self.engine.0.aftermath.withdraw(Release::new(self.operation.key, self.token));
+                    self.engine.0.aftermath.give_back(self.claim(), self.operation.terms.remember);
                 }
                 Err(Refusal::Unavailable)
             }

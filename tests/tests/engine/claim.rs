@@ -63,21 +63,44 @@ async fn a_claim_without_an_answer_is_refused_in_time_and_given_back_later() {
     }
 }
 
-/// Also when it looked abandoned, and became unknown, before it could be given back.
+/// Also when it looked abandoned to another process, and became unknown, before it could be given back.
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_became_unknown_is_given_back() {
-    let (store, idempotency) = faulty();
-    let runs = Runs::default();
+    let inner = memory();
+    let (store, other) = (FaultyStore::new(inner.clone()), runtime(inner));
+    let (idempotency, runs) = (runtime(store.clone()), Runs::default());
     store.fail(Step::Claim, Fault::ReplyLost);
-    store.fail(Step::Release, Fault::Refused(StoreErrorKind::Unavailable));
     assert_refused(&pay(&idempotency, REFUSE, &runs).await, unavailable);
-    store.heal_step(Step::Claim);
+    // From now on nothing reaches the store.
+    store.fail(Step::Claim, Fault::Refused(StoreErrorKind::Unreachable));
     tokio::time::advance(LEASE + Duration::from_secs(1)).await;
-    assert_refused(&pay(&idempotency, REFUSE, &runs).await, unknown);
+    assert_refused(&pay(&other, REFUSE, &runs).await, unknown);
     store.heal();
     settled(&idempotency).await;
-    assert_fresh(&pay(&idempotency, REFUSE, &runs).await);
+    assert_fresh(&pay(&other, REFUSE, &runs).await);
     assert_eq!(runs.begun(), 1);
+}
+
+/// A handler that asks its provider from the second attempt on must not take one for the first.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_took_over_unseen_is_given_back_with_its_attempt() {
+    let inner = memory();
+    // A process that is as good as dead: it renews no more.
+    let (dead, died) = (FaultyStore::new(inner.clone()), Runs::default());
+    dead.fail(Step::Renew, Fault::Refused(StoreErrorKind::Unreachable));
+    let dead = runtime(dead);
+    let first = pay_with(&dead, RETRY, &died, async |_| std::future::pending().await);
+    assert!(tokio::time::timeout(LEASE + Duration::from_secs(1), first).await.is_err());
+    assert_eq!(died.begun(), 1);
+
+    let store = FaultyStore::new(inner);
+    let (idempotency, runs) = (runtime(store.clone()), Runs::default());
+    store.fail(Step::Claim, Fault::ReplyLost);
+    assert_refused(&pay(&idempotency, RETRY, &runs).await, unavailable);
+    store.heal();
+    settled(&idempotency).await;
+    let next = pay_with(&idempotency, RETRY, &runs, async |attempt| Ok(attempt.number().to_string())).await;
+    assert_eq!(next.unwrap().value, "3", "the second is the one whose claim was lost");
 }
 
 #[tokio::test(start_paused = true)]
