@@ -62,7 +62,7 @@ impl Engine {
     }
 
     fn enter<T, F>(&self, place: usize, operation: Operation, effect: F) -> Item<T, F> {
-        let step = match (self.0.aftermath.find(&operation), self.0.tracker.enter()) {
+        let step = match (self.known_here(&operation), self.0.tracker.enter()) {
             (Some(known), _) => Step::Over(known),
             (None, None) => Step::Over(Err(Refusal::Overloaded)),
             (None, Some(permit)) => Step::Claim(operation.claim(), permit, effect),

@@ -68,7 +68,7 @@ where
         let Some(_permit) = self.engine.0.tracker.enter() else {
             return Err(Refusal::Overloaded);
         };
-        if let Some(known) = self.engine.0.aftermath.find(&self.operation) {
+        if let Some(known) = self.engine.known_here(&self.operation) {
             return known;
         }
         let claimed = self.engine.claim(&self.claim(), self.asked).await;

@@ -3,7 +3,10 @@
 //! One task for all of them, so that an operation that never yields keeps its lease as long as another worker thread is free,
 //! and so that a short operation pays for a slot in a table and for no timer.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use tokio::{
     sync::Notify,
@@ -11,7 +14,10 @@ use tokio::{
 };
 
 use super::metrics::Counters;
-use crate::store::{Ownership, Renew, Store};
+use crate::{
+    key::StorageKey,
+    store::{Ownership, Renew, Store},
+};
 
 /// The leases this process holds.
 #[derive(Debug, Clone)]
@@ -22,6 +28,8 @@ struct Shared {
     store: Arc<dyn Store>,
     counters: Counters,
     table: Mutex<Table>,
+    /// How many leases may have run out, so that no claim takes the lock while none has.
+    unsure: AtomicUsize,
     earlier: Notify,
 }
 
@@ -44,6 +52,8 @@ struct Slot {
 struct Held {
     renew: Renew,
     due: Instant,
+    /// Its last renewal failed: it may have run out since.
+    unsure: bool,
 }
 
 /// One lease, renewed until this is dropped.
@@ -56,14 +66,20 @@ pub(crate) struct HeldLease {
 
 impl Leases {
     pub(crate) fn new(store: Arc<dyn Store>, counters: Counters) -> Self {
-        Self(Arc::new(Shared { store, counters, table: Mutex::default(), earlier: Notify::new() }))
+        Self(Arc::new(Shared {
+            store,
+            counters,
+            table: Mutex::default(),
+            unsure: AtomicUsize::new(0),
+            earlier: Notify::new(),
+        }))
     }
 
     /// A lease that was granted, at the earliest, at `since`.
     pub(crate) fn hold(&self, renew: Renew, since: Instant) -> HeldLease {
         let due = since + renew.lease / 3;
         let mut table = self.table();
-        let (slot, tenancy) = table.insert(Held { renew, due });
+        let (slot, tenancy) = table.insert(Held { renew, due, unsure: false });
         let looks = table.next_look;
         if looks.is_none_or(|next_look| next_look > due) {
             table.next_look = Some(due);
@@ -78,6 +94,16 @@ impl Leases {
         HeldLease { leases: self.clone(), slot, tenancy }
     }
 
+    /// Whether this process runs the operation under a lease that may have run out. Whoever claimed it now, before the next renewal,
+    /// would take it over from a handler that is still at it.
+    pub(crate) fn is_unsure_of(&self, key: &StorageKey) -> bool {
+        if self.0.unsure.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let table = self.table();
+        table.slots.iter().filter_map(|slot| slot.lease.as_ref()).any(|held| held.unsure && held.renew.key == *key)
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,15 +116,17 @@ impl Leases {
             return;
         };
         match result {
-            Ok(Ownership::Held) => {}
+            Ok(Ownership::Held) => self.0.note(lease.as_mut(), false),
             Ok(Ownership::Lost) => {
                 // The operation cannot be stopped; its completion will be refused, and counted there.
                 tracing::warn!(key = %renew.key, "the claim was lost while the operation runs");
+                self.0.note(lease.as_mut(), false);
                 *lease = None;
             }
             Err(error) => {
                 tracing::warn!(key = %renew.key, %error, "renewal failed, it will be tried again");
                 self.0.counters.store_errors.add();
+                self.0.note(lease.as_mut(), true);
                 if let Some(held) = lease {
                     held.due = Instant::now() + renew.lease / 12;
                     if table.next_look.is_some_and(|next_look| next_look > Instant::now() + renew.lease / 12) {
@@ -106,6 +134,18 @@ impl Leases {
                     }
                 }
             }
+        }
+    }
+}
+
+impl Shared {
+    /// Under the lock of the table.
+    fn note(&self, held: Option<&mut Held>, unsure: bool) {
+        let Some(held) = held else { return };
+        match (std::mem::replace(&mut held.unsure, unsure), unsure) {
+            (false, true) => drop(self.unsure.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.unsure.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
         }
     }
 }
@@ -143,6 +183,7 @@ impl Drop for HeldLease {
     fn drop(&mut self) {
         let mut table = self.leases.table();
         if let Some(slot) = table.slots.get_mut(self.slot).filter(|slot| slot.tenancy == self.tenancy) {
+            self.leases.0.note(slot.lease.as_mut(), false);
             slot.lease = None;
             slot.tenancy += 1;
             table.free.push(self.slot);

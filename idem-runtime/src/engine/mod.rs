@@ -147,6 +147,9 @@ pub(crate) enum Ran<T> {
     Parked(Answer),
 }
 
+/// When to come back to what this process runs under a lease that may have run out.
+const UNSURE: Duration = Duration::from_secs(1);
+
 /// How often a claim is asked for whose answer comes too late.
 const SLOW_CLAIMS: usize = 3;
 
@@ -353,6 +356,14 @@ impl Engine {
             claiming.turn(ran)
         };
         Detached::new(tracked, &self.0.counters)
+    }
+
+    /// What this process knows of an operation better than the store.
+    fn known_here<T>(&self, operation: &Operation) -> Option<Result<Ran<T>, Refusal>> {
+        self.0.aftermath.find(operation).or_else(|| {
+            let runs = self.0.leases.is_unsure_of(&operation.key);
+            runs.then_some(Err(Refusal::InFlight { retry_after: UNSURE }))
+        })
     }
 
     /// Asks for the claim, and asks again with the same token while the answer may only have been lost, or comes too late.

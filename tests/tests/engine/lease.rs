@@ -129,6 +129,30 @@ async fn a_renewal_that_fails_is_tried_again_before_the_lease_is_out() {
     assert_eq!((runs.begun(), idempotency.metrics().stale_owners), (1, 0));
 }
 
+/// The store was away for longer than the lease, and whoever asks here is faster than the next renewal.
+#[tokio::test(start_paused = true)]
+async fn a_process_does_not_take_over_what_it_still_runs() {
+    for policy in BOTH {
+        for heals_before_the_end in [true, false] {
+            let (store, idempotency) = faulty();
+            let runs = Runs::default();
+            let first = Standing::start(&idempotency, policy, &runs, Ok("paid")).await;
+            store.fail(Step::Renew, Fault::Refused(StoreErrorKind::Unreachable));
+            tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
+            assert_refused(&pay(&idempotency, policy, &runs).await, in_flight);
+            if heals_before_the_end {
+                store.heal();
+                tokio::time::sleep(LEASE / 3).await;
+                assert_refused(&pay(&idempotency, policy, &runs).await, in_flight);
+                assert_eq!(store.calls(Step::Claim), 2, "the lease is there again, so the store is asked");
+            }
+            assert_fresh(&first.finish().await);
+            assert_replay(&pay(&idempotency, policy, &runs).await);
+            assert_eq!((runs.begun(), idempotency.metrics().stale_owners), (1, 0));
+        }
+    }
+}
+
 /// Many operations of many lease times at once: each is renewed in its own time, none after its end.
 #[tokio::test(start_paused = true)]
 async fn every_lease_is_renewed_in_its_own_time() {

@@ -55,8 +55,13 @@
 //! # Transactions
 //!
 //! [`begin`](Transactions::begin) takes the write lock, so that handlers in a transaction run one after the other, and all other
-//! claims that must write wait for them. Keep them short: a call to another service does not belong there. They queue for one
-//! connection in the order in which they come, and hold none while they wait.
+//! claims that must write wait for them, and so do completions and renewals. Keep them short, far under a third of the shortest
+//! lease: a call to another service does not belong there. They queue for one connection in the order in which they come, and hold
+//! none while they wait.
+//!
+//! When the lock comes free owners go first: renewals that were refused meanwhile, then renewals and completions that wait, then
+//! claims. So a transaction that was longer than a lease lets nobody of its own process take over what still runs there. Another
+//! process on the same file may: its claims do not know of what waits here.
 //!
 //! SQLite has one lock for the whole file, and shows nobody what is not committed. So a claim that waited in vain, and is not
 //! a replay, is told [`Busy`](Claimed::Busy), whichever key the transaction is about that it waited for.
