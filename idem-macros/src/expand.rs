@@ -14,7 +14,7 @@ use crate::{
     handler::{Handler, is_called},
     lint,
     options::{self, Errors, Options},
-    value::{Computed, Value, error},
+    value::{Computed, Missing, Value, error},
 };
 
 /// `#[idempotent(..)]`: the guarded function, or the function as it was and every error.
@@ -137,7 +137,8 @@ fn implementation(options: &Options, handler: &Handler, endpoint: &Ident, root: 
     let policy = options.policy(root);
     let argument_key = argument_key(options, handler, root);
     let principal = principal(options, handler, root);
-    let key_chosen = options.key.as_ref().map(|_| {
+    let runs_without = options.missing.as_ref().is_some_and(|missing| matches!(missing.value, Missing::Run));
+    let key_chosen = options.key.as_ref().filter(|_| !runs_without).map(|_| {
         quote! {
             #[automatically_derived]
             impl #root::private::KeyChosen for #endpoint {}

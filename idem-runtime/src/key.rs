@@ -15,7 +15,7 @@ use crate::policy::{KeySpace, Policy};
 pub enum KeySource {
     /// A header, by its lower-case name: bare, or as a quoted string ([RFC 9651](https://www.rfc-editor.org/rfc/rfc9651)).
     Header(&'static str),
-    /// A parameter of the route's path, decoded.
+    /// A parameter of the route's path, decoded. On a route without it a request is answered with 500, and nothing runs.
     Path(&'static str),
     /// A parameter of the query, decoded. Given twice, it is refused.
     Query(&'static str),

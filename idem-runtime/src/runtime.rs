@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     engine::{self, Attempt, Drained, Engine, Metrics, Ran, Recording, Recovery, Refusal, Settled, Terms},
     fingerprint::Fingerprint,
-    http::PrincipalSource,
+    http::{PrincipalSource, Rejection},
     key::{EndpointName, EventName, Pepper, Principal, StorageKey},
     policy::Policy,
     record::{Answer, Kind},
@@ -191,7 +191,7 @@ impl Idempotency {
         &self.0.limits
     }
 
-    pub(crate) fn principal(&self, parts: &Parts) -> Option<Principal> {
+    pub(crate) fn principal(&self, parts: &Parts) -> Result<Principal, Rejection> {
         self.0.principal.find(parts)
     }
 

@@ -341,6 +341,8 @@ impl Reply {
         for text in ["title", "detail"] {
             assert!(problem[text].as_str().is_some_and(|text| !text.is_empty()), "no `{text}`: {self}");
         }
+        let sentence = |text: &str| text.starts_with(|first: char| first.is_ascii_uppercase()) && text.ends_with('.');
+        assert!(problem["detail"].as_str().is_some_and(sentence), "`detail` is no sentence: {self}");
         assert_eq!(self.headers.contains_key("retry-after"), retryable, "{self}");
         if let Some(seconds) = self.header("retry-after") {
             assert!(seconds.parse::<u64>().is_ok_and(|seconds| seconds >= 1), "`retry-after: {seconds}`");

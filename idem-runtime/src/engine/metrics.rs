@@ -82,6 +82,22 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(crate) struct Table { $(pub(crate) $name: Counter,)* }
 
+        impl Metrics {
+            /// Every field with its name, in the order above: for an export that has the fields of later versions too.
+            ///
+            /// ```
+            /// let idempotency = idem_runtime::Idempotency::builder(idem_runtime::MemoryStore::new()).shared().build();
+            /// for (name, value) in idempotency.metrics().iter() {
+            ///     println!("idem_{name} {value}");
+            /// }
+            /// ```
+            pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'static str, u64)> + use<> {
+                // Taken apart without `..`, so that rustc names a field that is missing here.
+                let Self { $($name,)* in_flight, unrecorded } = *self;
+                [$((stringify!($name), $name),)* ("in_flight", in_flight), ("unrecorded", unrecorded)].into_iter()
+            }
+        }
+
         impl Counters {
             pub(crate) fn snapshot(&self, in_flight: usize, unrecorded: usize) -> Metrics {
                 Metrics {
@@ -112,5 +128,17 @@ impl Counters {
             Err(Refusal::Unavailable | Refusal::Contended | Refusal::Unconfirmed) => self.unavailable.add(),
             Err(Refusal::Overloaded) => self.overloaded.add(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Metrics;
+
+    #[test]
+    fn names_every_field_once_and_in_its_order() {
+        let metrics = Metrics { executed: 1, replayed: 2, unrecorded: 3, ..Metrics::default() };
+        let fields: Vec<_> = metrics.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        assert_eq!(format!("Metrics {{ {} }}", fields.join(", ")), format!("{metrics:?}"));
     }
 }

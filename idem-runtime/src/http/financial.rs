@@ -11,10 +11,14 @@ use super::{
     transacted::{Transacted, TxArgument},
 };
 
-/// A router for routes that move money: what it mounts under POST, PUT, PATCH and DELETE is
-/// `#[idempotent(.., key = ..)]`, or it does not compile.
+/// A router for routes that move money, with `.post(path, handler)`, `.put`, `.patch`, `.delete` and `.get`: what it mounts
+/// under all but GET is `#[idempotent(.., key = ..)]` and requires that key, or it does not compile.
+///
+/// It has no `.route(..)`. [`into_router`](Self::into_router) makes an [`axum::Router`] of it, to be merged into the one
+/// that has everything else.
 ///
 /// ```
+/// use axum::{Router, routing::get};
 /// use idem_runtime::{FinancialRouter, Idempotency, MemoryStore, financial, idempotent};
 ///
 /// #[financial]
@@ -24,8 +28,11 @@ use super::{
 /// }
 ///
 /// let idempotency = Idempotency::builder(MemoryStore::new()).principal_from_header("x-account").build();
-/// let app: axum::Router =
-///     FinancialRouter::new().post("/payments", create_payment).into_router().with_state(idempotency);
+/// let payments = FinancialRouter::new().post("/payments", create_payment);
+/// let app: Router = Router::new()
+///     .route("/health", get(|| async { "up" }))
+///     .merge(payments.into_router())
+///     .with_state(idempotency);
 /// ```
 ///
 /// A handler without a guard:
@@ -41,24 +48,32 @@ use super::{
 #[derive(Debug, Clone)]
 pub struct FinancialRouter<S = ()>(Router<S>);
 
-/// A handler's marker that says: guarded, and its key source was chosen.
+/// A handler's marker that says: guarded, its key source was chosen, and a key is required.
 #[diagnostic::on_unimplemented(
-    message = "this handler could charge twice: it is not `#[idempotent(.., key = ..)]`",
-    label = "not guarded by an idempotency key",
-    note = "write `#[idempotent(scope = \"..\", key = from_header, financial)]` above the handler"
+    message = "this handler could charge twice: it requires no idempotency key",
+    label = "runs without an idempotency key",
+    note = "write `#[idempotent(scope = \"..\", key = from_header, financial)]` above the handler, and no `missing = run`"
 )]
 pub trait HasKeySource {}
 
 /// [`HasKeySource`] of the marker `T`, said of the handler, so that the complaint points at it.
 #[diagnostic::on_unimplemented(
-    message = "this handler could charge twice: it is not `#[idempotent(.., key = ..)]`",
-    label = "not guarded by an idempotency key",
-    note = "write `#[idempotent(scope = \"..\", key = from_header, financial)]` above the handler"
+    message = "this handler could charge twice: it requires no idempotency key",
+    label = "runs without an idempotency key",
+    note = "write `#[idempotent(scope = \"..\", key = from_header, financial)]` above the handler, and no `missing = run`"
 )]
 pub trait FinancialHandler<T> {}
 
 #[diagnostic::do_not_recommend]
 impl<H, T: HasKeySource> FinancialHandler<T> for H {}
+
+/// Nobody's: it says what to write instead of [`FinancialRouter::route`].
+#[diagnostic::on_unimplemented(
+    message = "a `FinancialRouter` has no `route`: it sees what guards a handler, and not what is inside a `MethodRouter`",
+    label = "write `.post(path, handler)`",
+    note = "or `.put`, `.patch`, `.delete`, `.get`; routes that move no money belong to the `Router` that `.into_router()` is merged into"
+)]
+pub trait TakesMethodRouters {}
 
 /// Never an argument. Without a second candidate rustc takes any handler's marker for a guarded one, and complains
 /// about the handler's arguments instead of the missing guard.
@@ -99,6 +114,16 @@ impl<S: Clone + Send + Sync + 'static> FinancialRouter<S> {
         T: 'static,
     {
         self.mount(path, routing::get(handler))
+    }
+
+    /// Never to be called: it is here to say what to write. The binder keeps rustc from refusing the bound right here.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn route(self, path: &str, method_router: MethodRouter<S>) -> Self
+    where
+        for<'missing> Self: TakesMethodRouters,
+    {
+        self.mount(path, method_router)
     }
 
     /// The router with everything mounted so far, to be nested, merged or served.

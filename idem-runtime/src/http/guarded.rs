@@ -44,7 +44,7 @@ pub trait Endpoint<A>: Send + 'static {
     }
 }
 
-/// The handler's `key` was written out.
+/// The handler's `key` was written out, and no request runs without one.
 pub trait KeyChosen {}
 
 /// A key made of the arguments.

@@ -48,20 +48,20 @@ pub(crate) fn parse_key_header<'a>(headers: &'a HeaderMap, name: &str) -> Result
 }
 
 impl KeySyntaxError {
-    /// What is wrong, then what to write.
+    /// What is wrong, then what to write: a sentence, as it stands in the refusal.
     pub(crate) const fn message(self) -> &'static str {
         match self {
-            Self::Repeated => "the key is given in more than one header line; send one",
-            Self::Empty => "the key is empty; write 1 to 255 characters, a UUID for example",
-            Self::TooLong => "the key is longer than 255 characters; write 1 to 255, a UUID for example",
+            Self::Repeated => "The key is given in more than one header line; send one.",
+            Self::Empty => "The key is empty; write 1 to 255 characters, a UUID for example.",
+            Self::TooLong => "The key is longer than 255 characters; write 1 to 255, a UUID for example.",
             Self::Character => {
-                "the key holds a character that cannot stand without quotes; write visible ASCII without `\"`, `,`, \
-                 `;` and `\\`, or put the key in double quotes"
+                "The key holds a character that cannot stand without quotes; write visible ASCII without `\"`, `,`, \
+                 `;` and `\\`, or put the key in double quotes."
             }
-            Self::QuotedCharacter => "the quoted key holds a byte outside 0x20 to 0x7e; write printable ASCII",
-            Self::Escape => "the quoted key escapes what needs no escape; write `\\\"` for `\"` and `\\\\` for `\\`",
-            Self::OpenQuote => "the quoted key has no closing quote; end it with `\"`",
-            Self::Trailing => "something other than parameters follows the quoted key; write nothing after it",
+            Self::QuotedCharacter => "The quoted key holds a byte outside 0x20 to 0x7e; write printable ASCII.",
+            Self::Escape => "The quoted key escapes what needs no escape; write `\\\"` for `\"` and `\\\\` for `\\`.",
+            Self::OpenQuote => "The quoted key has no closing quote; end it with `\"`.",
+            Self::Trailing => "Something other than parameters follows the quoted key; write nothing after it.",
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use http::{HeaderName, request::Parts};
 
+use super::rejection::{Code, Rejection};
 use crate::key::Principal;
 
 type Find = dyn Fn(&Parts) -> Option<String> + Send + Sync;
@@ -26,17 +27,22 @@ impl PrincipalSource {
         Self::Function(Arc::new(find))
     }
 
-    /// `None`: the request names nobody, or somebody in a way that is not one text.
-    pub(crate) fn find(&self, parts: &Parts) -> Option<Principal> {
-        match self {
+    /// Refused: the request names nobody, or somebody in a way that is not one text.
+    pub(crate) fn find(&self, parts: &Parts) -> Result<Principal, Rejection> {
+        let principal = match self {
             Self::Shared => Some(Principal::SHARED),
             Self::Header(name) => {
                 let mut values = parts.headers.get_all(name).iter();
-                let name = values.next()?.to_str().ok().filter(|name| !name.is_empty())?;
-                values.next().is_none().then(|| Principal::new(name))
+                let name = values.next().and_then(|value| value.to_str().ok()).filter(|name| !name.is_empty());
+                if values.next().is_some() {
+                    let detail = "The header that names the caller is given in more than one line; send one.";
+                    return Err(Rejection::detail(Code::PrincipalMissing, detail));
+                }
+                name.map(Principal::new)
             }
             Self::Function(find) => find(parts).filter(|name| !name.is_empty()).map(Principal::new),
-        }
+        };
+        principal.ok_or(Code::PrincipalMissing.into())
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use axum::{
     RequestExt,
     body::Body,
-    extract::{FromRequestParts, OriginalUri, RawPathParams, Request},
+    extract::{FromRequestParts, OriginalUri, RawPathParams, Request, rejection::RawPathParamsRejection},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -82,7 +82,7 @@ pub(super) async fn prepare(
         };
     }
     let principal = match ask_principal {
-        true => Some(runtime.principal(parts).ok_or(Rejection::from(Code::PrincipalMissing))?),
+        true => Some(runtime.principal(parts)?),
         false => None,
     };
     let header_key = match (header_key, &principal) {
@@ -96,7 +96,7 @@ pub(super) async fn prepare(
     };
     let body = buffer(runtime, parts, body).await?;
     let path_params = match sources.iter().any(|source| matches!(source, KeySource::Path(_))) {
-        true => RawPathParams::from_request_parts(parts, &()).await.ok(),
+        true => Some(RawPathParams::from_request_parts(parts, &()).await),
         false => None,
     };
     let uri = uri(parts);
@@ -119,7 +119,10 @@ pub(super) async fn prepare(
     let key = match request_key(sources, header_key, &KeyRequest::new(parts, uri, &body), path_params.as_ref()) {
         Ok(key) => Ok(key),
         Err(KeyError::Invalid(detail)) => Err(Rejection::detail(Code::KeyInvalid, detail)),
-        Err(KeyError::Body(error)) => invalid_body(error)?,
+        Err(KeyError::Body(error)) => invalid_body(error)?.map_err(|_| {
+            Rejection::detail(Code::BodyInvalid, "The key is read from a JSON body, and this body is none.")
+        }),
+        Err(KeyError::NoParameter) => return Err(StatusCode::INTERNAL_SERVER_ERROR.into_response()),
     };
     let open = Open { method: parts.method.clone(), uri: uri.clone(), principal, fingerprint, key };
     Ok((Some(Prepared::Open(Box::new(open))), Body::from(body)))
@@ -190,10 +193,15 @@ impl std::fmt::Debug for RequestKey {
     }
 }
 
+/// The parameters of the route, if there are any.
+type PathParams = Result<RawPathParams, RawPathParamsRejection>;
+
 /// Why a source that was looked at holds no key.
 enum KeyError {
     Invalid(&'static str),
     Body(JsonError),
+    /// The route has no parameter of this name: no client can send one.
+    NoParameter,
 }
 
 const EMPTY_KEY: &str = "The idempotency key is empty; write at least one character.";
@@ -226,7 +234,7 @@ fn request_key(
     sources: &[KeySource],
     header_key: RequestKey,
     request: &KeyRequest<'_>,
-    path_params: Option<&RawPathParams>,
+    path_params: Option<&PathParams>,
 ) -> Result<RequestKey, KeyError> {
     // Sources behind the first header that holds a key are not asked.
     let before = match header_key {
@@ -236,7 +244,7 @@ fn request_key(
     };
     for (place, source) in sources.iter().enumerate().take(before) {
         let key = match source {
-            KeySource::Path(name) => path_param(path_params, name),
+            KeySource::Path(name) => Some(path_param(path_params, name)?),
             KeySource::Query(name) => query_param(request.uri, name)?,
             KeySource::Body(pointer) => match body_key(request.body, pointer).map_err(KeyError::Body)? {
                 BodyKey::Absent => None,
@@ -255,12 +263,18 @@ fn request_key(
     Ok(header_key)
 }
 
-fn path_param(params: Option<&RawPathParams>, name: &str) -> Option<String> {
-    let value = params?.iter().find(|(param, _)| *param == name).map(|(_, value)| value.to_owned());
-    if value.is_none() {
+fn path_param(params: Option<&PathParams>, name: &str) -> Result<String, KeyError> {
+    let value = match params {
+        Some(Ok(params)) => params.iter().find(|(param, _)| *param == name).map(|(_, value)| value.to_owned()),
+        Some(Err(RawPathParamsRejection::InvalidUtf8InPathParam(_))) => {
+            return Err(KeyError::Invalid("The path that holds the key is not UTF-8; percent-encode UTF-8."));
+        }
+        Some(Err(_)) | None => None,
+    };
+    value.ok_or_else(|| {
         tracing::error!(name, "`from_path` names a parameter that this route does not have");
-    }
-    value
+        KeyError::NoParameter
+    })
 }
 
 fn query_param(uri: &Uri, name: &str) -> Result<Option<String>, KeyError> {

@@ -16,6 +16,7 @@ use tests::{
 
 tests::on_every_store!(
     the_path_may_hold_the_key,
+    a_parameter_that_the_route_does_not_have_is_the_services_mistake,
     the_query_may_hold_the_key,
     the_body_may_hold_the_key,
     a_function_may_find_the_key,
@@ -29,6 +30,16 @@ tests::on_every_store!(
 
 #[idempotent(scope = "things", key = from_path("id"))]
 async fn by_path(State(app): State<App>, call: Call) -> Response {
+    app.run(call).await
+}
+
+#[idempotent(scope = "things", key = from_path("id"), missing = run)]
+async fn by_path_if_there_is_one(State(app): State<App>, call: Call) -> Response {
+    app.run(call).await
+}
+
+#[idempotent(scope = "things", key = any_of(from_header, from_path("id")))]
+async fn by_header_or_path(State(app): State<App>, call: Call) -> Response {
     app.run(call).await
 }
 
@@ -112,6 +123,8 @@ impl<S: Sync> axum::extract::FromRequestParts<S> for Parts {
 async fn service(backend: &Backend) -> Service {
     let routes = Router::new()
         .route("/path/{id}", put(by_path))
+        .route("/misnamed/{other}", put(by_path).post(by_path_if_there_is_one))
+        .route("/unnamed", put(by_path).post(by_header_or_path))
         .route("/query", post(by_query))
         .route("/body", post(by_body))
         .route("/function", post(by_function).put(by_function))
@@ -134,6 +147,27 @@ async fn the_path_may_hold_the_key(backend: Backend) {
     ask("/path/a%20b%2F%C3%A4").send().await.assert_fresh(201);
     assert!(ask("/path/a%20b%2F%C3%A4").send().await.is_replay());
     assert_eq!(service.runs(), 3);
+}
+
+/// Neither a key that the client forgot, nor a request that may run without a guard.
+async fn a_parameter_that_the_route_does_not_have_is_the_services_mistake(backend: Backend) {
+    let service = service(&backend).await;
+    for (method, path) in [
+        (Method::PUT, "/misnamed/1"),
+        (Method::POST, "/misnamed/1"),
+        (Method::PUT, "/unnamed"),
+        (Method::POST, "/unnamed"),
+    ] {
+        let reply = service.ask(method.clone(), path).send().await;
+        assert_eq!(reply.status, 500, "{method} {path}: {reply}");
+        assert_eq!(service.runs(), 0, "{method} {path}");
+    }
+    // Nothing behind the first key is looked at.
+    service.post("/unnamed").key("k").send().await.assert_fresh(201);
+    assert!(service.post("/unnamed").key("k").send().await.is_replay());
+    assert_eq!(service.runs(), 1);
+    // What is wrong with the path itself is the client's.
+    service.ask(Method::PUT, "/path/%ff").send().await.assert_problem(400, "key-invalid");
 }
 
 async fn the_query_may_hold_the_key(backend: Backend) {
@@ -172,7 +206,9 @@ async fn the_body_may_hold_the_key(backend: Backend) {
         ask(twice).await.assert_problem(400, "body-invalid");
     }
     for no_json in ["", "{", "order"] {
-        ask(no_json).await.assert_problem(400, "body-invalid");
+        let reply = ask(no_json).await;
+        reply.assert_problem(400, "body-invalid");
+        assert!(reply.text().contains("read from a JSON body"), "{reply}");
     }
     assert_eq!(service.runs(), 2);
 }

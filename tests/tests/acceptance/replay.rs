@@ -373,6 +373,7 @@ async fn a_caller_nobody_can_name_is_refused(backend: Backend) {
     service.post("/payments").account("").key("k").send().await.assert_problem(400, "principal-missing");
     let twice = service.post("/payments").header("x-account", "acct_2").key("k").send().await;
     twice.assert_problem(400, "principal-missing");
+    assert!(twice.text().contains("more than one line"), "{twice}");
     assert_eq!(service.runs(), 0);
     assert_eq!(backend.records().await, 0);
 }
