@@ -69,11 +69,11 @@ pub enum FingerprintRule {
     /// As `Bytes`, with the body compared as JSON: white space, the order of members and the spelling of a
     /// number do not count. Numbers are compared exactly, never rounded. A duplicate member is refused.
     Json,
-    /// Only the values at these JSON pointers ([RFC 6901]).
+    /// Method, path and the values at these JSON pointers of the body ([RFC 6901]).
     ///
     /// [RFC 6901]: https://www.rfc-editor.org/rfc/rfc6901
     Fields(&'static [&'static str]),
-    /// Nothing: any request with the key gets the first answer.
+    /// Nothing: any request with the key gets the first answer. With [`KeySpace::Scope`] still method and path.
     Off,
 }
 
@@ -225,7 +225,11 @@ impl Policy {
         self
     }
 
-    /// Money moves: the settings that could run an effect twice are refused, and an unknown outcome stays unknown.
+    /// Money moves: [`validate`](Self::validate) refuses no `key`, [`Missing::Run`], [`OnStoreError::Run`], [`FingerprintRule::Off`] and a
+    /// `ttl` under 24 hours, and [`OnAbandoned::Refuse`] is the default.
+    ///
+    /// An error answer that [`store`](Self::store) does not keep still frees the key: answer with
+    /// [`Disposition::Unknown`](crate::Disposition::Unknown) where nobody can tell what happened.
     pub const fn financial(mut self) -> Self {
         self.financial = true;
         self
@@ -253,7 +257,7 @@ impl Policy {
     ///
     /// # Panics
     /// When a duration is zero, `remember` is shorter than `ttl`, a JSON pointer is none, `financial` stands beside an option that
-    /// could run the effect twice, or `transaction` beside one that it has no use for. In a constant this is a compile error.
+    /// it refuses, or `transaction` beside one that it has no use for. In a constant this is a compile error.
     pub const fn validate(self) -> Self {
         assert!(!(self.financial && self.key.is_empty()), "`financial` needs a `key`");
         self.validate_for_events()
