@@ -64,7 +64,7 @@ impl Consumer {
     /// Outgoing events written through the `Tx`, to be published from there, make an outbox beside the inbox.
     ///
     /// `store` is the one of the runtime, or the one that decides behind it. `handler` is run again when its transaction met
-    /// another one, at most five times. An `Err` rolls back, and so does a panic; then the attempt is counted in a
+    /// another one, five runs in all. An `Err` rolls back, and so does a panic; then the attempt is counted in a
     /// transaction of its own. A worker that vanishes leaves no trace, so that attempt is not counted. Nothing is ever
     /// unknown, whatever `financial` and `on_abandoned` say.
     ///
