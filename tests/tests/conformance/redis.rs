@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use idem_runtime::{
     RedisStore, StorageKey, Store,
     conformance::{Damage, Damageable, Fixture, Restartable, each_law, laws, suite},
+    store::redis::RedisStoreBuilder,
 };
 use tests::servers::{RedisCluster, RedisServer};
 
@@ -31,7 +32,7 @@ impl OneServer {
 impl Fixture for OneServer {
     async fn store(&self) -> Arc<dyn Store> {
         let url = self.with(|server| server.url());
-        Arc::new(RedisStore::builder().command_timeout(PATIENT).connect(&url).await.unwrap())
+        Arc::new(patient().connect(&url).await.unwrap())
     }
 
     /// Waiting is what is asked for here: it is the server's time that passes.
@@ -71,11 +72,15 @@ impl Restartable for OneServer {
 /// A busy machine fails no law.
 const PATIENT: Duration = Duration::from_secs(20);
 
+fn patient() -> RedisStoreBuilder {
+    RedisStore::builder().connect_timeout(PATIENT).command_timeout(PATIENT)
+}
+
 /// Loses the record's last byte.
 const CUT: &str = "return redis.call('SET', KEYS[1], redis.call('GETRANGE', KEYS[1], 0, ARGV[1]))";
 
 struct ACluster {
-    cluster: RedisCluster,
+    cluster: Arc<RedisCluster>,
     /// How many replicas a step waits for. With none a key's first claim is a plain command, as it is on one server.
     replicas: u32,
 }
@@ -83,8 +88,7 @@ struct ACluster {
 #[async_trait]
 impl Fixture for ACluster {
     async fn store(&self) -> Arc<dyn Store> {
-        let builder = RedisStore::builder().command_timeout(PATIENT).wait_replicas(self.replicas, PATIENT);
-        Arc::new(builder.cluster(self.cluster.seeds()).await.unwrap())
+        Arc::new(patient().wait_replicas(self.replicas, PATIENT).cluster(self.cluster.seeds()).await.unwrap())
     }
 
     /// Waiting is what is asked for here: it is the servers' time that passes.
@@ -101,24 +105,18 @@ macro_rules! run_all {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_keeps_every_law() {
-    keeps_every_law(ACluster { cluster: RedisCluster::start(), replicas: 0 }).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_whose_replicas_are_waited_for_keeps_every_law() {
-    keeps_every_law(ACluster { cluster: RedisCluster::start(), replicas: 1 }).await;
-}
-
-async fn keeps_every_law(fixture: ACluster) {
-    let fixture = Arc::new(fixture);
-    let mut running = Vec::new();
-    each_law!(always(run_all)(fixture, running));
-    let mut broken = Vec::new();
-    for (law, run) in running {
-        if run.await.is_err() {
-            broken.push(law);
+async fn a_cluster_keeps_every_law_whether_replicas_are_waited_for_or_not() {
+    let cluster = Arc::new(RedisCluster::start());
+    for replicas in [0, 1] {
+        let fixture = Arc::new(ACluster { cluster: Arc::clone(&cluster), replicas });
+        let mut running = Vec::new();
+        each_law!(always(run_all)(fixture, running));
+        let mut broken = Vec::new();
+        for (law, run) in running {
+            if run.await.is_err() {
+                broken.push(law);
+            }
         }
+        assert_eq!(broken, Vec::<&str>::new(), "with {replicas} replicas; see above for what is wrong");
     }
-    assert_eq!(broken, Vec::<&str>::new(), "see above for what is wrong");
 }
