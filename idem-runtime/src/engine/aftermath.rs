@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::{Operation, Ran, Refusal, lease::HeldLease, metrics::Counters};
 use crate::{
     key::StorageKey,
-    store::{Claim, Claimed, Complete, Outcome, Ownership, Release, Store, StoreError, StoreErrorKind},
+    store::{Claim, Claimed, Complete, Outcome, Ownership, Release, Renew, Store, StoreError, StoreErrorKind},
 };
 
 /// The outcomes of one engine that wait for the store.
@@ -262,16 +262,17 @@ async fn offer(store: &dyn Store, claim: Claim, complete: Complete) -> Result<Ow
     }
 }
 
-/// Asks for the claim once more, with the same token, to learn whether it is the first attempt: only then the key becomes absent.
-/// What an earlier one may have done must not look as if it had never been tried.
+/// Only a first attempt leaves nothing behind: what an earlier one may have done must not look as if it had never been tried.
+///
+/// The claim tells which attempt it is when it is asked for once more. Not before a renewal has found that it was won: it would take
+/// over what somebody runs under a lease that ran out, this process perhaps.
 async fn give_back(store: &dyn Store, claim: Claim, remember: Duration) -> Result<(), StoreError> {
-    let release = Release::new(claim.key, claim.token);
-    let release = match store.claim(claim).await? {
-        Claimed::Won { attempt: 1, .. } | Claimed::Unknown { attempt: 1, .. } => release,
-        Claimed::Won { .. } | Claimed::Unknown { .. } => release.remember(remember),
-        // Somebody else has it, or it is settled.
-        _ => return Ok(()),
-    };
+    let mut release = Release::new(claim.key, claim.token);
+    if store.renew(Renew::of(&claim)).await? == Ownership::Held
+        && !matches!(store.claim(claim).await?, Claimed::Won { attempt: 1, .. })
+    {
+        release = release.remember(remember);
+    }
     let (Ownership::Held | Ownership::Lost) = store.release(release).await?;
     Ok(())
 }

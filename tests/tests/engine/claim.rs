@@ -72,7 +72,7 @@ async fn a_claim_that_became_unknown_is_given_back() {
     store.fail(Step::Claim, Fault::ReplyLost);
     assert_refused(&pay(&idempotency, REFUSE, &runs).await, unavailable);
     // From now on nothing reaches the store.
-    store.fail(Step::Claim, Fault::Refused(StoreErrorKind::Unreachable));
+    store.fail_all(&Fault::Refused(StoreErrorKind::Unreachable));
     tokio::time::advance(LEASE + Duration::from_secs(1)).await;
     assert_refused(&pay(&other, REFUSE, &runs).await, unknown);
     store.heal();

@@ -153,6 +153,28 @@ async fn a_process_does_not_take_over_what_it_still_runs() {
     }
 }
 
+/// Nor to give back a duplicate's claim that may have been won.
+#[tokio::test(start_paused = true)]
+async fn giving_back_a_claim_does_not_take_over_what_runs() {
+    for policy in BOTH {
+        let (store, idempotency) = faulty();
+        let runs = Runs::default();
+        let first = Standing::start(&idempotency, policy, &runs, Ok("paid")).await;
+        store.fail_all(&Fault::Refused(StoreErrorKind::Unavailable));
+        assert_refused(&pay(&idempotency, policy, &runs).await, unavailable);
+        tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
+        store.heal();
+        // It is asked for twice a second, and the lease only after a twelfth of its time.
+        for _ in 0..20 {
+            tokio::time::sleep(LEASE / 40).await;
+            assert_refused(&pay(&idempotency, policy, &runs).await, in_flight);
+        }
+        assert_fresh(&first.finish().await);
+        assert_replay(&pay(&idempotency, policy, &runs).await);
+        assert_eq!((runs.begun(), idempotency.metrics().stale_owners), (1, 0));
+    }
+}
+
 /// Many operations of many lease times at once: each is renewed in its own time, none after its end.
 #[tokio::test(start_paused = true)]
 async fn every_lease_is_renewed_in_its_own_time() {
