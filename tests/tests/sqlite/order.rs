@@ -28,46 +28,40 @@ async fn wait_for_the_lock() {
     }
 }
 
-#[tokio::test]
-async fn a_completion_goes_before_the_claims_that_waited_longer() {
-    let place = Place::new();
-    let store = place.open().await;
-    let transaction = behind_a_transaction(&place, &store).await;
-    let (claimed, completed, ()) = join!(
+/// What the owner of key 1 comes to, and a claim of it that has waited longer.
+async fn behind_a_claim<T>(place: &Place, store: &SqliteStore, owners: impl Future<Output = T>) -> (Claimed, T) {
+    let transaction = behind_a_transaction(place, store).await;
+    let (claimed, done, ()) = join!(
         biased;
         store.claim(claim(1, 8)),
         async {
             wait_for_the_lock().await;
-            store.complete(complete(1, 7, "done")).await
+            owners.await
         },
         async {
             wait_for_the_lock().await;
             store.rollback(transaction).await;
         },
     );
+    (claimed.unwrap(), done)
+}
+
+#[tokio::test]
+async fn a_completion_goes_before_the_claims_that_waited_longer() {
+    let place = Place::new();
+    let store = place.open().await;
+    let (claimed, completed) = behind_a_claim(&place, &store, store.complete(complete(1, 7, "done"))).await;
     assert_eq!(completed.unwrap(), Ownership::Held);
-    assert_eq!(claimed.unwrap(), Claimed::Completed { answer: Some(answer("done")) });
+    assert_eq!(claimed, Claimed::Completed { answer: Some(answer("done")) });
 }
 
 #[tokio::test]
 async fn a_renewal_goes_before_the_claims_that_waited_longer() {
     let place = Place::new();
     let store = place.open().await;
-    let transaction = behind_a_transaction(&place, &store).await;
-    let (claimed, renewed, ()) = join!(
-        biased;
-        store.claim(claim(1, 8)),
-        async {
-            wait_for_the_lock().await;
-            store.renew(Renew::of(&claim(1, 7))).await
-        },
-        async {
-            wait_for_the_lock().await;
-            store.rollback(transaction).await;
-        },
-    );
+    let (claimed, renewed) = behind_a_claim(&place, &store, store.renew(Renew::of(&claim(1, 7)))).await;
     assert_eq!(renewed.unwrap(), Ownership::Held);
-    assert!(matches!(claimed.unwrap(), Claimed::Busy { .. }));
+    assert!(matches!(claimed, Claimed::Busy { .. }));
 }
 
 /// Whoever holds the lease asks again only later.
