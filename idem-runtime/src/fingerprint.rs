@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     canonical_json::{self, JsonError, Value},
+    digest,
     policy::{FingerprintRule, KeySpace},
 };
 
@@ -128,7 +129,7 @@ impl fmt::Debug for Fingerprint {
 /// What fingerprints digest; it changes only together with this byte.
 const LAYOUT: u8 = 1;
 
-/// Tags of the digested parts. A part is its tag, its length as eight bytes, big endian, and its bytes.
+/// Tags of the digested [`Parts`](digest::Parts).
 mod tag {
     pub(super) const METHOD: u8 = 1;
     pub(super) const PATH: u8 = 2;
@@ -143,11 +144,11 @@ mod tag {
 }
 
 /// The digest so far.
-struct Parts(Sha256);
+struct Parts(digest::Parts<Sha256>);
 
 impl Parts {
     fn new() -> Self {
-        Self(Sha256::new().chain_update([LAYOUT]))
+        Self(digest::Parts::new(Sha256::new(), LAYOUT))
     }
 
     fn push_target(&mut self, request: &RequestParts<'_>) {
@@ -177,14 +178,11 @@ impl Parts {
     }
 
     fn push(&mut self, tag: u8, part: &[u8]) {
-        let mut prefix = [tag; 9];
-        prefix[1..].copy_from_slice(&(part.len() as u64).to_be_bytes());
-        self.0.update(prefix);
-        self.0.update(part);
+        self.0.push(tag, part);
     }
 
     fn finish(self) -> Fingerprint {
-        Fingerprint(self.0.finalize().into())
+        Fingerprint(self.0.finish().finalize().into())
     }
 }
 

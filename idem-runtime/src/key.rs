@@ -4,10 +4,13 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use http::{HeaderMap, Method, Uri, request::Parts};
-use sha2::{Digest, Sha256};
+use http::{HeaderMap, Method, Uri, request};
+use sha2::{Digest, Sha256, digest::Update};
 
-use crate::policy::{KeySpace, Policy};
+use crate::{
+    digest::Parts,
+    policy::{KeySpace, Policy},
+};
 
 /// Where the idempotency key of a request comes from.
 #[derive(Clone, Copy)]
@@ -115,7 +118,7 @@ impl fmt::Debug for KeyRequest<'_> {
 }
 
 impl<'a> KeyRequest<'a> {
-    pub(crate) fn new(parts: &'a Parts, uri: &'a Uri, body: &'a Bytes) -> Self {
+    pub(crate) fn new(parts: &'a request::Parts, uri: &'a Uri, body: &'a Bytes) -> Self {
         Self { method: &parts.method, uri, headers: &parts.headers, body }
     }
 }
@@ -189,7 +192,7 @@ impl fmt::Debug for Pepper {
 /// The layout that [`StorageKey`] digests; it changes only together with this byte.
 const LAYOUT: u8 = 1;
 
-/// Tags of the digested parts. A part is its tag, its length as eight bytes, big endian, and its bytes.
+/// Tags of the digested [`Parts`](crate::digest::Parts).
 mod tag {
     pub(super) const SCOPE: u8 = 1;
     pub(super) const SHARED: u8 = 2;
@@ -257,31 +260,24 @@ impl StorageKey {
 
     fn of_parts(parts: &[(u8, &[u8])], pepper: Option<&Pepper>) -> Self {
         match pepper {
-            None => {
-                let mut digest = Sha256::new();
-                write_parts(parts, |bytes| digest.update(bytes));
-                Self(digest.finalize().into())
-            }
+            None => Self(digest_of(parts, Sha256::new()).finalize().into()),
             Some(Pepper(secret)) => {
                 // HMAC hashes a secret longer than a block, so every length is one it takes.
-                let Ok(mut digest) = Hmac::<Sha256>::new_from_slice(secret) else {
+                let Ok(digest) = Hmac::<Sha256>::new_from_slice(secret) else {
                     unreachable!("HMAC takes a secret of any length")
                 };
-                write_parts(parts, |bytes| digest.update(bytes));
-                Self(digest.finalize().into_bytes().into())
+                Self(digest_of(parts, digest).finalize().into_bytes().into())
             }
         }
     }
 }
 
-fn write_parts(parts: &[(u8, &[u8])], mut write: impl FnMut(&[u8])) {
-    write(&[LAYOUT]);
+fn digest_of<D: Update>(parts: &[(u8, &[u8])], digest: D) -> D {
+    let mut digested = Parts::new(digest, LAYOUT);
     for (tag, part) in parts {
-        let mut prefix = [*tag; 9];
-        prefix[1..].copy_from_slice(&(part.len() as u64).to_be_bytes());
-        write(&prefix);
-        write(part);
+        digested.push(*tag, part);
     }
+    digested.finish()
 }
 
 /// The first eight hex digits: enough to follow one key through a log.

@@ -6,6 +6,7 @@ mod clock;
 pub mod conformance;
 pub mod consumer;
 mod derive;
+mod digest;
 mod engine;
 mod fingerprint;
 mod http;
@@ -13,6 +14,7 @@ mod key;
 #[cfg(feature = "__bench")]
 #[doc(hidden)]
 pub mod measured;
+mod per_thread;
 mod policy;
 #[doc(hidden)]
 pub mod private;

@@ -30,11 +30,11 @@ use crate::{
 /// let idempotency = Idempotency::builder(MemoryStore::new()).principal_from_header("x-account").build();
 /// ```
 #[derive(Debug, Clone)]
-pub struct Idempotency(Arc<Shared>);
+pub struct Idempotency(Engine);
 
+/// What the engine does not ask for, and carries: one handle for both is one count for both.
 #[derive(Debug)]
-struct Shared {
-    engine: Engine,
+pub(crate) struct Settings {
     principal: PrincipalSource,
     pepper: Option<Pepper>,
     limits: Limits,
@@ -71,9 +71,7 @@ pub trait PrincipalChosen {
 #[must_use = "nothing is set up before `build`"]
 pub struct IdempotencySetup {
     store: Arc<dyn Store>,
-    principal: PrincipalSource,
-    pepper: Option<Pepper>,
-    limits: Limits,
+    settings: Settings,
     max_in_flight: usize,
     recovery: Recovery,
 }
@@ -149,10 +147,10 @@ impl Idempotency {
         F: FnOnce(Attempt) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
-        let max = self.0.limits.max_answer_bytes;
+        let max = self.limits().max_answer_bytes;
         let operation = self.operation(&operation);
-        let run = self.0.engine.run(&operation, move |won| {
-            let attempt = won.clone().into_attempt();
+        let run = self.0.run(&operation, move |granted| {
+            let attempt = granted.keep().into_attempt();
             async move {
                 let value = effect(attempt).await;
                 let recording = recording(&value, max);
@@ -168,31 +166,31 @@ impl Idempotency {
     /// When the store gives no answer; the record is then as it was, or settled.
     pub async fn resolve(&self, operation: &Operation, settlement: Settlement) -> Result<Resolved, StoreError> {
         let verdict = settlement.verdict(operation.policy.answer_kept(), operation.policy.remembered());
-        self.0.engine.store().resolve(Resolve::new(self.operation(operation).key, verdict)).await
+        self.0.store().resolve(Resolve::new(self.operation(operation).key, verdict)).await
     }
 
     /// Waits until no operation runs and no outcome waits for the store, at most for `deadline`.
     ///
     /// Call it after the server has stopped: `with_graceful_shutdown` does not wait for operations whose client is gone.
     pub async fn drain(&self, deadline: Duration) -> Drained {
-        self.0.engine.drain(deadline).await
+        self.0.drain(deadline).await
     }
 
     /// What happened so far.
     pub fn metrics(&self) -> Metrics {
-        self.0.engine.metrics()
+        self.0.metrics()
     }
 
     pub(crate) fn engine(&self) -> &Engine {
-        &self.0.engine
+        &self.0
     }
 
     pub(crate) fn limits(&self) -> &Limits {
-        &self.0.limits
+        &self.0.settings().limits
     }
 
     pub(crate) fn principal(&self, parts: &Parts) -> Result<Principal, Rejection> {
-        self.0.principal.find(parts)
+        self.0.settings().principal.find(parts)
     }
 
     pub(crate) fn storage_key(
@@ -202,11 +200,11 @@ impl Idempotency {
         key: &str,
         endpoint: Option<EndpointName<'_>>,
     ) -> StorageKey {
-        StorageKey::of(policy, principal, key, endpoint, self.0.pepper.as_ref())
+        StorageKey::of(policy, principal, key, endpoint, self.0.settings().pepper.as_ref())
     }
 
     pub(crate) fn event_key(&self, policy: &Policy, event: EventName<'_>) -> StorageKey {
-        StorageKey::of_event(policy, event, self.0.pepper.as_ref())
+        StorageKey::of_event(policy, event, self.0.settings().pepper.as_ref())
     }
 
     /// What a caller is told of its value.
@@ -220,7 +218,7 @@ impl Idempotency {
             Ok(Ran::Fresh(Err(error))) => Err(ExecuteError::Effect(error)),
             Ok(Ran::Replay(answer)) => {
                 let value = answer.open(Kind::Value).ok().and_then(|json| serde_json::from_slice(&json).ok());
-                self.0.engine.replayed(&operation.key, value.is_some());
+                self.0.replayed(&operation.key, value.is_some());
                 value.map(|value| Executed { value, replayed: true }).ok_or(ExecuteError::Refused(Refusal::Unreadable))
             }
             Ok(Ran::Parked(_)) => Err(ExecuteError::Refused(Refusal::Unknown)),
@@ -291,16 +289,21 @@ impl IdempotencyBuilder {
     fn principal(self, principal: PrincipalSource) -> IdempotencySetup {
         IdempotencySetup {
             store: self.store,
-            principal,
-            pepper: None,
-            limits: Limits {
-                max_answer_bytes: 1 << 20,
-                answer_deadline: Duration::from_secs(30),
-                body_deadline: Duration::from_secs(30),
-            },
+            settings: Settings::new(principal),
             max_in_flight: 10_000,
             recovery: Recovery { context: Context::default(), deadline: Duration::from_secs(10) },
         }
+    }
+}
+
+impl Settings {
+    pub(crate) fn new(principal: PrincipalSource) -> Self {
+        let limits = Limits {
+            max_answer_bytes: 1 << 20,
+            answer_deadline: Duration::from_secs(30),
+            body_deadline: Duration::from_secs(30),
+        };
+        Self { principal, pepper: None, limits }
     }
 }
 
@@ -308,7 +311,7 @@ impl IdempotencySetup {
     /// A secret mixed into every storage key (HMAC), so that whoever reads the store cannot test guessed keys against it.
     /// Another secret makes every stored record unfindable.
     pub fn pepper(mut self, secret: &[u8]) -> Self {
-        self.pepper = Some(Pepper::new(secret));
+        self.settings.pepper = Some(Pepper::new(secret));
         self
     }
 
@@ -322,19 +325,19 @@ impl IdempotencySetup {
     /// How many bytes of an answer's body are kept. A larger answer reaches the first client whole, and retries get 409
     /// `response-not-kept`. Default: 1 MiB.
     pub const fn max_answer_bytes(mut self, bytes: usize) -> Self {
-        self.limits.max_answer_bytes = bytes;
+        self.settings.limits.max_answer_bytes = bytes;
         self
     }
 
     /// How long an answer's body may take to be complete; after that it is passed on and not kept. Default: 30 seconds.
     pub const fn answer_deadline(mut self, deadline: Duration) -> Self {
-        self.limits.answer_deadline = deadline;
+        self.settings.limits.answer_deadline = deadline;
         self
     }
 
     /// How long a request's body may take to arrive; after that the request is refused with 408. Default: 30 seconds.
     pub const fn body_deadline(mut self, deadline: Duration) -> Self {
-        self.limits.body_deadline = deadline;
+        self.settings.limits.body_deadline = deadline;
         self
     }
 
@@ -355,12 +358,8 @@ impl IdempotencySetup {
     /// The runtime.
     #[must_use]
     pub fn build(self) -> Idempotency {
-        Idempotency(Arc::new(Shared {
-            engine: Engine::new(self.store, self.max_in_flight, self.recovery),
-            principal: self.principal,
-            pepper: self.pepper,
-            limits: self.limits,
-        }))
+        let Self { store, settings, max_in_flight, recovery } = self;
+        Idempotency(Engine::new(store, max_in_flight, recovery, settings))
     }
 }
 

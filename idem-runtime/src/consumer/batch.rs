@@ -9,7 +9,7 @@ use super::{
     Concluded, ConsumeError, Consumer, Delivery, Entry, Event, ProcessError, Processed,
     attempt::{Given, Work},
 };
-use crate::{Attempt, engine::Won, record::Answer};
+use crate::{Attempt, engine::Granted, record::Answer};
 
 /// What a delivery comes to if the same event is in the batch before it.
 enum Follow {
@@ -64,14 +64,16 @@ impl Consumer {
 
         let work = leaders.iter().map(|(_, event, operation, given)| {
             let (work, given) = (Work::new(self, event), given.clone());
-            (*operation, move |won: &Won| work.attempt::<T, E, _, _>(given, won.clone()))
+            (*operation, move |granted: Granted<'_>| work.attempt::<T, E, _, _>(given, granted.keep()))
         });
         let ran = self.runtime.engine().run_many(work.collect(), self.at_once).await;
         let mut follow = HashMap::new();
         for ((place, event, operation, given), ran) in leaders.into_iter().zip(ran) {
             let run = |operation| {
                 let (work, given) = (Work::new(self, &event), given.clone());
-                async move { self.runtime.engine().run(&operation, move |won| work.attempt(given, won.clone())).await }
+                async move {
+                    self.runtime.engine().run(&operation, move |granted| work.attempt(given, granted.keep())).await
+                }
             };
             let concluded = self.conclude(operation, &event, ran, run).await;
             follow.insert(place, Follow::of(&concluded));

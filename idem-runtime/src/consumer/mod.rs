@@ -75,7 +75,7 @@ use self::{
 };
 use crate::{
     Attempt, Idempotency, Policy,
-    engine::{Operation, Ran, Recording, Refusal, Settled, Slot, Terms, Won},
+    engine::{Granted, Operation, Ran, Recording, Refusal, Settled, Slot, Terms},
     fingerprint::Fingerprint,
     key::{EventName, StorageKey},
     record::{Answer, Kind},
@@ -174,7 +174,7 @@ impl Consumer {
             entry => {
                 let run = |operation| {
                     let (work, handler) = (Work::new(self, &event), handler.clone());
-                    async move { engine.run(&operation, move |won| work.attempt(handler, won.clone())).await }
+                    async move { engine.run(&operation, move |granted| work.attempt(handler, granted.keep())).await }
                 };
                 self.handle(&event, entry, run).await
             }
@@ -200,7 +200,7 @@ impl Consumer {
             entry => {
                 let run = |operation| {
                     let (work, handler) = (Work::new(self, &event), handler.clone());
-                    engine.run_in_place(operation, move |won| work.attempt(handler, won.clone()))
+                    engine.run_in_place(operation, move |granted| work.attempt(handler, granted.keep()))
                 };
                 self.handle(&event, entry, run).await
             }
@@ -326,7 +326,7 @@ impl Consumer {
         let reason = note.reason;
         let operation = self.parking(event, reason);
         let key = operation.key;
-        let effect = move |_: &Won| async move {
+        let effect = move |_: Granted<'_>| async move {
             Settled { value: (), recording: Recording::Parked { note: note.seal(), ran: false } }
         };
         match self.runtime.engine().run(&operation, effect).await {

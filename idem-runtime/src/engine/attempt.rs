@@ -29,6 +29,15 @@ pub struct Attempt(Slot);
 /// Filled when the claim is won; until then the handler does not run, so nobody sees it empty.
 pub(crate) type Slot = Arc<OnceLock<Won>>;
 
+/// A won claim, lent to the effect that runs under it. Most never ask for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Granted<'a> {
+    engine: &'a Engine,
+    lease: Renew,
+    fence: Fence,
+    attempt: u32,
+}
+
 /// A won claim.
 #[derive(Clone)]
 pub(crate) struct Won {
@@ -44,11 +53,18 @@ pub(crate) struct Won {
 /// refuses it.
 pub(super) const NO_FENCE: Fence = Fence::new(0);
 
-impl Won {
-    pub(super) fn new(engine: &Engine, claim: &Claim, fence: Fence, attempt: u32) -> Self {
-        Self { engine: engine.clone(), lease: Renew::of(claim), fence, attempt, transaction: None }
+impl<'a> Granted<'a> {
+    pub(super) fn new(engine: &'a Engine, claim: &Claim, fence: Fence, attempt: u32) -> Self {
+        Self { engine, lease: Renew::of(claim), fence, attempt }
     }
 
+    pub(crate) fn keep(&self) -> Won {
+        let Self { engine, lease, fence, attempt } = *self;
+        Won { engine: engine.clone(), lease, fence, attempt, transaction: None }
+    }
+}
+
+impl Won {
     pub(super) fn in_transaction(
         engine: &Engine,
         claim: &Claim,
@@ -56,7 +72,7 @@ impl Won {
         attempt: u32,
         open: Arc<AtomicBool>,
     ) -> Self {
-        Self { transaction: Some(open), ..Self::new(engine, claim, fence, attempt) }
+        Self { transaction: Some(open), ..Granted::new(engine, claim, fence, attempt).keep() }
     }
 
     pub(crate) const fn number(&self) -> u32 {

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Claiming, Engine, Operation, Ran, Refusal, Settled, Turn, Unanswered, Won, detach::Detached, is_in_time,
+    Claiming, Engine, Granted, Operation, Ran, Refusal, Settled, Turn, Unanswered, detach::Detached, is_in_time,
     lease::HeldLease, step::ASK_AGAIN, tracker::Permit,
 };
 use crate::store::{Claim, Claimed, Renew, StoreError, StoreErrorKind};
@@ -37,7 +37,7 @@ impl Engine {
     ) -> Vec<Result<Ran<T>, Refusal>>
     where
         T: Send + 'static,
-        F: FnOnce(&Won) -> Fut + Send + 'static,
+        F: FnOnce(Granted<'_>) -> Fut + Send + 'static,
         Fut: Future<Output = Settled<T>> + Send + 'static,
     {
         let items: Vec<Item<T, F>> = operations
@@ -76,7 +76,7 @@ impl Engine {
         at_once: usize,
     ) -> Vec<(usize, Operation, Turn<T, F>)>
     where
-        F: FnOnce(&Won) -> Fut,
+        F: FnOnce(Granted<'_>) -> Fut,
         Fut: Future<Output = Settled<T>>,
     {
         let claims: Vec<Claim> = items.iter().filter_map(|item| item.step.claim()).collect();

@@ -5,7 +5,7 @@ use std::future::Future;
 use tokio::time::Instant;
 
 use super::{
-    CatchPanic, Engine, Operation, Ran, Refusal, Settled, Unanswered, Won,
+    CatchPanic, Engine, Granted, Operation, Ran, Refusal, Settled, Unanswered,
     aftermath::insist,
     attempt::NO_FENCE,
     step::{Closing, known, until_answered},
@@ -61,7 +61,7 @@ impl<F> Claiming<F> {
 
 impl<F, Fut, T> Claiming<F>
 where
-    F: FnOnce(&Won) -> Fut,
+    F: FnOnce(Granted<'_>) -> Fut,
     Fut: Future<Output = Settled<T>>,
 {
     pub(super) async fn claim_and_run(&mut self) -> Result<Ran<T>, Refusal> {
@@ -191,8 +191,8 @@ where
     /// Calls the effect: once, as a claim is won once.
     fn start(&mut self, fence: Fence, attempt: u32) -> CatchPanic<Fut> {
         let Some(effect) = self.effect.take() else { unreachable!("a claim runs one effect") };
-        let won = Won::new(&self.engine, &self.claim(), fence, attempt);
-        CatchPanic::call(|| effect(&won))
+        let granted = Granted::new(&self.engine, &self.claim(), fence, attempt);
+        CatchPanic::call(|| effect(granted))
     }
 }
 

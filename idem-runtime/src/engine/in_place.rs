@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use super::{CatchPanic, Claiming, Engine, Operation, Ran, Refusal, Settled, Slot, Won, detach::Detached};
+use super::{CatchPanic, Claiming, Engine, Granted, Operation, Ran, Refusal, Settled, Slot, detach::Detached};
 use crate::{
     key::StorageKey,
     record::Answer,
@@ -14,7 +14,7 @@ impl Engine {
     /// out, and the operation is abandoned like that of a process that died.
     pub(crate) async fn run_in_place<T, F, Fut>(&self, operation: Operation, effect: F) -> Result<Ran<T>, Refusal>
     where
-        F: FnOnce(&Won) -> Fut,
+        F: FnOnce(Granted<'_>) -> Fut,
         Fut: Future<Output = Settled<T>>,
     {
         let turn = |effect| async move {

@@ -1,7 +1,7 @@
 //! Leases of running operations, renewed beside them.
 //!
-//! One task for all of them, so that an operation that never yields keeps its lease as long as another worker thread is free,
-//! and so that a short operation pays for a slot in a table and for no timer.
+//! One task for all that are held by one thread, so that an operation that never yields keeps its lease as long as another worker
+//! thread is free, and so that a short operation pays for a slot in a table and for no timer.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -16,20 +16,29 @@ use tokio::{
 use super::metrics::Counters;
 use crate::{
     key::StorageKey,
+    per_thread::PerThread,
     store::{Ownership, Renew, Store},
 };
 
 /// The leases this process holds.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    groups: PerThread<Group>,
+    /// How many leases may have run out, so that no claim takes a lock while none has.
+    unsure: Arc<AtomicUsize>,
+}
+
+/// Those that one thread holds.
 #[derive(Debug, Clone)]
-pub(crate) struct Leases(Arc<Shared>);
+struct Group(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     store: Arc<dyn Store>,
     counters: Counters,
     table: Mutex<Table>,
-    /// How many leases may have run out, so that no claim takes the lock while none has.
-    unsure: AtomicUsize,
+    /// Of all groups.
+    unsure: Arc<AtomicUsize>,
     earlier: Notify,
 }
 
@@ -59,24 +68,36 @@ struct Held {
 /// One lease, renewed until this is dropped.
 #[derive(Debug)]
 pub(crate) struct HeldLease {
-    leases: Leases,
+    group: Group,
     slot: usize,
     tenancy: u64,
 }
 
 impl Leases {
-    pub(crate) fn new(store: Arc<dyn Store>, counters: Counters) -> Self {
-        Self(Arc::new(Shared {
-            store,
-            counters,
-            table: Mutex::default(),
-            unsure: AtomicUsize::new(0),
-            earlier: Notify::new(),
-        }))
+    pub(crate) fn new(store: &Arc<dyn Store>, counters: &Counters) -> Self {
+        let unsure = Arc::default();
+        let groups = PerThread::new(|| Group::new(store.clone(), counters.clone(), Arc::clone(&unsure)));
+        Self { groups, unsure }
     }
 
     /// A lease that was granted, at the earliest, at `since`.
     pub(crate) fn hold(&self, renew: Renew, since: Instant) -> HeldLease {
+        self.groups.here().hold(renew, since)
+    }
+
+    /// Whether this process runs the operation under a lease that may have run out. Whoever claimed it now, before the next renewal,
+    /// would take it over from a handler that is still at it.
+    pub(crate) fn is_unsure_of(&self, key: &StorageKey) -> bool {
+        self.unsure.load(Ordering::Relaxed) > 0 && self.groups.iter().any(|group| group.is_unsure_of(key))
+    }
+}
+
+impl Group {
+    fn new(store: Arc<dyn Store>, counters: Counters, unsure: Arc<AtomicUsize>) -> Self {
+        Self(Arc::new(Shared { store, counters, table: Mutex::default(), unsure, earlier: Notify::new() }))
+    }
+
+    fn hold(&self, renew: Renew, since: Instant) -> HeldLease {
         let due = since + renew.lease / 3;
         let mut table = self.table();
         let (slot, tenancy) = table.insert(Held { renew, due, unsure: false });
@@ -89,17 +110,12 @@ impl Leases {
             Some(next_look) if next_look <= due => {}
             Some(_) => self.0.earlier.notify_one(),
             // Outside the lock: a runtime that is shutting down drops the task at once, and that takes the lock.
-            None => drop(tokio::spawn(Renewing { leases: self.clone(), ended: false }.run(due))),
+            None => drop(tokio::spawn(Renewing { group: self.clone(), ended: false }.run(due))),
         }
-        HeldLease { leases: self.clone(), slot, tenancy }
+        HeldLease { group: self.clone(), slot, tenancy }
     }
 
-    /// Whether this process runs the operation under a lease that may have run out. Whoever claimed it now, before the next renewal,
-    /// would take it over from a handler that is still at it.
-    pub(crate) fn is_unsure_of(&self, key: &StorageKey) -> bool {
-        if self.0.unsure.load(Ordering::Relaxed) == 0 {
-            return false;
-        }
+    fn is_unsure_of(&self, key: &StorageKey) -> bool {
         let table = self.table();
         table.slots.iter().filter_map(|slot| slot.lease.as_ref()).any(|held| held.unsure && held.renew.key == *key)
     }
@@ -181,9 +197,9 @@ impl Table {
 
 impl Drop for HeldLease {
     fn drop(&mut self) {
-        let mut table = self.leases.table();
+        let mut table = self.group.table();
         if let Some(slot) = table.slots.get_mut(self.slot).filter(|slot| slot.tenancy == self.tenancy) {
-            self.leases.0.note(slot.lease.as_mut(), false);
+            self.group.0.note(slot.lease.as_mut(), false);
             slot.lease = None;
             slot.tenancy += 1;
             table.free.push(self.slot);
@@ -193,7 +209,7 @@ impl Drop for HeldLease {
 
 /// The task that renews. Says that it is gone when its runtime ends it, so that the next lease starts another.
 struct Renewing {
-    leases: Leases,
+    group: Group,
     ended: bool,
 }
 
@@ -202,15 +218,15 @@ impl Renewing {
     async fn run(mut self, mut next_look: Instant) {
         loop {
             // Woken earlier when a lease is due before that; either way the table says what is due.
-            let _ = timeout_at(next_look, self.leases.0.earlier.notified()).await;
+            let _ = timeout_at(next_look, self.group.0.earlier.notified()).await;
             let (due, looks) = {
-                let mut table = self.leases.table();
+                let mut table = self.group.table();
                 let (due, looks) = table.take_due(Instant::now());
                 table.next_look = looks;
                 (due, looks)
             };
             for (slot, tenancy, renew) in due {
-                tokio::spawn(self.leases.clone().renew(slot, tenancy, renew));
+                tokio::spawn(self.group.clone().renew(slot, tenancy, renew));
             }
             next_look = match looks {
                 Some(looks) => looks,
@@ -227,7 +243,7 @@ impl Renewing {
 impl Drop for Renewing {
     fn drop(&mut self) {
         if !self.ended {
-            self.leases.table().next_look = None;
+            self.group.table().next_look = None;
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use super::{Ran, Refusal};
+use crate::per_thread::PerThread;
 
 /// How often each thing happened since the runtime was built, and what it is doing now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,15 +66,15 @@ impl Counter {
     }
 }
 
-/// Every counter of one engine.
+/// Every counter of one engine. Each thread adds to its own; what happened is their sum.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Counters(Arc<Table>);
+pub(crate) struct Counters(Arc<PerThread<Table>>);
 
 impl std::ops::Deref for Counters {
     type Target = Table;
 
     fn deref(&self) -> &Table {
-        &self.0
+        self.0.here()
     }
 }
 
@@ -101,7 +102,7 @@ macro_rules! counters {
         impl Counters {
             pub(crate) fn snapshot(&self, in_flight: usize, unrecorded: usize) -> Metrics {
                 Metrics {
-                    $($name: self.0.$name.get(),)*
+                    $($name: self.0.iter().map(|table| table.$name.get()).sum(),)*
                     in_flight: in_flight as u64,
                     unrecorded: unrecorded as u64,
                 }
@@ -133,12 +134,23 @@ impl Counters {
 
 #[cfg(test)]
 mod tests {
-    use super::Metrics;
+    use super::{Counters, Metrics};
 
     #[test]
     fn names_every_field_once_and_in_its_order() {
         let metrics = Metrics { executed: 1, replayed: 2, unrecorded: 3, ..Metrics::default() };
         let fields: Vec<_> = metrics.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         assert_eq!(format!("Metrics {{ {} }}", fields.join(", ")), format!("{metrics:?}"));
+    }
+
+    #[test]
+    fn what_many_threads_count_is_one_sum() {
+        let counters = Counters::default();
+        std::thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| (0..100).for_each(|_| counters.executed.add()));
+            }
+        });
+        assert_eq!(counters.snapshot(0, 0).executed, 2000);
     }
 }

@@ -54,6 +54,7 @@ use crate::{
     key::StorageKey,
     policy::{OnAbandoned, OnConflict, OnStoreError, Policy},
     record::Answer,
+    runtime::Settings,
     store::{
         Abandoned, Claim, Claimed, Complete, Outcome, Ownership, Release, Store, StoreError, StoreErrorKind, Token,
     },
@@ -63,18 +64,20 @@ use crate::{
 pub(crate) use self::tx::Conflict;
 pub use self::{attempt::Attempt, metrics::Metrics, refusal::Refusal, tracker::Drained, tx::Tx};
 pub(crate) use self::{
-    attempt::{Slot, Won, fill},
+    attempt::{Granted, Slot, Won, fill},
     catch::CatchPanic,
     recover::Recovery,
     transact::{Ended, Work},
     tx::Place,
 };
 
-/// One store, and all that this process knows of the operations it runs on it.
+/// One store, all that this process knows of the operations it runs on it, and the settings of the runtime in front of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Engine(Arc<Shared>);
 
+/// What everybody reads, apart from the count of the handles, which everybody writes.
 #[derive(Debug)]
+#[repr(align(128))]
 struct Shared {
     store: Arc<dyn Store>,
     counters: Counters,
@@ -84,6 +87,7 @@ struct Shared {
     gates: Gates,
     aftermath: Aftermath,
     recovery: Recovery,
+    settings: Settings,
 }
 
 /// What is to run at most once, and on which terms.
@@ -223,10 +227,10 @@ impl Operation {
 }
 
 impl Engine {
-    pub(crate) fn new(store: Arc<dyn Store>, max_in_flight: usize, recovery: Recovery) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, max_in_flight: usize, recovery: Recovery, settings: Settings) -> Self {
         let counters = Counters::default();
         Self(Arc::new(Shared {
-            leases: Leases::new(store.clone(), counters.clone()),
+            leases: Leases::new(&store, &counters),
             aftermath: Aftermath::new(store.clone(), counters.clone()),
             tracker: Tracker::new(max_in_flight),
             waiters: Waiters::default(),
@@ -234,7 +238,12 @@ impl Engine {
             counters,
             store,
             recovery,
+            settings,
         }))
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -243,7 +252,7 @@ impl Engine {
 
     /// For a handler that takes an `Attempt` and runs without a key: an operation of its own that nobody can repeat.
     pub(crate) fn fill_unclaimed(&self, slot: &Slot) {
-        fill(slot, Won::new(self, &unclaimed(), NO_FENCE, 1));
+        fill(slot, Granted::new(self, &unclaimed(), NO_FENCE, 1).keep());
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
@@ -285,7 +294,7 @@ impl Engine {
     ) -> impl Future<Output = Result<Ran<T>, Refusal>> + Send
     where
         T: Send + 'static,
-        F: FnOnce(&Won) -> Fut + Send + 'static,
+        F: FnOnce(Granted<'_>) -> Fut + Send + 'static,
         Fut: Future<Output = Settled<T>> + Send + 'static,
     {
         self.take_turns(operation, effect, |effect| self.turn(operation, effect))
@@ -347,7 +356,7 @@ impl Engine {
     ) -> Detached<'_, impl Future<Output = Turn<T, F>> + Send + use<T, F, Fut>>
     where
         T: Send + 'static,
-        F: FnOnce(&Won) -> Fut + Send + 'static,
+        F: FnOnce(Granted<'_>) -> Fut + Send + 'static,
         Fut: Future<Output = Settled<T>> + Send + 'static,
     {
         let mut claiming = Claiming::new(self, operation, effect);

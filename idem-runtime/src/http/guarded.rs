@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Attempt, Idempotency, Policy,
-    engine::{self, Slot, Won, fill},
+    engine::{self, Granted, Slot, fill},
     key::{Principal, ToKey},
     recovery::{Recovering, Settlement},
 };
@@ -142,9 +142,9 @@ impl<E: Endpoint<A>, A: Send + 'static> Guarded<E, A> {
                     handler(arguments).await.into_response()
                 }
                 Ok(Some(operation)) => {
-                    let effect = move |won: &Won| {
+                    let effect = move |granted: Granted<'_>| {
                         if let Some(slot) = attempt {
-                            fill(&slot, won.clone());
+                            fill(&slot, granted.keep());
                         }
                         handler(arguments).map(|answer| Ok(answer.into_response()))
                     };

@@ -22,7 +22,7 @@ use tower_service::Service;
 use super::{guarded::AttemptSlot, request::prepare, serve};
 use crate::{
     Idempotency, Policy,
-    engine::{Slot, Won, fill},
+    engine::{Granted, Slot, fill},
     policy::Missing,
 };
 
@@ -152,8 +152,8 @@ where
             Err(rejection) => Ok(rejection.into_response()),
             Ok(None) => passing.await,
             Ok(Some(operation)) => {
-                let effect = move |won: &Won| {
-                    fill(&slot, won.clone());
+                let effect = move |granted: Granted<'_>| {
+                    fill(&slot, granted.keep());
                     passing
                 };
                 serve(runtime, policy, operation, effect).await

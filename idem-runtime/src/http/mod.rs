@@ -33,7 +33,7 @@ pub use self::{
 };
 use crate::{
     Idempotency, Policy,
-    engine::{self, Ran, Refusal, Won},
+    engine::{self, Granted, Ran, Refusal},
     key::StorageKey,
     record::Answer,
 };
@@ -48,7 +48,7 @@ async fn serve<X, F, Fut>(
 ) -> Result<Response, X>
 where
     X: Send + 'static,
-    F: FnOnce(&Won) -> Fut + Send + 'static,
+    F: FnOnce(Granted<'_>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Response, X>> + Send + 'static,
 {
     let keeping = Keeping::of(policy, runtime.limits());

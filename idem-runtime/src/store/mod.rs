@@ -35,12 +35,9 @@ pub mod tiered;
 mod transaction;
 
 use std::{
+    cell::Cell,
     fmt,
     hash::{BuildHasher, RandomState},
-    sync::{
-        LazyLock,
-        atomic::{AtomicU64, Ordering},
-    },
     time::Duration,
 };
 
@@ -350,15 +347,17 @@ pub enum StoreErrorKind {
 }
 
 impl Token {
-    /// A token that no other run has: eight bytes of this process, then a count.
+    /// A token that no other run has: eight bytes of this thread, then a count.
     pub(crate) fn fresh() -> Self {
-        // `RandomState` is seeded by the operating system.
-        static PROCESS: LazyLock<[u8; 8]> =
-            LazyLock::new(|| RandomState::new().hash_one(std::process::id()).to_be_bytes());
-        static COUNT: AtomicU64 = AtomicU64::new(0);
+        thread_local! {
+            // `RandomState` is seeded by the operating system, for each thread.
+            static THREAD: [u8; 8] = RandomState::new().hash_one(std::process::id()).to_be_bytes();
+            static COUNT: Cell<u64> = const { Cell::new(0) };
+        }
+        let count = COUNT.replace(COUNT.get() + 1);
         let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&*PROCESS);
-        bytes[8..].copy_from_slice(&COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        bytes[..8].copy_from_slice(&THREAD.with(|thread| *thread));
+        bytes[8..].copy_from_slice(&count.to_be_bytes());
         Self(bytes)
     }
 
@@ -553,5 +552,19 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::Token;
+
+    #[test]
+    fn no_two_threads_have_one_token() {
+        let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(|| [(); 100].map(|()| Token::fresh()))).collect();
+        let tokens: HashSet<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(tokens.len(), 800);
     }
 }

@@ -192,7 +192,9 @@ struct Shards {
 #[repr(align(128))]
 struct Lane(Mutex<Shard>);
 
-/// How much there may be, and how much there is, over all shards.
+/// How much there may be, and how much there is, over all shards. Every step writes it and looks at what lies beside it, so that is
+/// not on one cache line with it.
+#[repr(align(128))]
 pub(super) struct Room {
     max_entries: usize,
     max_bytes: usize,

@@ -36,6 +36,9 @@ pub(super) struct Records {
     slots: Vec<Record>,
     free: Vec<u32>,
     queue: Vec<Due>,
+    /// When the first of the queue is due, kept here so that a step that finds nothing due need not look into the queue, which
+    /// is far from the processor.
+    first_due: Option<u64>,
 }
 
 /// When something of the record in this slot is past its time.
@@ -122,7 +125,7 @@ impl Records {
 
     /// A slot of which something is past its time.
     pub(super) fn first_due(&self, now: u64) -> Option<u32> {
-        self.queue.first().filter(|due| due.at <= now).map(|due| due.slot)
+        self.first_due.filter(|at| *at <= now).and_then(|_| self.queue.first()).map(|due| due.slot)
     }
 
     /// Moves the record to its place in the queue, after its state has changed.
@@ -146,6 +149,8 @@ impl Records {
         self.queue.swap_remove(place);
         if place < self.queue.len() {
             self.sift(place);
+        } else if place == 0 {
+            self.first_due = None;
         }
     }
 
@@ -188,6 +193,9 @@ impl Records {
     fn put(&mut self, due: Due, place: usize) {
         self.queue[place] = due;
         self.slots[due.slot as usize].place = place as u32;
+        if place == 0 {
+            self.first_due = Some(due.at);
+        }
     }
 
     #[cfg(test)]
@@ -197,6 +205,7 @@ impl Records {
 
     #[cfg(test)]
     pub(super) fn check(&self) {
+        assert_eq!(self.first_due, self.queue.first().map(|due| due.at));
         for (place, due) in self.queue.iter().enumerate() {
             let record = &self.slots[due.slot as usize];
             assert_eq!((record.place as usize, record.due()), (place, due.at));
