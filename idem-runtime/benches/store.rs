@@ -33,7 +33,7 @@ fn memory(criterion: &mut Criterion) {
             let (claim, store, answer) = (claim(keys.next().unwrap()), &store, answer.clone());
             async move {
                 black_box(store.claim(claim).await.unwrap());
-                store.complete(Complete::new(claim.key, claim.token, Outcome::Answer(answer), TTL)).await.unwrap()
+                store.complete(&Complete::new(claim.key, claim.token, Outcome::Answer(answer), TTL)).await.unwrap()
             }
         });
     });
@@ -54,7 +54,7 @@ fn memory(criterion: &mut Criterion) {
             black_box(store.claim(claim).await.unwrap());
         }
         let complete = Complete::new(done.key, done.token, Outcome::Answer(answer), day);
-        assert_eq!(store.complete(complete).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete(&complete).await.unwrap(), Ownership::Held);
     });
     let mut duplicate = done;
     duplicate.token = Token::from_bytes([9; 16]);

@@ -166,7 +166,7 @@ impl Idempotency {
     /// When the store gives no answer; the record is then as it was, or settled.
     pub async fn resolve(&self, operation: &Operation, settlement: Settlement) -> Result<Resolved, StoreError> {
         let verdict = settlement.verdict(operation.policy.answer_kept(), operation.policy.remembered());
-        self.0.store().resolve(Resolve::new(self.operation(operation).key, verdict)).await
+        self.0.store().resolve(&Resolve::new(self.operation(operation).key, verdict)).await
     }
 
     /// Waits until no operation runs and no outcome waits for the store, at most for `deadline`.

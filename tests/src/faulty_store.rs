@@ -244,7 +244,7 @@ impl Store for FaultyStore {
         self.step(Step::Renew, false, |store| async move { store.renew(renew).await }).await
     }
 
-    async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
+    async fn complete(&self, complete: &Complete) -> Result<Ownership, StoreError> {
         let keeps_answer = matches!(complete.outcome, Outcome::Answer(_) | Outcome::Parked(_));
         self.step(Step::Complete, keeps_answer, |store| async move { store.complete(complete).await }).await
     }
@@ -253,7 +253,7 @@ impl Store for FaultyStore {
         self.step(Step::Release, false, |store| async move { store.release(release).await }).await
     }
 
-    async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
+    async fn resolve(&self, resolve: &Resolve) -> Result<Resolved, StoreError> {
         self.step(Step::Resolve, true, |store| async move { store.resolve(resolve).await }).await
     }
 

@@ -93,7 +93,7 @@ impl<S: Store> Store for Stopping<S> {
         self.store.renew(renew).await
     }
 
-    async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
+    async fn complete(&self, complete: &Complete) -> Result<Ownership, StoreError> {
         self.between("complete", self.store.complete(complete), "completed").await
     }
 
@@ -101,7 +101,7 @@ impl<S: Store> Store for Stopping<S> {
         self.store.release(release).await
     }
 
-    async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
+    async fn resolve(&self, resolve: &Resolve) -> Result<Resolved, StoreError> {
         self.store.resolve(resolve).await
     }
 
@@ -141,7 +141,7 @@ impl<S: Transactions> Transactions for Stopping<S> {
     async fn complete_in(
         &self,
         connection: &mut Self::Connection,
-        complete: Complete,
+        complete: &Complete,
     ) -> Result<Ownership, StoreError> {
         self.between("complete", self.store.complete_in(connection, complete), "completed").await
     }
@@ -153,7 +153,7 @@ impl<S: Transactions> Transactions for Stopping<S> {
     async fn complete_and_commit(
         &self,
         mut transaction: Self::Transaction,
-        complete: Complete,
+        complete: &Complete,
     ) -> Result<Ownership, StoreError> {
         if !self.stops.any(&["completed", "commit"]) {
             let both = self.store.complete_and_commit(transaction, complete);

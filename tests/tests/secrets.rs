@@ -128,8 +128,8 @@ impl<S: Store> Store for Printing<S> {
         print(self.0.renew(renew).await)
     }
 
-    async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
-        LOG.add("complete", &complete);
+    async fn complete(&self, complete: &Complete) -> Result<Ownership, StoreError> {
+        LOG.add("complete", complete);
         print(self.0.complete(complete).await)
     }
 
@@ -138,8 +138,8 @@ impl<S: Store> Store for Printing<S> {
         print(self.0.release(release).await)
     }
 
-    async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
-        LOG.add("resolve", &resolve);
+    async fn resolve(&self, resolve: &Resolve) -> Result<Resolved, StoreError> {
+        LOG.add("resolve", resolve);
         print(self.0.resolve(resolve).await)
     }
 

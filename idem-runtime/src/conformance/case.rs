@@ -168,7 +168,7 @@ impl<'a> Case<'a> {
     }
 
     pub(super) async fn complete_as(&self, complete: Complete) -> Ownership {
-        answered("complete", self.store.complete(complete).await)
+        answered("complete", self.store.complete(&complete).await)
     }
 
     pub(super) async fn renew(&self, claim: Claim) -> Ownership {
@@ -188,7 +188,7 @@ impl<'a> Case<'a> {
     }
 
     pub(super) async fn resolve_as(&self, resolve: Resolve) -> Resolved {
-        answered("resolve", self.store.resolve(resolve).await)
+        answered("resolve", self.store.resolve(&resolve).await)
     }
 
     /// Requires that somebody else's lease is alive.

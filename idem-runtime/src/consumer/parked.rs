@@ -100,7 +100,7 @@ impl Consumer {
     }
 
     async fn resolve(&self, event: &ParkedEvent, verdict: Verdict) -> Result<Resolved, StoreError> {
-        self.runtime.engine().store().resolve(Resolve::new(event.key, verdict).fence(event.fence)).await
+        self.runtime.engine().store().resolve(&Resolve::new(event.key, verdict).fence(event.fence)).await
     }
 
     async fn parked_behind(&self, mut last: Option<StorageKey>, limit: usize) -> Result<Vec<ParkedEvent>, StoreError> {

@@ -208,7 +208,7 @@ impl Aftermath {
             Step::Complete(key) => {
                 let offered = self.backlog().completions.get(&key).map(|u| (u.claim, u.complete.clone()));
                 let Some((claim, complete)) = offered else { return Ok(()) };
-                match offer(&*self.0.store, claim, complete).await {
+                match offer(&*self.0.store, claim, &complete).await {
                     Ok(Ownership::Held) => {}
                     Ok(Ownership::Lost) => {
                         self.0.counters.stale_owners.add();
@@ -255,8 +255,8 @@ impl Aftermath {
 }
 
 /// Completes, and insists where the claim is lost.
-async fn offer(store: &dyn Store, claim: Claim, complete: Complete) -> Result<Ownership, StoreError> {
-    match store.complete(complete.clone()).await? {
+async fn offer(store: &dyn Store, claim: Claim, complete: &Complete) -> Result<Ownership, StoreError> {
+    match store.complete(complete).await? {
         Ownership::Held => Ok(Ownership::Held),
         Ownership::Lost => insist(store, claim, complete).await,
     }
@@ -279,7 +279,7 @@ async fn give_back(store: &dyn Store, claim: Claim, remember: Duration) -> Resul
 
 /// Takes the key again with the same token where the record is gone, and completes that: the effect is a fact, so a store
 /// that lost its memory must learn of it before anybody runs it again. Lost: somebody else has the key.
-pub(crate) async fn insist(store: &dyn Store, claim: Claim, complete: Complete) -> Result<Ownership, StoreError> {
+pub(crate) async fn insist(store: &dyn Store, claim: Claim, complete: &Complete) -> Result<Ownership, StoreError> {
     match store.claim(claim).await? {
         Claimed::Won { .. } => store.complete(complete).await,
         _ => Ok(Ownership::Lost),

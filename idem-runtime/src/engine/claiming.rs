@@ -142,7 +142,7 @@ where
     /// What the store does not take at once is asked again; what it has no room for is recorded without its answer; what it has
     /// lost is claimed once more.
     async fn complete(&mut self, complete: &mut Complete) -> Result<Ownership, StoreError> {
-        match self.engine.store().complete(complete.clone()).await {
+        match self.engine.store().complete(complete).await {
             Ok(Ownership::Held) => Ok(Ownership::Held),
             // In a box, as all that is rare.
             completed => Box::pin(self.complete_again(complete, completed)).await,
@@ -156,16 +156,16 @@ where
     ) -> Result<Ownership, StoreError> {
         let store = self.engine.store();
         if let Err(error) = completed {
-            completed = until_answered(|| store.complete(complete.clone()), error, &mut false).await;
+            completed = until_answered(|| store.complete(complete), error, &mut false).await;
         }
         if matches!(&completed, Err(error) if error.kind() == StoreErrorKind::Full)
             && matches!(complete.outcome, Outcome::Answer(_))
         {
             complete.outcome = Outcome::Tombstone;
-            completed = store.complete(complete.clone()).await;
+            completed = store.complete(complete).await;
         }
         match completed {
-            Ok(Ownership::Lost) => insist(store, self.claim(), complete.clone()).await,
+            Ok(Ownership::Lost) => insist(store, self.claim(), complete).await,
             completed => completed,
         }
     }

@@ -59,7 +59,7 @@ impl Engine {
 
     /// Parks an operation whose outcome is unknown.
     pub(crate) async fn park_unknown(&self, key: StorageKey, note: Answer) -> Result<Resolved, StoreError> {
-        let resolved = self.0.store.resolve(Resolve::new(key, Verdict::Parked(note))).await;
+        let resolved = self.0.store.resolve(&Resolve::new(key, Verdict::Parked(note))).await;
         match &resolved {
             Ok(Resolved::Applied) => self.0.counters.parked.add(),
             Ok(Resolved::NotUnknown) => {}

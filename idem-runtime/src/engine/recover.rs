@@ -27,7 +27,7 @@ impl Engine {
             Ok(Ok(Some(settlement))) => {
                 let verdict = settlement.verdict(operation.terms.ttl, operation.terms.remember);
                 let resolve = Resolve::new(operation.key, verdict).fence(fence);
-                match ask_again(|| self.0.store.resolve(resolve.clone()), &mut false).await {
+                match ask_again(|| self.0.store.resolve(&resolve), &mut false).await {
                     Ok(Resolved::Applied) => self.0.counters.recovered.add(),
                     // Somebody else was faster, or this was applied unseen.
                     Ok(Resolved::NotUnknown) => {}

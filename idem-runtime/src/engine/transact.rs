@@ -169,7 +169,7 @@ impl Engine {
         };
         let closing = operation.close(claim.token, recording);
         let settled = match &closing {
-            Closing::Complete(complete) => ask_again(|| store.complete(complete.clone()), &mut false).await,
+            Closing::Complete(complete) => ask_again(|| store.complete(complete), &mut false).await,
             Closing::Release(release) => ask_again(|| store.release(*release), &mut false).await,
         };
         match settled {
@@ -267,7 +267,7 @@ impl Joined {
         let Closing::Complete(complete) = self.operation.close(self.claim.token, recording) else {
             return Ok(Ran::Fresh(value));
         };
-        let refusal = match store.complete_in(connection, complete).await {
+        let refusal = match store.complete_in(connection, &complete).await {
             Ok(Ownership::Held) => return Ok(Ran::Fresh(value)),
             Ok(Ownership::Lost) => {
                 tracing::error!(key = %self.claim.key, "the record was changed inside its own transaction");
@@ -420,7 +420,7 @@ impl<D: Transactions> Ground<D> {
         value: T,
     ) -> Once<T> {
         let committed = match &complete {
-            Some(complete) => self.store.complete_and_commit(transaction, complete.clone()).await,
+            Some(complete) => self.store.complete_and_commit(transaction, complete).await,
             None => self.store.commit(transaction).await.map(|()| Ownership::Held),
         };
         match committed {

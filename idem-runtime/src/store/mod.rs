@@ -92,7 +92,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Records how the operation ended, if the token owns the record in flight or unknown.
     ///
     /// Repeated with the same token after it was applied: [`Ownership::Held`], nothing changes.
-    async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError>;
+    async fn complete(&self, complete: &Complete) -> Result<Ownership, StoreError>;
 
     /// Gives the key back, if the token owns the record in flight or unknown: makes it absent, or leaves a record
     /// without an owner that [remembers the attempt](Release::remember).
@@ -101,7 +101,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     async fn release(&self, release: Release) -> Result<Ownership, StoreError>;
 
     /// Settles an unknown or a parked record, on the word of a recovery function or an operator.
-    async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError>;
+    async fn resolve(&self, resolve: &Resolve) -> Result<Resolved, StoreError>;
 
     /// Lists parked records in the order of their keys, at most [`Parked::limit`] of them.
     ///

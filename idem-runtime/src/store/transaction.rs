@@ -44,8 +44,11 @@ pub trait Transactions: Store + Clone {
     ///
     /// # Errors
     /// As [`claim_in`](Self::claim_in).
-    async fn complete_in(&self, connection: &mut Self::Connection, complete: Complete)
-    -> Result<Ownership, StoreError>;
+    async fn complete_in(
+        &self,
+        connection: &mut Self::Connection,
+        complete: &Complete,
+    ) -> Result<Ownership, StoreError>;
 
     /// Commits.
     ///
@@ -64,7 +67,7 @@ pub trait Transactions: Store + Clone {
     async fn complete_and_commit(
         &self,
         transaction: Self::Transaction,
-        complete: Complete,
+        complete: &Complete,
     ) -> Result<Ownership, StoreError>;
 
     /// Rolls back. When this returns, the connection is free of the transaction or gone.

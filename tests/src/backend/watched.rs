@@ -85,7 +85,7 @@ impl Store for Watched {
         renewed
     }
 
-    async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
+    async fn complete(&self, complete: &Complete) -> Result<Ownership, StoreError> {
         let completed = self.store.complete(complete).await;
         self.count(|steps| steps.completions += 1);
         completed
@@ -97,7 +97,7 @@ impl Store for Watched {
         released
     }
 
-    async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
+    async fn resolve(&self, resolve: &Resolve) -> Result<Resolved, StoreError> {
         let resolved = self.store.resolve(resolve).await;
         self.count(|steps| steps.resolutions += 1);
         resolved

@@ -68,7 +68,8 @@ impl Store for Broken {
         Ok(ownership)
     }
 
-    async fn complete(&self, mut complete: Complete) -> Result<Ownership, StoreError> {
+    async fn complete(&self, complete: &Complete) -> Result<Ownership, StoreError> {
+        let mut complete = complete.clone();
         let key = self.key(complete.key);
         let page = self.book.page(key);
         if page.damaged {
@@ -78,7 +79,7 @@ impl Store for Broken {
             return Ok(ownership);
         }
         complete.key = page.inner_key(key);
-        let ownership = self.inner.complete(complete.clone()).await?;
+        let ownership = self.inner.complete(&complete).await?;
         if ownership == Ownership::Held {
             self.book.write(key, |page| page.completed(key, &complete, self.clock.now()));
         } else if self.fault == Some(Fault::CompletesInTwoSteps) && page.token == complete.token {
@@ -131,7 +132,8 @@ impl Store for Broken {
         self.release_inner(key, &page, release).await
     }
 
-    async fn resolve(&self, mut resolve: Resolve) -> Result<Resolved, StoreError> {
+    async fn resolve(&self, resolve: &Resolve) -> Result<Resolved, StoreError> {
+        let mut resolve = resolve.clone();
         let key = self.key(resolve.key);
         let page = self.book.page(key);
         if page.damaged {
@@ -165,7 +167,7 @@ impl Store for Broken {
             _ => {}
         }
         resolve.key = page.inner_key(key);
-        let resolved = self.inner.resolve(resolve.clone()).await?;
+        let resolved = self.inner.resolve(&resolve).await?;
         if resolved == Resolved::Applied {
             self.book.write(key, |page| page.resolved(key, &resolve, self.clock.now()));
         }
@@ -220,7 +222,7 @@ impl Broken {
             Fault::AlwaysTakesOver => claim.abandoned = Abandoned::TakeOver,
             Fault::MarksTheLivingUnknown if when == When::InFlight && claim.abandoned == Abandoned::MarkUnknown => {
                 let unknown = Complete::new(page.inner_key(key), page.token, Outcome::Unknown, FOREVER);
-                _ = self.inner.complete(unknown).await?;
+                _ = self.inner.complete(&unknown).await?;
             }
             Fault::UnknownIsTakenOver if when == When::Unknown => self.drop_inner(key, page).await?,
             Fault::UnknownRunsForItsOwner if when == When::Unknown && own => self.drop_inner(key, page).await?,
@@ -429,7 +431,7 @@ impl Broken {
 
     async fn settle_inner(&self, key: StorageKey, page: &Page, verdict: Verdict) -> Result<(), StoreError> {
         let resolve = Resolve::new(page.inner_key(key), verdict);
-        _ = self.inner.resolve(resolve.clone()).await?;
+        _ = self.inner.resolve(&resolve).await?;
         self.book.write(key, |page| page.resolved(key, &resolve, self.clock.now()));
         Ok(())
     }

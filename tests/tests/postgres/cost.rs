@@ -41,7 +41,7 @@ async fn a_first_execution_is_two_statements_and_a_replay_one() {
         let (first, second, many) = (round * 1_000, round * 1_000 + 1, round * 1_000 + 2);
         counted.next();
         win(&store, claim(first, 1)).await;
-        assert_eq!(store.complete(complete(first, 1, "answer")).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete(&complete(first, 1, "answer")).await.unwrap(), Ownership::Held);
         fewest[0] = fewest[0].min(counted.next().len());
 
         let replay = store.claim(claim(first, 2)).await.unwrap();
@@ -109,7 +109,7 @@ async fn a_transaction_warns_nobody() {
         counted.next();
         let mut transaction = store.begin().await.unwrap();
         assert!(is_won(&store.claim_in(&mut transaction, claim(at, 1)).await.unwrap()));
-        assert_eq!(store.complete_in(&mut transaction, complete(at, 1, "a")).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete_in(&mut transaction, &complete(at, 1, "a")).await.unwrap(), Ownership::Held);
         store.commit(transaction).await.unwrap();
     }
     // Begin, three for the claim, one for the completion, two for the commit; a simple query of several is one.
@@ -130,7 +130,7 @@ async fn replays_and_refusals_write_nothing() {
     let server = migrated(&["autovacuum=off"]).await;
     let store = patient().sweep_every(None).connect(&server.url()).await.unwrap();
     win(&store, claim(1, 1)).await;
-    assert_eq!(store.complete(complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
     win(&store, claim(2, 1)).await;
     let transactions = || server.run("SELECT pg_snapshot_xmax(pg_current_snapshot())");
     let before = transactions();
@@ -164,11 +164,11 @@ async fn no_step_ever_reads_the_whole_table() {
             win(store, claim(at, 1)).await;
             assert_eq!(store.renew(Renew::of(&claim(at, 1))).await.unwrap(), Ownership::Held);
             let end = Outcome::Parked(answer("why"));
-            assert_eq!(store.complete(Complete::new(key(at), token(1), end, DAY)).await.unwrap(), Ownership::Held);
+            assert_eq!(store.complete(&Complete::new(key(at), token(1), end, DAY)).await.unwrap(), Ownership::Held);
             let page = store.parked(Parked::first(1).after(key(at))).await.unwrap();
             assert!(page.is_empty());
             let verdict = Resolve::new(key(at), Verdict::NotExecuted);
-            assert_eq!(store.resolve(verdict).await.unwrap(), Resolved::Applied);
+            assert_eq!(store.resolve(&verdict).await.unwrap(), Resolved::Applied);
             assert_eq!(store.expire(10).await.unwrap(), 0);
             let batch: Vec<_> = (from + 1_000..from + 1_050).map(|at| claim(at, 2)).collect();
             store.claim_many(&batch).await;

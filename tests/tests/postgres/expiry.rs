@@ -28,11 +28,11 @@ async fn stays(world: &World) -> i64 {
     let store = &world.store;
     win(store, claim(1, 1)).await;
     win(store, claim(2, 1)).await;
-    assert_eq!(store.complete(complete(2, 1, "answer")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(2, 1, "answer")).await.unwrap(), Ownership::Held);
     for (at, outcome) in [(3, Outcome::Unknown), (4, Outcome::Parked(answer("why")))] {
         win(store, claim(at, 1)).await;
         let end = Complete::new(key(at), token(1), outcome, Duration::from_millis(1));
-        assert_eq!(store.complete(end).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete(&end).await.unwrap(), Ownership::Held);
     }
     // Past its lease, not past its retention; and one that is kept until it is settled.
     win(store, leased(claim(5, 1), Duration::from_millis(1))).await;
@@ -84,7 +84,7 @@ async fn a_row_past_its_time_that_is_still_there_is_absent() {
     let world = World::start().await;
     win(&world.store, claim(1, 1)).await;
     let end = Complete::new(key(1), token(1), Outcome::Answer(answer("old")), DAY);
-    assert_eq!(world.store.complete(end).await.unwrap(), Ownership::Held);
+    assert_eq!(world.store.complete(&end).await.unwrap(), Ownership::Held);
     // Its fence is ahead of the clock, as after a step of the clock: the row knows better.
     let ahead = 4_000_000_000_000_000_i64;
     world.run(&format!("UPDATE {{t}} SET until = 1, forget = 2, fence = {ahead}")).await;
@@ -93,7 +93,7 @@ async fn a_row_past_its_time_that_is_still_there_is_absent() {
     let Claimed::Won { fence, attempt: 1 } = claimed else { panic!("{claimed:?}") };
     assert_eq!(fence.get(), ahead.unsigned_abs() + 1);
     // And its old owner has nothing to say.
-    assert_eq!(world.store.complete(complete(1, 1, "late")).await.unwrap(), Ownership::Lost);
+    assert_eq!(world.store.complete(&complete(1, 1, "late")).await.unwrap(), Ownership::Lost);
     assert_eq!(world.number("SELECT count(*) FROM {t} WHERE answer IS NULL AND answer_length IS NULL").await, 1);
 }
 

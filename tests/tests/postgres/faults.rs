@@ -144,7 +144,7 @@ async fn a_lost_reply_is_asked_for_again_and_the_claim_won() {
     proxy.lose_replies(1);
     assert_eq!(store.renew(Renew::of(&claim(1, 1))).await.unwrap(), Ownership::Held);
     proxy.lose_replies(1);
-    assert_eq!(store.complete(complete(1, 1, "body")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "body")).await.unwrap(), Ownership::Held);
     assert_eq!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
     // A release cannot be told from a release by somebody else: the owner is to ask. What it is sent as is known by then.
     win(&store, claim(200, 1)).await;
@@ -181,7 +181,7 @@ async fn a_claim_that_is_dropped_midway_leaves_its_connection_to_nobody() {
 async fn a_full_disk_and_a_read_only_server_run_nothing() {
     let world = World::start().await;
     win(&world.store, claim(1, 1)).await;
-    assert_eq!(world.store.complete(complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
+    assert_eq!(world.store.complete(&complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
     let schema = world.postgres.schema();
     world
         .run(&format!(
@@ -229,5 +229,5 @@ async fn a_table_that_goes_away_is_told() {
     // A new column makes the plans of prepared statements old.
     world.run("ALTER TABLE {t} ADD COLUMN note text").await;
     win(&world.store, claim(3, 1)).await;
-    assert_eq!(world.store.complete(complete(3, 1, "answer")).await.unwrap(), Ownership::Held);
+    assert_eq!(world.store.complete(&complete(3, 1, "answer")).await.unwrap(), Ownership::Held);
 }

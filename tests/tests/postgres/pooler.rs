@@ -35,7 +35,7 @@ async fn behind_a_pooler_every_step_works() {
             for at in 0..100 {
                 match store.claim(claim(at, by)).await.unwrap() {
                     Claimed::Won { .. } => {
-                        assert_eq!(store.complete(complete(at, by, "answer")).await.unwrap(), Ownership::Held);
+                        assert_eq!(store.complete(&complete(at, by, "answer")).await.unwrap(), Ownership::Held);
                         won += 1;
                     }
                     Claimed::Busy { .. } => {}
@@ -56,7 +56,7 @@ async fn behind_a_pooler_every_step_works() {
     let mut transaction = one.begin().await.unwrap();
     assert!(is_won(&one.claim_in(&mut transaction, claim(400, 1)).await.unwrap()));
     sqlx::raw_sql("SELECT 1").execute(&mut *transaction).await.unwrap();
-    assert_eq!(one.complete_in(&mut transaction, complete(400, 1, "a")).await.unwrap(), Ownership::Held);
+    assert_eq!(one.complete_in(&mut transaction, &complete(400, 1, "a")).await.unwrap(), Ownership::Held);
     one.commit(transaction).await.unwrap();
     assert_eq!(two.claim(claim(400, 2)).await.unwrap(), recorded);
     for at in 500..520 {

@@ -103,7 +103,7 @@ async fn a_batch_tells_each_claim_what_became_of_it() {
     let store = &world.store;
     assert!(store.claim_many(&[]).await.is_empty());
     win(store, claim(1, 1)).await;
-    assert_eq!(store.complete(complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
     win(store, claim(2, 1)).await;
     let other = used_with(claim(1, 9), 2);
     // Key 4 comes twice: the second sees what the first did.

@@ -26,17 +26,17 @@ async fn the_layout_of_a_row_is_frozen() {
     assert_eq!(row(1).await, format!("1 1 {print} {one} 1 t t - -1"));
     win(store, claim(2, 1).retention(None)).await;
     assert_eq!(row(2).await, format!("1 1 {print} {one} 1 t f - -1"));
-    assert_eq!(store.complete(complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
     assert_eq!(row(1).await, format!("1 2 {print} {one} 1 t t answer 6"));
     let end = |at, outcome| Complete::new(key(at), token(1), outcome, DAY);
     win(store, claim(3, 1)).await;
-    assert_eq!(store.complete(end(3, Outcome::Tombstone)).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&end(3, Outcome::Tombstone)).await.unwrap(), Ownership::Held);
     assert_eq!(row(3).await, format!("1 3 {print} {one} 1 f t - -1"));
     win(store, claim(4, 1)).await;
-    assert_eq!(store.complete(end(4, Outcome::Unknown)).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&end(4, Outcome::Unknown)).await.unwrap(), Ownership::Held);
     assert_eq!(row(4).await, format!("1 4 {print} {one} 1 f f - -1"));
     win(store, claim(5, 1)).await;
-    assert_eq!(store.complete(end(5, Outcome::Parked(answer("why")))).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&end(5, Outcome::Parked(answer("why")))).await.unwrap(), Ownership::Held);
     assert_eq!(row(5).await, format!("1 5 {print} {one} 1 f f why 3"));
     win(store, claim(6, 1)).await;
     assert_eq!(store.release(Release::new(key(6), token(1)).remember(DAY)).await.unwrap(), Ownership::Held);
@@ -44,9 +44,9 @@ async fn the_layout_of_a_row_is_frozen() {
     assert_eq!(store.release(Release::new(key(2), token(1))).await.unwrap(), Ownership::Held);
     assert_eq!(row(2).await, format!("1 6 {print} {nobody} 1 f t - -1"));
     let verdict = Verdict::Completed { answer: Some(answer("found")), ttl: DAY, remember: DAY };
-    assert_eq!(store.resolve(Resolve::new(key(4), verdict)).await.unwrap(), Resolved::Applied);
+    assert_eq!(store.resolve(&Resolve::new(key(4), verdict)).await.unwrap(), Resolved::Applied);
     assert_eq!(row(4).await, format!("1 2 {print} {nobody} 1 t t found 5"));
-    assert_eq!(store.resolve(Resolve::new(key(5), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
+    assert_eq!(store.resolve(&Resolve::new(key(5), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
     assert_eq!(row(5).await, format!("1 6 {print} {nobody} 1 f t - -1"));
 }
 
@@ -66,7 +66,7 @@ async fn a_row_of_this_layout_is_replayed_and_one_of_the_next_refused() {
     world.run("UPDATE {t} SET forget = 1 WHERE format = 2").await;
     assert_eq!(store.claim(claim(2, 1)).await.unwrap(), Claimed::Unreadable);
     assert_eq!(store.expire(100).await.unwrap(), 0);
-    assert_eq!(store.complete(complete(2, 2, "other")).await.unwrap(), Ownership::Lost);
+    assert_eq!(store.complete(&complete(2, 2, "other")).await.unwrap(), Ownership::Lost);
     assert_eq!(world.number("SELECT count(*) FROM {t} WHERE format = 2 AND answer = 'answer'").await, 1);
 }
 
@@ -97,7 +97,7 @@ async fn damage_is_found_whatever_it_hit() {
     ] {
         at += 1;
         win(store, claim(at, 1)).await;
-        assert_eq!(store.complete(complete(at, 1, "answer")).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete(&complete(at, 1, "answer")).await.unwrap(), Ownership::Held);
         let here = format!("WHERE key = '\\x{}'", hex(key(at)));
         assert_eq!(world.run(&format!("UPDATE {{t}} SET {damage} {here}")).await, 1);
         let before = world.text_of(&format!("SELECT t::text FROM {{t}} AS t {here}")).await;
@@ -105,11 +105,11 @@ async fn damage_is_found_whatever_it_hit() {
             assert_eq!(store.claim(claim).await.unwrap(), Claimed::Unreadable, "{damage}");
         }
         assert_eq!(store.claim_many(&[claim(at, 3)]).await.remove(0).unwrap(), Claimed::Unreadable, "{damage}");
-        assert_eq!(store.complete(complete(at, 1, "other")).await.unwrap(), Ownership::Lost, "{damage}");
+        assert_eq!(store.complete(&complete(at, 1, "other")).await.unwrap(), Ownership::Lost, "{damage}");
         assert_eq!(store.renew(Renew::of(&claim(at, 1))).await.unwrap(), Ownership::Lost, "{damage}");
         assert_eq!(store.release(Release::new(key(at), token(1))).await.unwrap(), Ownership::Lost, "{damage}");
         let verdict = Resolve::new(key(at), Verdict::NotExecuted);
-        assert_eq!(store.resolve(verdict).await.unwrap(), Resolved::NotUnknown, "{damage}");
+        assert_eq!(store.resolve(&verdict).await.unwrap(), Resolved::NotUnknown, "{damage}");
         assert_eq!(world.text_of(&format!("SELECT t::text FROM {{t}} AS t {here}")).await, before, "{damage}");
     }
 }
@@ -123,7 +123,7 @@ async fn the_longest_times_there_are_do_not_overflow() {
     assert!(matches!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Busy { .. }));
     assert_eq!(store.renew(Renew::of(&ever)).await.unwrap(), Ownership::Held);
     let end = Complete::new(key(1), token(1), Outcome::Answer(answer("a")), std::time::Duration::MAX);
-    assert_eq!(store.complete(end).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&end).await.unwrap(), Ownership::Held);
     assert_eq!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("a")) });
 }
 
@@ -134,7 +134,7 @@ async fn a_big_binary_answer_comes_back_byte_for_byte() {
     let body = idem_runtime::Answer::from_bytes(body.into());
     win(&world.store, claim(1, 1)).await;
     let end = Complete::new(key(1), token(1), Outcome::Answer(body.clone()), DAY);
-    assert_eq!(world.store.complete(end).await.unwrap(), Ownership::Held);
+    assert_eq!(world.store.complete(&end).await.unwrap(), Ownership::Held);
     assert_eq!(world.store.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(body) });
 }
 
@@ -148,7 +148,7 @@ async fn parked_records_are_listed_page_by_page() {
     }
     for at in 0..250 {
         let outcome = if at % 5 == 0 { Outcome::Tombstone } else { Outcome::Parked(answer("why")) };
-        assert_eq!(store.complete(Complete::new(key(at), token(1), outcome, DAY)).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete(&Complete::new(key(at), token(1), outcome, DAY)).await.unwrap(), Ownership::Held);
     }
     let (mut page, mut seen) = (Parked::first(30), Vec::new());
     loop {

@@ -64,7 +64,7 @@ async fn who_may_not_do_what_the_statements_do_is_told() {
     server.run("GRANT UPDATE ON idem_records TO app; GRANT SELECT ON idem_records_schema TO app");
     let store = patient().connect(&url).await.unwrap();
     win(&store, claim(1, 1)).await;
-    assert_eq!(store.complete(complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
     assert_eq!(store.expire(10).await.unwrap(), 0);
 
     // Taken away later, it is an error of every step, and nothing runs.
@@ -158,5 +158,5 @@ async fn a_pool_of_ones_own_is_checked_as_any_other() {
     patient().migrate(&server.url()).await.unwrap();
     let store = patient().with_pool(pool).await.unwrap();
     win(&store, claim(1, 1)).await;
-    assert_eq!(store.complete(complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
 }

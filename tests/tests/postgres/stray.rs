@@ -38,7 +38,7 @@ async fn a_claim_after_a_dropped_begin_stays() {
         drop_a_begin(&pool, 1 + at as usize % 3).await;
         win(&store, claim(at, 1)).await;
         assert!(matches!(world.store.claim(claim(at, 2)).await.unwrap(), Claimed::Busy { .. }), "claim {at} vanished");
-        assert_eq!(store.complete(complete(at, 1, "a")).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete(&complete(at, 1, "a")).await.unwrap(), Ownership::Held);
         let replay = Claimed::Completed { answer: Some(answer("a")) };
         assert_eq!(world.store.claim(claim(at, 2)).await.unwrap(), replay);
     }

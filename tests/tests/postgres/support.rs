@@ -104,7 +104,7 @@ pub(crate) async fn first_execution(store: &PostgresStore, at: u32) {
         panic!("{at} is new")
     };
     transaction.execute("SELECT").await.unwrap();
-    assert_eq!(store.complete_and_commit(transaction, complete(at, 1, "a")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete_and_commit(transaction, &complete(at, 1, "a")).await.unwrap(), Ownership::Held);
 }
 
 /// The same claim with another lease.

@@ -24,7 +24,7 @@ async fn a_commit_whose_reply_is_lost_is_settled_by_claiming_again() {
     for (at, passed, committed) in [(1, 0, false), (2, 1, true), (3, 0, false), (4, 1, true)] {
         let mut transaction = store.begin().await.unwrap();
         assert!(is_won(&store.claim_in(&mut transaction, claim(at, 1)).await.unwrap()));
-        assert_eq!(store.complete_in(&mut transaction, complete(at, 1, "a")).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete_in(&mut transaction, &complete(at, 1, "a")).await.unwrap(), Ownership::Held);
         proxy.lose_reply_after(passed);
         let error = store.commit(transaction).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
@@ -49,10 +49,10 @@ async fn a_commit_behind_a_completion_is_in_doubt_only_if_it_was_sent() {
     for at in 0..4 {
         let Begun::Won { mut transaction, .. } = store.begin_and_claim(claim(at, 1)).await.unwrap() else { panic!() };
         // With this one the statement is prepared, whose reply would be the one that is lost.
-        assert_eq!(store.complete_in(&mut transaction, complete(at, 1, "a")).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete_in(&mut transaction, &complete(at, 1, "a")).await.unwrap(), Ownership::Held);
         let sent = at % 2;
         proxy.lose_reply_after(sent as usize);
-        let error = store.complete_and_commit(transaction, complete(at, 1, "a")).await.unwrap_err();
+        let error = store.complete_and_commit(transaction, &complete(at, 1, "a")).await.unwrap_err();
         match sent {
             0 => assert_eq!(error.kind(), StoreErrorKind::Unreachable, "{error}"),
             _ => assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}"),
@@ -87,7 +87,7 @@ async fn a_dead_or_silent_server_costs_a_transaction_no_more_than_its_time_out()
             })
             .collect();
         let begun = Instant::now();
-        let error = store.complete_in(&mut open, complete(1, 1, "a")).await.unwrap_err();
+        let error = store.complete_in(&mut open, &complete(1, 1, "a")).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
         assert!(begun.elapsed() < TIMEOUT + BEYOND, "{:?}", begun.elapsed());
         for one in all {

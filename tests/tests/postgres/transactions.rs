@@ -51,7 +51,7 @@ async fn record_and_effect_are_there_together_or_not_at_all() {
     let first = store.claim_in(&mut undone, claim(1, 1)).await.unwrap();
     let Claimed::Won { fence: first, attempt: 1 } = first else { panic!("{first:?}") };
     world.enter(&mut undone, 1).await.unwrap();
-    assert_eq!(store.complete_in(&mut undone, complete(1, 1, "a")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete_in(&mut undone, &complete(1, 1, "a")).await.unwrap(), Ownership::Held);
     store.rollback(undone).await;
     assert_eq!((world.entries().await, world.number("SELECT count(*) FROM {t}").await), (0, 0));
 
@@ -66,7 +66,7 @@ async fn record_and_effect_are_there_together_or_not_at_all() {
     let Claimed::Won { fence: second, attempt: 1 } = second else { panic!("{second:?}") };
     assert!(second > first);
     world.enter(&mut kept, 1).await.unwrap();
-    assert_eq!(store.complete_in(&mut kept, complete(1, 3, "a")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete_in(&mut kept, &complete(1, 3, "a")).await.unwrap(), Ownership::Held);
     assert_eq!(world.entries().await, 0, "nobody sees it before it is committed");
     store.commit(kept).await.unwrap();
     assert_eq!(world.entries().await, 1);
@@ -89,7 +89,7 @@ async fn a_duplicate_waits_and_then_sees_the_answer() {
         }
     });
     world.until_waiting(1).await;
-    assert_eq!(world.store.complete_in(&mut first, complete(1, 1, "a")).await.unwrap(), Ownership::Held);
+    assert_eq!(world.store.complete_in(&mut first, &complete(1, 1, "a")).await.unwrap(), Ownership::Held);
     world.store.commit(first).await.unwrap();
     assert_eq!(second.await.unwrap(), Claimed::Completed { answer: Some(answer("a")) });
 }
@@ -112,7 +112,7 @@ async fn who_waits_too_long_is_told_that_it_is_busy_and_may_go_on() {
     assert_eq!(shown_timeout(&mut second).await, "7s");
     assert!(is_won(&store.claim_in(&mut second, claim(2, 2)).await.unwrap()));
     assert_eq!(shown_timeout(&mut second).await, "7s", "the caller's own time-out");
-    assert_eq!(store.complete_in(&mut second, complete(2, 2, "b")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete_in(&mut second, &complete(2, 2, "b")).await.unwrap(), Ownership::Held);
     store.commit(second).await.unwrap();
     store.rollback(first).await;
     assert_eq!(world.entries().await, 1);
@@ -149,7 +149,7 @@ async fn the_handler_has_the_lock_timeout_of_its_session() {
     // What a handler sets for its session is there for the next one.
     let mut transaction = won(&store, 2, 1).await;
     transaction.execute("SET lock_timeout = '9s'").await.unwrap();
-    assert_eq!(store.complete_and_commit(transaction, complete(2, 1, "a")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete_and_commit(transaction, &complete(2, 1, "a")).await.unwrap(), Ownership::Held);
     let mut next = won(&store, 3, 1).await;
     assert_eq!(shown_timeout(&mut next).await, "9s");
 }
@@ -159,7 +159,7 @@ async fn the_handler_has_the_lock_timeout_of_its_session() {
 async fn a_transaction_of_ones_own_keeps_its_lock_timeout() {
     let world = World::start().await;
     win(&world.store, claim(2, 1)).await;
-    assert_eq!(world.store.complete(complete(2, 1, "a")).await.unwrap(), Ownership::Held);
+    assert_eq!(world.store.complete(&complete(2, 1, "a")).await.unwrap(), Ownership::Held);
     win(&world.store, claim(3, 1)).await;
     win(&world.store, claim(4, 1)).await;
     assert_eq!(world.store.release(Release::new(key(4), token(1))).await.unwrap(), Ownership::Held);
@@ -200,7 +200,7 @@ async fn a_transaction_inside_is_a_savepoint() {
             _ => drop(inside),
         }
         assert_eq!(world.entries().await, kept, "nothing of it is committed yet");
-        assert_eq!(store.complete_and_commit(transaction, complete(at, 1, "a")).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete_and_commit(transaction, &complete(at, 1, "a")).await.unwrap(), Ownership::Held);
     }
     assert_eq!(world.entries().await, 6);
 }
@@ -212,7 +212,7 @@ async fn what_a_failed_statement_undid_is_not_completed() {
     let mut transaction = won(&world.store, 1, 1).await;
     world.enter(&mut transaction, 1).await.unwrap();
     assert!(world.enter(&mut transaction, 1).await.is_err(), "it is there already");
-    let error = world.store.complete_and_commit(transaction, complete(1, 1, "a")).await.unwrap_err();
+    let error = world.store.complete_and_commit(transaction, &complete(1, 1, "a")).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unreachable, "there is no doubt that it was not committed: {error}");
     assert_eq!((world.entries().await, world.number("SELECT count(*) FROM {t}").await), (0, 0));
 
@@ -221,7 +221,7 @@ async fn what_a_failed_statement_undid_is_not_completed() {
     let text = format!("DELETE FROM {}.idem_records", world.postgres.schema());
     transaction.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.unwrap();
     world.enter(&mut transaction, 1).await.unwrap();
-    assert_eq!(world.store.complete_and_commit(transaction, complete(1, 1, "a")).await.unwrap(), Ownership::Lost);
+    assert_eq!(world.store.complete_and_commit(transaction, &complete(1, 1, "a")).await.unwrap(), Ownership::Lost);
     assert_eq!(world.entries().await, 0);
 }
 
@@ -245,7 +245,7 @@ async fn a_claim_joins_a_transaction_of_ones_own() {
     own.execute(sqlx::raw_sql(AssertSqlSafe(find))).await.unwrap();
     own.execute("INSERT INTO idem_records_ledger VALUES (1)").await.unwrap();
     assert!(is_won(&world.store.claim_in(&mut own, claim(1, 1)).await.unwrap()));
-    assert_eq!(world.store.complete_in(&mut own, complete(1, 1, "a")).await.unwrap(), Ownership::Held);
+    assert_eq!(world.store.complete_in(&mut own, &complete(1, 1, "a")).await.unwrap(), Ownership::Held);
     own.commit().await.unwrap();
     assert_eq!(world.store.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("a")) });
 }
@@ -267,7 +267,7 @@ async fn duplicates(duplicates: u8) {
                     enter(&schema, &mut transaction, 1).await.unwrap();
                     // The work; meanwhile the pool is full of those that wait.
                     tokio::time::sleep(Duration::from_millis(300)).await;
-                    let completed = store.complete_in(&mut transaction, complete(1, by, "a")).await.unwrap();
+                    let completed = store.complete_in(&mut transaction, &complete(1, by, "a")).await.unwrap();
                     assert_eq!(completed, Ownership::Held);
                     store.commit(transaction).await.unwrap();
                 }
@@ -315,7 +315,7 @@ async fn a_transaction_that_meets_another_is_a_conflict() {
     }
     let mut ends = Vec::new();
     for (mut transaction, by) in [(one, 1_u8), (two, 2)] {
-        let completed = store.complete_in(&mut transaction, complete(by.into(), by, "a")).await;
+        let completed = store.complete_in(&mut transaction, &complete(by.into(), by, "a")).await;
         ends.push(match completed {
             Ok(_) => store.commit(transaction).await,
             Err(error) => Err(error),
@@ -343,7 +343,7 @@ async fn what_was_rolled_back_is_not_told_as_committed() {
     let mut transaction = world.store.begin().await.unwrap();
     world.enter(&mut transaction, 1).await.unwrap();
     assert!(world.enter(&mut transaction, 1).await.is_err(), "it is there already");
-    let error = world.store.complete_in(&mut transaction, complete(1, 1, "a")).await.unwrap_err();
+    let error = world.store.complete_in(&mut transaction, &complete(1, 1, "a")).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
     assert!(world.store.commit(transaction).await.is_err());
     assert_eq!(world.entries().await, 0);

@@ -31,7 +31,7 @@ async fn records_lie_where_their_slots_are() {
     let store = RedisStore::cluster(cluster.seeds()).await.unwrap();
     for at in 0..300 {
         win(&store, claim(at, 1)).await;
-        assert_eq!(store.complete(complete(at, 1, "body")).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete(&complete(at, 1, "body")).await.unwrap(), Ownership::Held);
         assert_eq!(store.claim(claim(at, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
     }
     let sizes: Vec<u32> = (0..3).map(|master| cluster.server(master).run(&["DBSIZE"])).collect();
@@ -64,7 +64,7 @@ async fn slots_move(cluster: &RedisCluster, store: &RedisStore) {
         cluster.server(master).run::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(1)]);
     }
     assert_eq!(win(store, claim(at, 1)).await, (fence, 1));
-    assert_eq!(store.complete(complete(at, 1, "moved")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(at, 1, "moved")).await.unwrap(), Ownership::Held);
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn replicas_are_waited_for() {
         let store = store.clone();
         all.spawn(async move {
             win(&store, claim(at, 1)).await;
-            assert_eq!(store.complete(complete(at, 1, "body")).await.unwrap(), Ownership::Held);
+            assert_eq!(store.complete(&complete(at, 1, "body")).await.unwrap(), Ownership::Held);
         });
     }
     while let Some(one) = all.join_next().await {

@@ -2,7 +2,7 @@
 
 use idem_runtime::{
     RedisStore, Store,
-    store::{Claim, Claimed, Ownership, Release},
+    store::{Claim, Claimed, Complete, Ownership, Release},
 };
 use tests::claims::{DAY, LEASE, answer, claim, complete, fingerprint, key, redis_key, token, win};
 use tests::servers::{Proxy, RedisServer};
@@ -18,7 +18,7 @@ async fn a_first_execution_is_two_round_trips_and_a_replay_one() {
         let claimed = store.claim(claim(1, by)).await.unwrap();
         let is_first = matches!(claimed, Claimed::Won { .. });
         if is_first {
-            assert_eq!(store.complete(complete(1, by, "answer")).await.unwrap(), Ownership::Held);
+            assert_eq!(store.complete(&complete(1, by, "answer")).await.unwrap(), Ownership::Held);
         } else {
             assert_eq!(claimed, replayed());
         }
@@ -64,7 +64,7 @@ async fn what_only_the_script_can_judge_is_two_round_trips() {
 async fn what_a_plain_read_cannot_replay_the_script_judges() {
     let server = RedisServer::start();
     let store = RedisStore::connect(&server.url()).await.unwrap();
-    let finish = async |complete| assert_eq!(store.complete(complete).await.unwrap(), Ownership::Held);
+    let finish = async |complete: Complete| assert_eq!(store.complete(&complete).await.unwrap(), Ownership::Held);
     let under = redis_key(1);
     win(&store, claim(1, 1)).await;
     finish(complete(1, 1, "answer")).await;
@@ -110,13 +110,13 @@ async fn a_server_that_forgot_the_scripts_is_told_again() {
     let store = RedisStore::connect(&server.url()).await.unwrap();
     server.run::<()>(&["SCRIPT", "FLUSH"]);
     win(&store, claim(1, 1)).await;
-    assert_eq!(store.complete(complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
     win(&store, claim(2, 1)).await;
     assert_eq!(store.release(Release::new(key(2), token(1))).await.unwrap(), Ownership::Held);
 
     server.run::<()>(&["CONFIG", "RESETSTAT"]);
     win(&store, claim(3, 1)).await;
-    assert_eq!(store.complete(complete(3, 1, "answer")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(3, 1, "answer")).await.unwrap(), Ownership::Held);
     assert_eq!((server.count("evalsha"), server.count("eval")), (1, 0));
 }
 

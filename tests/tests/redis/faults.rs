@@ -112,7 +112,7 @@ async fn a_lost_reply_is_asked_for_again_and_the_claim_won() {
     proxy.lose_replies(1);
     assert_eq!(store.renew(Renew::of(&claim(1, 1))).await.unwrap(), Ownership::Held);
     proxy.lose_replies(1);
-    assert_eq!(store.complete(complete(1, 1, "body")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "body")).await.unwrap(), Ownership::Held);
     assert_eq!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
     proxy.lose_replies(1);
     assert_eq!(store.release(Release::new(key(2), token(1))).await.unwrap(), Ownership::Held);
@@ -142,7 +142,7 @@ async fn at_the_memory_limit_claims_are_refused_and_nothing_is_lost() {
     let server = RedisServer::start();
     let store = connect(&server.url()).await;
     win(&store, claim(1, 1)).await;
-    assert_eq!(store.complete(complete(1, 1, "body")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "body")).await.unwrap(), Ownership::Held);
     for at in 2..6 {
         win(&store, claim(at, 1)).await;
     }
@@ -155,9 +155,9 @@ async fn at_the_memory_limit_claims_are_refused_and_nothing_is_lost() {
     assert_eq!(other.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
     assert!(matches!(store.claim(claim(2, 2)).await.unwrap(), Claimed::Busy { .. }));
     assert_eq!(store.renew(Renew::of(&claim(2, 1))).await.unwrap(), Ownership::Held);
-    assert_eq!(store.complete(complete(2, 1, "late")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(2, 1, "late")).await.unwrap(), Ownership::Held);
     assert_eq!(store.release(Release::new(key(3), token(1))).await.unwrap(), Ownership::Held);
-    assert_eq!(store.complete(unknown).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&unknown).await.unwrap(), Ownership::Held);
     assert_eq!(store.claim(claim(2, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("late")) });
 
     server.run::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
@@ -169,7 +169,7 @@ async fn a_server_that_refuses_to_write_still_replays() {
     let server = RedisServer::start();
     let store = connect(&server.url()).await;
     win(&store, claim(1, 1)).await;
-    assert_eq!(store.complete(complete(1, 1, "body")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "body")).await.unwrap(), Ownership::Held);
     win(&store, claim(2, 1)).await;
     server.run::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
 
@@ -192,7 +192,7 @@ async fn records_outlive_a_killed_server_that_writes_to_disk() {
     let (fence, _) = win(&store, claim(0, 1)).await;
     for at in 1..200 {
         win(&store, claim(at, 1)).await;
-        assert_eq!(store.complete(complete(at, 1, "body")).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete(&complete(at, 1, "body")).await.unwrap(), Ownership::Held);
     }
     server.kill();
     server.restart();

@@ -19,7 +19,7 @@ async fn fences_grow_though_a_key_is_claimed_again_within_the_millisecond() {
     let settle = async |at| {
         let unknown = Complete::new(key(at), token(7), Outcome::Unknown, DAY);
         let absent = Resolve::new(key(at), Verdict::NotExecuted);
-        let (completed, resolved) = join!(biased; store.complete(unknown), store.resolve(absent));
+        let (completed, resolved) = join!(biased; store.complete(&unknown), store.resolve(&absent));
         assert_eq!((completed.unwrap(), resolved.unwrap()), (Ownership::Held, Resolved::Applied));
     };
     // How often each was seen within one. A slow server crosses into the next one now and then, and proves nothing by it.
@@ -61,9 +61,9 @@ async fn fences_grow_while_the_clock_is_behind_them() {
             assert_eq!(store.release(Release::new(key(1), token(7))).await.unwrap(), Ownership::Held);
         } else {
             let unknown = Complete::new(key(1), token(7), Outcome::Unknown, DAY);
-            assert_eq!(store.complete(unknown).await.unwrap(), Ownership::Held);
+            assert_eq!(store.complete(&unknown).await.unwrap(), Ownership::Held);
             let absent = Resolve::new(key(1), Verdict::NotExecuted);
-            assert_eq!(store.resolve(absent).await.unwrap(), Resolved::Applied);
+            assert_eq!(store.resolve(&absent).await.unwrap(), Resolved::Applied);
         }
         let other = Claim::new(key(1), token(7), fingerprint(round), LEASE);
         assert_eq!(win(&store, other).await, (Fence::new(ahead + u64::from(round)), 1));

@@ -22,7 +22,7 @@ fn hex(at: u32) -> String {
 
 async fn park(store: &RedisStore, at: u32, by: u8) {
     let parked = Complete::new(key(at), token(by), Outcome::Parked(answer("why")), DAY);
-    assert_eq!(store.complete(parked).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&parked).await.unwrap(), Ownership::Held);
 }
 
 async fn keys(store: &RedisStore) -> Vec<StorageKey> {
@@ -46,8 +46,8 @@ async fn the_list_keeps_what_is_or_may_be_parked_and_nothing_else() {
 
     // An entry goes when somebody lists who finds its record settled.
     let done = Verdict::Completed { answer: None, ttl: DAY, remember: DAY };
-    assert_eq!(store.resolve(Resolve::new(key(1), done)).await.unwrap(), Resolved::Applied);
-    assert_eq!(store.resolve(Resolve::new(key(2), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
+    assert_eq!(store.resolve(&Resolve::new(key(1), done)).await.unwrap(), Resolved::Applied);
+    assert_eq!(store.resolve(&Resolve::new(key(2), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
     assert_eq!(entries(&server), all);
     assert_eq!(keys(&store).await, [key(3), key(4)]);
     assert_eq!(entries(&server), all[2..]);
@@ -59,8 +59,8 @@ async fn the_list_keeps_what_is_or_may_be_parked_and_nothing_else() {
         server.run::<()>(&["ZADD", "idem:parked", "0", &format!("{}:{}", hex(at), "07".repeat(16))]);
     }
     let unknown = Complete::new(key(6), token(7), Outcome::Unknown, DAY);
-    assert_eq!(store.complete(unknown).await.unwrap(), Ownership::Held);
-    assert_eq!(store.complete(complete(7, 7, "done")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&unknown).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(7, 7, "done")).await.unwrap(), Ownership::Held);
     let released = Release::new(key(8), token(7)).remember(DAY);
     assert_eq!(store.release(released).await.unwrap(), Ownership::Held);
     put(&server, 9, b"no record of ours");
@@ -90,7 +90,7 @@ async fn dropping_a_stale_entry_never_drops_that_of_a_later_parking() {
     win(&store, claim(1, 7)).await;
     park(&store, 1, 7).await;
     let seen = entries(&server);
-    assert_eq!(store.resolve(Resolve::new(key(1), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
+    assert_eq!(store.resolve(&Resolve::new(key(1), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
     win(&store, claim(1, 8)).await;
     park(&store, 1, 8).await;
     server.run::<()>(&["ZREM", "idem:parked", &seen[0]]);
@@ -104,7 +104,7 @@ async fn a_list_of_another_kind_is_an_error_and_a_full_server_parks() {
     win(&store, claim(1, 7)).await;
     server.run::<()>(&["SET", "idem:parked", "mine"]);
     let parked = Complete::new(key(1), token(7), Outcome::Parked(answer("why")), DAY);
-    let error = store.complete(parked.clone()).await.unwrap_err();
+    let error = store.complete(&parked.clone()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
     let error = store.parked(Parked::first(1)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
@@ -114,7 +114,7 @@ async fn a_list_of_another_kind_is_an_error_and_a_full_server_parks() {
     server.run::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
     let error = store.claim(claim(2, 7)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Full, "{error}");
-    assert_eq!(store.complete(parked).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&parked).await.unwrap(), Ownership::Held);
     assert_eq!(keys(&store).await, [key(1)]);
 }
 
@@ -127,7 +127,7 @@ async fn a_list_longer_than_a_burst_is_read_to_its_end() {
     }
     // All but a few in the last burst are settled, and one key was parked twice.
     for at in (0..300).filter(|at| ![3, 290, 299].contains(at)) {
-        assert_eq!(store.resolve(Resolve::new(key(at), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
+        assert_eq!(store.resolve(&Resolve::new(key(at), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
     }
     server.run::<()>(&["ZADD", "idem:parked", "0", &format!("{}:{}", hex(3), "0".repeat(32))]);
     let page = store.parked(Parked::first(3)).await.unwrap();

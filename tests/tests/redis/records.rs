@@ -84,7 +84,7 @@ async fn the_bytes_of_a_record_are_frozen() {
 
     let kept = Complete::new(key(1), token(7), Outcome::Answer(answer("body")), DAY).remember(2 * DAY);
     let before = clock(&server);
-    assert_eq!(store.complete(kept).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&kept).await.unwrap(), Ownership::Held);
     let after = clock(&server);
     let completed = bytes(&server, 1);
     assert_eq!(completed[..2], [1, 2]);
@@ -95,27 +95,27 @@ async fn the_bytes_of_a_record_are_frozen() {
 
     // An answer that is kept as long as its record has no time of its own.
     win(&store, claim(2, 7)).await;
-    assert_eq!(store.complete(complete(2, 7, "body")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(2, 7, "body")).await.unwrap(), Ownership::Held);
     assert_eq!(bytes(&server, 2)[62..], *b"\0\0\0\0\0\0\0\0\0\0\0\x04body");
     // Nor is it asked for its fence, which nothing but the expiry of the claim told.
     assert_eq!(bytes(&server, 2)[50..62], *b"\0\0\0\0\0\0\0\0\0\0\0\x01");
 
     win(&store, claim(3, 7)).await;
     let tombstone = Complete::new(key(3), token(7), Outcome::Tombstone, DAY);
-    assert_eq!(store.complete(tombstone).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&tombstone).await.unwrap(), Ownership::Held);
     assert_eq!((bytes(&server, 3)[..2].to_vec(), bytes(&server, 3).len()), (vec![1, 3], 74));
 
     win(&store, claim(4, 7)).await;
     let unknown = Complete::new(key(4), token(7), Outcome::Unknown, DAY);
-    assert_eq!(store.complete(unknown).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&unknown).await.unwrap(), Ownership::Held);
     assert_eq!((bytes(&server, 4)[..2].to_vec(), bytes(&server, 4).len()), (vec![1, 4], 74));
     let verdict = Verdict::Completed { answer: Some(answer("late")), ttl: DAY, remember: DAY };
-    assert_eq!(store.resolve(Resolve::new(key(4), verdict)).await.unwrap(), Resolved::Applied);
+    assert_eq!(store.resolve(&Resolve::new(key(4), verdict)).await.unwrap(), Resolved::Applied);
     let resolved = bytes(&server, 4);
     assert_eq!((&resolved[..2], &resolved[34..50]), (&[1, 2][..], &[0; 16][..]));
     assert_eq!(resolved[70..], *b"\0\0\0\x04late");
     // The owner's own word comes too late, and changes nothing.
-    assert_eq!(store.complete(complete(4, 7, "mine")).await.unwrap(), Ownership::Lost);
+    assert_eq!(store.complete(&complete(4, 7, "mine")).await.unwrap(), Ownership::Lost);
     assert_eq!(bytes(&server, 4), resolved);
 }
 
@@ -163,10 +163,10 @@ async fn records_of_layout_1_are_read() {
     assert_eq!(win(&store, claim(2, 1)).await, (Fence::new(ahead + 1), 2));
     assert_eq!(bytes(&server, 2)[50..58], (ahead + 1).to_be_bytes());
     let unknown = Complete::new(key(2), token(1), Outcome::Unknown, DAY);
-    assert_eq!(store.complete(unknown).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&unknown).await.unwrap(), Ownership::Held);
     for (fence, resolved) in [(ahead, Resolved::NotUnknown), (ahead + 1, Resolved::Applied)] {
         let verdict = Resolve::new(key(2), Verdict::Parked(answer("why"))).fence(Fence::new(fence));
-        assert_eq!(store.resolve(verdict).await.unwrap(), resolved);
+        assert_eq!(store.resolve(&verdict).await.unwrap(), resolved);
     }
     assert_eq!(bytes(&server, 2)[50..58], (ahead + 1).to_be_bytes());
 }
@@ -202,7 +202,7 @@ async fn records_of_layout_3_are_read() {
     let first = claimed_at(2);
     let (fence, attempt) = win(&store, claim(2, 1)).await;
     assert!(fence > first && attempt == 2, "{first} {fence} {attempt}");
-    assert_eq!(store.complete(complete(2, 9, "late")).await.unwrap(), Ownership::Lost);
+    assert_eq!(store.complete(&complete(2, 9, "late")).await.unwrap(), Ownership::Lost);
 
     put_first_claim(&server, 3, old);
     let fence = claimed_at(3);
@@ -213,12 +213,12 @@ async fn records_of_layout_3_are_read() {
     put_first_claim(&server, 4, young);
     let fence = claimed_at(4);
     let outcome = Complete::new(key(4), token(9), Outcome::Unknown, DAY);
-    assert_eq!(store.complete(outcome).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&outcome).await.unwrap(), Ownership::Held);
     assert_eq!(store.claim(claim(4, 1)).await.unwrap(), Claimed::Unknown { fence, attempt: 1 });
     let other = Resolve::new(key(4), Verdict::NotExecuted).fence(Fence::new(fence.get() - 1));
-    assert_eq!(store.resolve(other).await.unwrap(), Resolved::NotUnknown);
+    assert_eq!(store.resolve(&other).await.unwrap(), Resolved::NotUnknown);
     let this = Resolve::new(key(4), Verdict::NotExecuted).fence(fence);
-    assert_eq!(store.resolve(this).await.unwrap(), Resolved::Applied);
+    assert_eq!(store.resolve(&this).await.unwrap(), Resolved::Applied);
 }
 
 /// Somebody took its expiry away, by `PERSIST` or in a copy of the data: nobody knows when it was claimed.
@@ -232,8 +232,8 @@ async fn a_first_claim_without_an_expiry_is_unreadable_to_all_but_who_made_it() 
     }
     assert_eq!(store.renew(Renew::of(&claim(1, 7))).await.unwrap(), Ownership::Lost);
     assert_eq!(store.release(Release::new(key(1), token(7))).await.unwrap(), Ownership::Lost);
-    assert_eq!(store.complete(complete(1, 8, "other")).await.unwrap(), Ownership::Lost);
-    assert_eq!(store.complete(complete(1, 7, "mine")).await.unwrap(), Ownership::Held, "what happened is recorded");
+    assert_eq!(store.complete(&complete(1, 8, "other")).await.unwrap(), Ownership::Lost);
+    assert_eq!(store.complete(&complete(1, 7, "mine")).await.unwrap(), Ownership::Held, "what happened is recorded");
     assert_eq!(store.claim(claim(1, 8)).await.unwrap(), Claimed::Completed { answer: Some(answer("mine")) });
 
     // Nor does anybody know its fence: it is none, and no other number that looks like one.
@@ -245,10 +245,10 @@ async fn a_first_claim_without_an_expiry_is_unreadable_to_all_but_who_made_it() 
         win(&store, claim(at, 7)).await;
         server.run::<()>(&["PERSIST", &redis_key(at)]);
         let verdict = Complete::new(key(at), token(7), outcome, DAY);
-        assert_eq!(store.complete(verdict).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete(&verdict).await.unwrap(), Ownership::Held);
         assert_eq!(store.claim(claim(at, 8)).await.unwrap(), claimed);
         let absent = Resolve::new(key(at), Verdict::NotExecuted).fence(fence);
-        assert_eq!(store.resolve(absent).await.unwrap(), Resolved::Applied);
+        assert_eq!(store.resolve(&absent).await.unwrap(), Resolved::Applied);
         win(&store, claim(at, 8)).await;
     }
 }
@@ -302,9 +302,9 @@ async fn records_of_layout_2_are_read() {
     let released = Release::new(key(2), token(9));
     assert_eq!(store.release(released).await.unwrap(), Ownership::Lost);
     assert_eq!(store.renew(Renew::of(&claim(2, 9))).await.unwrap(), Ownership::Lost);
-    assert_eq!(store.complete(complete(2, 9, "late")).await.unwrap(), Ownership::Lost);
+    assert_eq!(store.complete(&complete(2, 9, "late")).await.unwrap(), Ownership::Lost);
     // Not even a token of zeros owns it.
-    assert_eq!(store.complete(complete(2, 0, "forged")).await.unwrap(), Ownership::Lost);
+    assert_eq!(store.complete(&complete(2, 0, "forged")).await.unwrap(), Ownership::Lost);
     assert_eq!(store.renew(Renew::of(&claim(2, 0))).await.unwrap(), Ownership::Lost);
     assert_eq!(bytes(&server, 2), layout_2(1, 0, b""));
 }
@@ -325,12 +325,12 @@ async fn the_bytes_of_what_layout_2_added_are_frozen() {
     let fence = win(&store, claim(1, 7)).await.0.get().to_be_bytes();
     let before = clock(&server);
     let parked = Complete::new(key(1), token(7), Outcome::Parked(answer("why")), DAY);
-    assert_eq!(store.complete(parked).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&parked).await.unwrap(), Ownership::Held);
     assert_eq!(bytes(&server, 1), written([2, 5], 7, &fence, &parked_since(1, before), b"why"));
     assert_eq!(expiry(&server, 1), -1);
     let before = clock(&server);
     let verdict = Resolve::new(key(1), Verdict::Parked(answer("still")));
-    assert_eq!(store.resolve(verdict).await.unwrap(), Resolved::Applied);
+    assert_eq!(store.resolve(&verdict).await.unwrap(), Resolved::Applied);
     assert_eq!(bytes(&server, 1), written([2, 5], 0, &fence, &parked_since(1, before), b"still"));
     assert_eq!(expiry(&server, 1), -1);
 
@@ -347,7 +347,7 @@ async fn what_is_no_record_is_never_taken_for_absent_or_overwritten() {
     let (server, store) = start().await;
     win(&store, claim(1, 7)).await;
     let in_flight = bytes(&server, 1);
-    assert_eq!(store.complete(complete(1, 7, "body")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 7, "body")).await.unwrap(), Ownership::Held);
     let completed = bytes(&server, 1);
     let with = |at: usize, byte: u8| {
         let mut changed = in_flight.clone();
@@ -396,8 +396,8 @@ async fn nobody_touches(store: &RedisStore, what: &str) {
     }
     assert_eq!(store.renew(Renew::of(&claim(1, 7))).await.unwrap(), Ownership::Lost, "{what}");
     let resolve = Resolve::new(key(1), Verdict::NotExecuted);
-    assert_eq!(store.resolve(resolve).await.unwrap(), Resolved::NotUnknown, "{what}");
-    assert_eq!(store.complete(complete(1, 7, "mine")).await.unwrap(), Ownership::Lost, "{what}");
+    assert_eq!(store.resolve(&resolve).await.unwrap(), Resolved::NotUnknown, "{what}");
+    assert_eq!(store.complete(&complete(1, 7, "mine")).await.unwrap(), Ownership::Lost, "{what}");
     assert_eq!(store.release(Release::new(key(1), token(7))).await.unwrap(), Ownership::Lost, "{what}");
 }
 
@@ -423,13 +423,13 @@ async fn a_record_expires_only_when_nothing_can_be_lost_with_it() {
     assert_eq!(expiry(&server, 2), -1);
 
     let end = Complete::new(key(1), token(1), Outcome::Answer(answer("body")), second).remember(DAY);
-    assert_eq!(store.complete(end).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&end).await.unwrap(), Ownership::Held);
     near(expiry(&server, 1), DAY);
     let unknown = Complete::new(key(2), token(1), Outcome::Unknown, second);
-    assert_eq!(store.complete(unknown).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&unknown).await.unwrap(), Ownership::Held);
     assert_eq!(expiry(&server, 2), -1);
     let verdict = Verdict::Completed { answer: None, ttl: second, remember: DAY };
-    assert_eq!(store.resolve(Resolve::new(key(2), verdict)).await.unwrap(), Resolved::Applied);
+    assert_eq!(store.resolve(&Resolve::new(key(2), verdict)).await.unwrap(), Resolved::Applied);
     near(expiry(&server, 2), DAY);
 
     // An abandoned record that becomes unknown loses its expiry.
@@ -449,11 +449,11 @@ async fn a_record_expires_only_when_nothing_can_be_lost_with_it() {
     assert!(expiry(&server, 4) > 3_000_000_000_000);
     assert!(matches!(store.claim(claim(4, 2)).await.unwrap(), Claimed::Busy { .. }));
     let end = Complete::new(key(4), token(1), Outcome::Tombstone, Duration::MAX);
-    assert_eq!(store.complete(end).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&end).await.unwrap(), Ownership::Held);
     assert!(expiry(&server, 4) > 3_000_000_000_000);
     win(&store, claim(5, 1)).await;
     let end = Complete::new(key(5), token(1), Outcome::Tombstone, Duration::ZERO);
-    assert_eq!(store.complete(end).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&end).await.unwrap(), Ownership::Held);
     eventually_async("it is forgotten", 5 * second, async || {
         matches!(store.claim(claim(5, 2)).await.unwrap(), Claimed::Won { attempt: 1, .. }).then_some(())
     })
@@ -467,7 +467,7 @@ async fn a_big_binary_answer_comes_back_byte_for_byte() {
     let body = idem_runtime::Answer::from_bytes(body.into());
     win(&store, claim(1, 1)).await;
     let end = Complete::new(key(1), token(1), Outcome::Answer(body.clone()), DAY);
-    assert_eq!(store.complete(end).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&end).await.unwrap(), Ownership::Held);
     assert_eq!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(body) });
 }
 
@@ -478,7 +478,7 @@ async fn the_newer_protocol_says_the_same() {
     let (fence, _) = win(&store, claim(1, 1)).await;
     assert_eq!(win(&store, claim(1, 1)).await, (fence, 1));
     assert!(matches!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Busy { .. }));
-    assert_eq!(store.complete(complete(1, 1, "body")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "body")).await.unwrap(), Ownership::Held);
     assert_eq!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
     assert_eq!(server.run::<Value>(&["EXISTS", &redis_key(1)]), Value::Int(1));
 }

@@ -22,11 +22,11 @@ async fn the_store_follows_the_master_and_believes_no_former_one() {
     assert!(unknown.to_string().contains("no master of that name"), "{unknown}");
 
     win(&store, claim(1, 1)).await;
-    assert_eq!(store.complete(complete(1, 1, "body")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "body")).await.unwrap(), Ownership::Held);
     win(&patient, claim(2, 1)).await;
     win(&store, claim(3, 1)).await;
     let parked = Complete::new(key(3), token(1), Outcome::Parked(answer("why")), DAY);
-    assert_eq!(store.complete(parked).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&parked).await.unwrap(), Ownership::Held);
     eventually("the replica has them, and the list", Duration::from_secs(10), || {
         (trio.replica.run::<u32>(&["DBSIZE"]) == 4).then_some(())
     });

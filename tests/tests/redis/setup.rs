@@ -79,14 +79,14 @@ async fn who_may_not_do_what_the_scripts_do_is_told() {
         command.extend(rule.split(' '));
         server.run::<()>(&command);
         win(&store, claim(1, 1)).await;
-        assert_eq!(store.complete(complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete(&complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
         win(&store, claim(2, 1)).await;
         let parked = Complete::new(key(2), token(1), Outcome::Parked(answer("why")), DAY);
         for _ in 0..2 {
-            assert_eq!(store.complete(parked.clone()).await.unwrap(), Ownership::Held);
+            assert_eq!(store.complete(&parked.clone()).await.unwrap(), Ownership::Held);
         }
         assert_eq!(store.parked(Parked::first(10)).await.unwrap().len(), 1);
-        assert_eq!(store.resolve(Resolve::new(key(2), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
+        assert_eq!(store.resolve(&Resolve::new(key(2), Verdict::NotExecuted)).await.unwrap(), Resolved::Applied);
         assert_eq!(store.parked(Parked::first(10)).await.unwrap(), []);
         RedisStore::connect(&url).await.unwrap();
         server.run::<()>(&["FLUSHALL"]);
@@ -163,11 +163,11 @@ async fn connections_of_ones_own() {
     };
     let store = RedisStore::builder().prefix("mine").provider(provider().await).await.unwrap();
     win(&store, claim(1, 1)).await;
-    assert_eq!(store.complete(complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
     assert_eq!(server.run::<Vec<String>>(&["KEYS", "*"]), [tests::claims::redis_key(1).replace("idem:", "mine:")]);
     win(&store, claim(2, 1)).await;
     let parked = Complete::new(key(2), token(1), Outcome::Parked(answer("why")), DAY);
-    assert_eq!(store.complete(parked).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&parked).await.unwrap(), Ownership::Held);
     assert_eq!(store.parked(Parked::first(10)).await.unwrap().len(), 1);
     assert_eq!(server.run::<usize>(&["ZCARD", "mine:parked"]), 1);
 

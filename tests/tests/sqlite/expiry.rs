@@ -24,8 +24,11 @@ async fn fill(store: &SqliteStore, keys: std::ops::Range<u32>, ttl: Duration) {
     for claimed in store.claim_many(&claims).await {
         assert!(matches!(claimed, Ok(Claimed::Won { .. })), "{claimed:?}");
     }
-    let complete = |at| Complete::new(key(at), token(1), Outcome::Answer(answer("an answer")), ttl).remember(2 * ttl);
-    for held in join_all(keys.map(|at| store.complete(complete(at)))).await {
+    let complete = async |at| {
+        let complete = Complete::new(key(at), token(1), Outcome::Answer(answer("an answer")), ttl).remember(2 * ttl);
+        store.complete(&complete).await
+    };
+    for held in join_all(keys.map(complete)).await {
         assert_eq!(held.unwrap(), Ownership::Held);
     }
 }
@@ -42,7 +45,7 @@ async fn claims_drop_what_is_past_its_time_and_nothing_else() {
     win(&store, claim(1001, 1).retention(None)).await;
     win(&store, claim(1002, 1)).await;
     let unknown = Complete::new(key(1002), token(1), Outcome::Unknown, hour);
-    assert_eq!(store.complete(unknown).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&unknown).await.unwrap(), Ownership::Held);
     fill(&store, 1003..1004, hour).await;
     let newer = sqlx::query("UPDATE idem_records SET format = 2 WHERE key = ?1").bind(key(1003).as_bytes().to_vec());
     newer.execute(store.pool()).await.unwrap();
@@ -76,7 +79,7 @@ async fn transactions_drop_what_is_past_its_time_too() {
             let mut transaction = store.begin().await.unwrap();
             assert!(matches!(store.claim_in(&mut transaction, claim(at, 1)).await.unwrap(), Claimed::Won { .. }));
             let complete = Complete::new(key(at), token(1), Outcome::Answer(answer("an answer")), ttl);
-            assert_eq!(store.complete_in(&mut transaction, complete).await.unwrap(), Ownership::Held);
+            assert_eq!(store.complete_in(&mut transaction, &complete).await.unwrap(), Ownership::Held);
             store.commit(transaction).await.unwrap();
         }
     };
@@ -121,7 +124,7 @@ async fn the_time_of_another_process_counts_also_where_it_was_not_read() {
 
     // None of these looks before it writes, and none has seen what the others did.
     let complete = Complete::new(key(1), token(1), Outcome::Answer(answer("kept for an hour")), hour);
-    assert_eq!(behind.complete(complete).await.unwrap(), Ownership::Held);
+    assert_eq!(behind.complete(&complete).await.unwrap(), Ownership::Held);
     let renew = Renew::of(&Claim::new(key(2), token(1), fingerprint(1), hour));
     assert_eq!(place.open().await.renew(renew).await.unwrap(), Ownership::Held);
     for at in [1, 2] {

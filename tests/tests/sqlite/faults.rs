@@ -21,7 +21,7 @@ async fn a_full_file_refuses_claims_and_replays_go_on() {
     for at in 0..100 {
         let complete = Complete::new(key(at), token(1), Outcome::Answer(answer.clone()), hour);
         let done = match store.claim(claim(at, 1)).await {
-            Ok(Claimed::Won { .. }) => store.complete(complete).await,
+            Ok(Claimed::Won { .. }) => store.complete(&complete).await,
             other => other.map(|claimed| panic!("{claimed:?}")),
         };
         if let Err(error) = done {
@@ -37,7 +37,7 @@ async fn a_full_file_refuses_claims_and_replays_go_on() {
     match store.claim(claim(full, 1)).await {
         Ok(Claimed::Won { .. }) => {
             let tombstone = Complete::new(key(full), token(1), Outcome::Tombstone, hour);
-            assert_eq!(store.complete(tombstone).await.unwrap(), Ownership::Held);
+            assert_eq!(store.complete(&tombstone).await.unwrap(), Ownership::Held);
         }
         other => drop(refused(other, StoreErrorKind::Full)),
     }
@@ -46,7 +46,7 @@ async fn a_full_file_refuses_claims_and_replays_go_on() {
     for at in 200..205 {
         win(&store, claim(at, 1)).await;
         let complete = Complete::new(key(at), token(1), Outcome::Answer(answer.clone()), hour);
-        assert_eq!(store.complete(complete).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete(&complete).await.unwrap(), Ownership::Held);
     }
 }
 
@@ -58,7 +58,7 @@ async fn a_file_that_another_has_locked_is_told_in_time_and_nothing_was_done() {
     let held = other.pool().begin_with("BEGIN IMMEDIATE").await.unwrap();
     let began = Instant::now();
     refused(store.claim(claim(2, 1)).await, StoreErrorKind::Unreachable);
-    refused(store.complete(complete(1, 1, "done")).await, StoreErrorKind::Unreachable);
+    refused(store.complete(&complete(1, 1, "done")).await, StoreErrorKind::Unreachable);
     refused(store.release(Release::new(key(1), token(1))).await, StoreErrorKind::Unreachable);
     for claimed in store.claim_many(&[claim(3, 1), claim(4, 1)]).await {
         refused(claimed, StoreErrorKind::Unreachable);
@@ -69,7 +69,7 @@ async fn a_file_that_another_has_locked_is_told_in_time_and_nothing_was_done() {
     for at in 2..5 {
         assert_eq!(win(&store, claim(at, 2)).await.1, 1, "nothing was done");
     }
-    assert_eq!(store.complete(complete(1, 1, "done")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "done")).await.unwrap(), Ownership::Held);
 }
 
 /// As a file system that was mounted anew, for reading only.
@@ -78,7 +78,7 @@ async fn a_file_that_becomes_read_only_is_told() {
     let place = Place::new();
     let store = place.open().await;
     win(&store, claim(1, 1)).await;
-    assert_eq!(store.complete(complete(1, 1, "done")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "done")).await.unwrap(), Ownership::Held);
     // A setting that stays with the one connection that writes.
     let mut transaction = store.begin().await.unwrap();
     sqlx::query("PRAGMA query_only = ON").execute(&mut *transaction).await.unwrap();
@@ -121,5 +121,5 @@ async fn a_file_without_its_tables_wins_nothing() {
     win(&store, claim(1, 1)).await;
     sqlx::query("DROP TABLE idem_records").execute(store.pool()).await.unwrap();
     refused(store.claim(claim(2, 1)).await, StoreErrorKind::Misconfigured);
-    refused(store.complete(complete(1, 1, "done")).await, StoreErrorKind::Misconfigured);
+    refused(store.complete(&complete(1, 1, "done")).await, StoreErrorKind::Misconfigured);
 }

@@ -50,7 +50,7 @@ async fn behind_a_claim<T>(place: &Place, store: &SqliteStore, owners: impl Futu
 async fn a_completion_goes_before_the_claims_that_waited_longer() {
     let place = Place::new();
     let store = place.open().await;
-    let (claimed, completed) = behind_a_claim(&place, &store, store.complete(complete(1, 7, "done"))).await;
+    let (claimed, completed) = behind_a_claim(&place, &store, store.complete(&complete(1, 7, "done"))).await;
     assert_eq!(completed.unwrap(), Ownership::Held);
     assert_eq!(claimed, Claimed::Completed { answer: Some(answer("done")) });
 }
@@ -75,7 +75,7 @@ async fn a_renewal_that_did_not_get_the_lock_is_made_up_for_before_any_claim() {
     }
     store.rollback(transaction).await;
     assert!(matches!(store.claim(claim(1, 8)).await.unwrap(), Claimed::Busy { .. }));
-    assert_eq!(store.complete(complete(1, 7, "done")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 7, "done")).await.unwrap(), Ownership::Held);
     // It is made up for once: this lease runs out.
     win(&store, claim(2, 7)).await;
     place.clock.advance(LEASE + Duration::from_secs(1));
@@ -93,5 +93,5 @@ async fn a_claim_is_not_taken_once_nobody_waits_for_it() {
     store.rollback(transaction).await;
     // The writer takes what waits in this order.
     win(&store, claim(2, 7)).await;
-    assert_eq!(store.complete(complete(1, 7, "done")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 7, "done")).await.unwrap(), Ownership::Held);
 }

@@ -85,9 +85,9 @@ async fn rows_of_another_format_and_broken_ones_are_refused() {
         let claim = claim(at, 9);
         assert_eq!(store.claim(claim).await.unwrap(), Claimed::Unreadable, "{values}");
         assert_eq!(store.claim_many(&[claim]).await.pop().unwrap().unwrap(), Claimed::Unreadable, "{values}");
-        assert_eq!(store.complete(complete(at, 9, "mine")).await.unwrap(), Ownership::Lost, "{values}");
+        assert_eq!(store.complete(&complete(at, 9, "mine")).await.unwrap(), Ownership::Lost, "{values}");
         assert_eq!(store.release(Release::new(key(at), token(9))).await.unwrap(), Ownership::Lost, "{values}");
-        let resolved = store.resolve(Resolve::new(key(at), Verdict::NotExecuted)).await.unwrap();
+        let resolved = store.resolve(&Resolve::new(key(at), Verdict::NotExecuted)).await.unwrap();
         assert_eq!(resolved, Resolved::NotUnknown, "{values}");
     }
 }
@@ -113,9 +113,9 @@ async fn rows_are_written_as_format_1() {
     win(&store, claim(2, 7).retention(None)).await;
     assert_eq!(row(&store, 2).await, format!("1 1 PRINT X'SEVEN' {} 1 {lease} NULL NULL NULL", fence + 1));
     let ttl = |outcome| Complete::new(key(1), token(7), outcome, DAY).remember(2 * DAY);
-    assert_eq!(store.complete(ttl(Outcome::Unknown)).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&ttl(Outcome::Unknown)).await.unwrap(), Ownership::Held);
     assert_eq!(row(&store, 1).await, format!("1 4 PRINT X'SEVEN' {fence} 1 NULL NULL NULL NULL"));
-    assert_eq!(store.complete(ttl(Outcome::Answer(answer("yes")))).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&ttl(Outcome::Answer(answer("yes")))).await.unwrap(), Ownership::Held);
     // Time is never before a fence.
     let now = i64::try_from(place.clock.now()).unwrap() + 1;
     assert_eq!(
@@ -123,10 +123,10 @@ async fn rows_are_written_as_format_1() {
         format!("1 2 PRINT X'SEVEN' {fence} 1 {} {} 3 X'796573'", now + day, now + 2 * day)
     );
     let parked = Complete::new(key(2), token(7), Outcome::Parked(answer("why")), DAY);
-    assert_eq!(store.complete(parked).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&parked).await.unwrap(), Ownership::Held);
     assert_eq!(row(&store, 2).await, format!("1 5 PRINT X'SEVEN' {} 1 NULL NULL 3 X'776879'", fence + 1));
     let verdict = Verdict::Completed { answer: None, ttl: DAY, remember: DAY };
-    assert_eq!(store.resolve(Resolve::new(key(2), verdict)).await.unwrap(), Resolved::Applied);
+    assert_eq!(store.resolve(&Resolve::new(key(2), verdict)).await.unwrap(), Resolved::Applied);
     assert_eq!(row(&store, 2).await, format!("1 3 PRINT NULL {} 1 NULL {} NULL NULL", fence + 1, now + day));
     win(&store, claim(3, 7)).await;
     assert_eq!(store.release(Release::new(key(3), token(7)).remember(DAY)).await.unwrap(), Ownership::Held);
@@ -140,7 +140,7 @@ async fn parked_records_are_listed_in_pages() {
     for at in [5, 3, 1, 4, 2, 6] {
         win(&store, claim(at, 1)).await;
         let parked = Complete::new(key(at), token(1), Outcome::Parked(answer("why")), DAY);
-        assert_eq!(store.complete(parked).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete(&parked).await.unwrap(), Ownership::Held);
     }
     // One that cannot be read does not end the list.
     sqlx::query("UPDATE idem_records SET format = 2 WHERE key = ?1")

@@ -30,7 +30,7 @@ async fn run(store: &SqliteStore, at: u32, by: u8) -> (<SqliteStore as Transacti
     let claimed = store.claim_in(&mut transaction, claim(at, by)).await.unwrap();
     if let Claimed::Won { .. } = claimed {
         sqlx::query("INSERT INTO ledger VALUES (?1)").bind(at).execute(&mut *transaction).await.unwrap();
-        let held = store.complete_in(&mut transaction, complete(at, by, "done")).await.unwrap();
+        let held = store.complete_in(&mut transaction, &complete(at, by, "done")).await.unwrap();
         assert_eq!(held, Ownership::Held);
     }
     (transaction, claimed)
@@ -80,31 +80,31 @@ async fn a_completion_that_does_not_hold_commits_nothing() {
     let other = place.open().await;
     for at in 1..4 {
         let transaction = begin(&store, 1, 1).await;
-        let lost = store.complete_and_commit(transaction, complete(1, 2, "by another")).await.unwrap();
+        let lost = store.complete_and_commit(transaction, &complete(1, 2, "by another")).await.unwrap();
         assert_eq!((lost, ledger(&pool).await), (Ownership::Lost, 0));
 
         // What the commit itself refuses.
         let mut transaction = begin(&store, 1, 1).await;
         sqlx::query("INSERT INTO child VALUES (7)").execute(&mut *transaction).await.unwrap();
-        refused(store.complete_and_commit(transaction, complete(1, 1, "done")).await, StoreErrorKind::Misconfigured);
+        refused(store.complete_and_commit(transaction, &complete(1, 1, "done")).await, StoreErrorKind::Misconfigured);
         assert_eq!(ledger(&pool).await, 0);
 
         // The handler, or SQLite itself, has ended the transaction.
         let mut transaction = begin(&store, 1, 1).await;
         sqlx::query("ROLLBACK").execute(&mut *transaction).await.unwrap();
-        let lost = store.complete_and_commit(transaction, complete(1, 1, "done")).await.unwrap();
+        let lost = store.complete_and_commit(transaction, &complete(1, 1, "done")).await.unwrap();
         assert_eq!((lost, ledger(&pool).await), (Ownership::Lost, 0));
         // Nothing is left open.
         win(&other, claim(100 + at, 1)).await;
     }
     let transaction = begin(&store, 1, 1).await;
-    assert_eq!(store.complete_and_commit(transaction, complete(1, 1, "done")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete_and_commit(transaction, &complete(1, 1, "done")).await.unwrap(), Ownership::Held);
     assert_eq!(ledger(&pool).await, 1);
     win(&other, claim(2, 1)).await;
     // Completed before its end, by the same owner: a look tells.
     let mut transaction = begin(&store, 3, 1).await;
-    assert_eq!(store.complete_in(&mut transaction, complete(3, 1, "first")).await.unwrap(), Ownership::Held);
-    assert_eq!(store.complete_and_commit(transaction, complete(3, 1, "second")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete_in(&mut transaction, &complete(3, 1, "first")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete_and_commit(transaction, &complete(3, 1, "second")).await.unwrap(), Ownership::Held);
     for (at, text) in [(1, "done"), (3, "first")] {
         let claimed = other.claim(claim(at, 2)).await.unwrap();
         assert_eq!(claimed, Claimed::Completed { answer: Some(answer(text)) });
@@ -210,7 +210,7 @@ async fn a_transaction_of_the_service_that_read_too_early_is_a_conflict() {
     // Run again, and by one that did not read: both may write.
     let mut again = pool.begin().await.unwrap();
     assert!(matches!(store.claim_in(&mut again, claim(2, 2)).await.unwrap(), Claimed::Won { attempt: 1, .. }));
-    assert_eq!(store.complete_in(&mut again, complete(2, 2, "done")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete_in(&mut again, &complete(2, 2, "done")).await.unwrap(), Ownership::Held);
     store.commit(again).await.unwrap();
     assert_eq!(store.claim(claim(2, 3)).await.unwrap(), Claimed::Completed { answer: Some(answer("done")) });
 }

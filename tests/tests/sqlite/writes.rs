@@ -29,7 +29,7 @@ async fn steps_that_wait_together_share_one_commit() {
     assert!(claimed.iter().all(|claimed| matches!(claimed, Ok(Claimed::Won { attempt: 1, .. }))));
     assert_eq!(commits(&place) - before, 1);
 
-    let held = join_all((1..=100).map(|at| store.complete(complete(at, 1, "done")))).await;
+    let held = join_all((1..=100).map(async |at| store.complete(&complete(at, 1, "done")).await)).await;
     assert!(held.into_iter().all(|held| held.unwrap() == Ownership::Held));
     assert_eq!(commits(&place) - before, 2);
 }
@@ -51,13 +51,13 @@ async fn what_changes_nothing_commits_nothing() {
     let place = Place::new();
     let store = place.open().await;
     win(&store, claim(1, 1)).await;
-    assert_eq!(store.complete(complete(1, 1, "done")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "done")).await.unwrap(), Ownership::Held);
     let before = commits(&place);
     let replay = Ok(Claimed::Completed { answer: Some(answer("done")) });
     let all = store.claim_many(&[claim(1, 2), claim(1, 3)]).await;
     assert!(all.into_iter().all(|one| one.map_err(|_| ()) == replay));
     assert_eq!(store.claim(claim(1, 4)).await.map_err(|_| ()), replay);
-    assert_eq!(store.complete(complete(1, 4, "other")).await.unwrap(), Ownership::Lost);
+    assert_eq!(store.complete(&complete(1, 4, "other")).await.unwrap(), Ownership::Lost);
     assert_eq!(commits(&place), before);
 }
 
@@ -70,7 +70,8 @@ async fn a_step_that_fails_fails_alone() {
     assert!(store.claim_many(&claims).await.iter().all(Result::is_ok));
     let large = Answer::from_bytes(Bytes::from(vec![1; 2 << 20]));
     let outcome = |at| if at == 5 { Outcome::Answer(large.clone()) } else { Outcome::Answer(answer("small")) };
-    let done = join_all((0..10).map(|at| store.complete(Complete::new(key(at), token(1), outcome(at), DAY)))).await;
+    let complete = async |at| store.complete(&Complete::new(key(at), token(1), outcome(at), DAY)).await;
+    let done = join_all((0..10).map(complete)).await;
     for (at, done) in (0..).zip(done) {
         match done {
             Ok(Ownership::Held) if at != 5 => {}
@@ -80,7 +81,7 @@ async fn a_step_that_fails_fails_alone() {
     }
     // It can still be said that it ran.
     let tombstone = Complete::new(key(5), token(1), Outcome::Tombstone, DAY);
-    assert_eq!(store.complete(tombstone).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&tombstone).await.unwrap(), Ownership::Held);
     assert_eq!(store.claim(claim(5, 2)).await.unwrap(), Claimed::Completed { answer: None });
 }
 
@@ -89,7 +90,8 @@ async fn a_step_that_fails_fails_alone() {
 async fn a_caller_that_goes_away_changes_nothing_for_the_others() {
     let place = Place::new();
     let store = place.open().await;
-    let gone = store.complete(complete(1, 1, "gone"));
+    let unseen = complete(1, 1, "gone");
+    let gone = store.complete(&unseen);
     let claims: Vec<_> = (0..3).map(|at| claim(at, 1)).collect();
     let (claimed, ()) = tokio::join!(store.claim_many(&claims), async {
         tokio::select! {

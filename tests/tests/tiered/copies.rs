@@ -63,26 +63,26 @@ async fn only_answers_are_copied_and_only_those_that_the_authority_has() {
     let end = |at, outcome| Complete::new(key(at), token(1), outcome, DAY);
     for (at, outcome) in [(1, Outcome::Tombstone), (2, Outcome::Unknown), (3, Outcome::Parked(answer("why")))] {
         win(&both.store, claim(at, 1)).await;
-        assert_eq!(both.store.complete(end(at, outcome)).await.unwrap(), Ownership::Held);
+        assert_eq!(both.store.complete(&end(at, outcome)).await.unwrap(), Ownership::Held);
         both.store.claim(claim(at, 2)).await.unwrap();
     }
     win(&both.store, claim(4, 1)).await;
     win(&both.store, claim(5, 1)).await;
     assert_eq!(both.store.release(Release::new(key(5), token(1)).remember(DAY)).await.unwrap(), Ownership::Held);
     // Held, for it is the owner that asks again: but what was recorded is another thing.
-    assert_eq!(both.store.complete(complete(3, 1, "after all")).await.unwrap(), Ownership::Held);
-    assert_eq!(both.store.complete(complete(1, 1, "after all")).await.unwrap(), Ownership::Held);
+    assert_eq!(both.store.complete(&complete(3, 1, "after all")).await.unwrap(), Ownership::Held);
+    assert_eq!(both.store.complete(&complete(1, 1, "after all")).await.unwrap(), Ownership::Held);
     both.store.flush().await;
     assert_eq!(both.redis.run::<u32>(&["DBSIZE"]), 0);
 
     both.completed(6, "first").await;
-    assert_eq!(both.store.complete(complete(6, 1, "second")).await.unwrap(), Ownership::Held);
+    assert_eq!(both.store.complete(&complete(6, 1, "second")).await.unwrap(), Ownership::Held);
     both.store.flush().await;
     require_replayed(&both.store, 6, "first", "asked again with another answer").await;
 
     // An operator's word is copied like the owner's.
     let verdict = Verdict::Completed { answer: Some(answer("by hand")), ttl: DAY, remember: DAY };
-    assert_eq!(both.store.resolve(Resolve::new(key(3), verdict)).await.unwrap(), Resolved::Applied);
+    assert_eq!(both.store.resolve(&Resolve::new(key(3), verdict)).await.unwrap(), Resolved::Applied);
     both.store.flush().await;
     assert!(both.has_copy(3));
     require_replayed(&both.elsewhere().await, 3, "by hand", "resolved").await;
@@ -127,7 +127,7 @@ async fn a_copy_ends_before_its_row() {
     for (at, (ttl, remember)) in (1..).zip(times) {
         win(&both.store, claim(at, 1)).await;
         let end = Complete::new(key(at), token(1), Outcome::Answer(answer("body")), ttl).remember(remember);
-        assert_eq!(both.store.complete(end).await.unwrap(), Ownership::Held);
+        assert_eq!(both.store.complete(&end).await.unwrap(), Ownership::Held);
         both.store.flush().await;
         let (row, copy) = left(&both, at);
         assert!(copy > 0 && copy <= row - 900, "row {row} ms, copy {copy} ms");
@@ -135,7 +135,7 @@ async fn a_copy_ends_before_its_row() {
     // What is kept for less than the margin is not copied at all.
     win(&both.store, claim(9, 1)).await;
     let end = Complete::new(key(9), token(1), Outcome::Answer(answer("body")), second).remember(DAY);
-    assert_eq!(both.store.complete(end).await.unwrap(), Ownership::Held);
+    assert_eq!(both.store.complete(&end).await.unwrap(), Ownership::Held);
     both.store.flush().await;
     assert!(!both.has_copy(9));
 
@@ -174,7 +174,7 @@ async fn copies_in_a_cluster_lie_where_their_slots_are() {
     let store = TieredStore::new(authority(&postgres).await, RedisCache::cluster(cluster.seeds()).unwrap());
     for at in 0..60 {
         win(&store, claim(at, 1)).await;
-        assert_eq!(store.complete(complete(at, 1, "body")).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete(&complete(at, 1, "body")).await.unwrap(), Ownership::Held);
     }
     store.flush().await;
     // The first may have come before the Cluster was known, and the time-out for them is short.
@@ -199,7 +199,7 @@ async fn copies_behind_sentinels_lie_at_the_master() {
     let store = TieredStore::new(authority(&postgres).await, cache);
     for at in 0..10 {
         win(&store, claim(at, 1)).await;
-        assert_eq!(store.complete(complete(at, 1, "body")).await.unwrap(), Ownership::Held);
+        assert_eq!(store.complete(&complete(at, 1, "body")).await.unwrap(), Ownership::Held);
         store.flush().await;
     }
     store.claim(claim(0, 2)).await.unwrap();
@@ -239,7 +239,7 @@ async fn who_may_only_do_what_copies_need_may_do_enough() {
     let cache = RedisCache::server(&format!("redis://app:hunter2@127.0.0.1:{}", both.redis.port())).unwrap();
     let store = TieredStore::new(authority(&both.postgres).await, cache);
     win(&store, claim(1, 1)).await;
-    assert_eq!(store.complete(complete(1, 1, "body")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&complete(1, 1, "body")).await.unwrap(), Ownership::Held);
     store.flush().await;
     assert!(both.has_copy(1));
     both.postgres.pause();
@@ -257,10 +257,10 @@ async fn the_authority_tells_only_of_answers_that_are_kept() {
     win(authority, claim(3, 1)).await;
     win(authority, claim(4, 1)).await;
     let tombstone = Complete::new(key(4), token(1), Outcome::Tombstone, DAY);
-    assert_eq!(authority.complete(tombstone).await.unwrap(), Ownership::Held);
+    assert_eq!(authority.complete(&tombstone).await.unwrap(), Ownership::Held);
     win(authority, claim(5, 1)).await;
     let brief = Complete::new(key(5), token(1), Outcome::Answer(answer("gone")), Duration::ZERO).remember(DAY);
-    assert_eq!(authority.complete(brief).await.unwrap(), Ownership::Held);
+    assert_eq!(authority.complete(&brief).await.unwrap(), Ownership::Held);
     let keys: Vec<_> = (1..=6).map(key).collect();
     let mut kept = authority.kept(&keys).await.unwrap();
     kept.sort_by_key(|kept| kept.key);

@@ -28,7 +28,7 @@ async fn require_right(both: &Both, at: u32, why: &str) {
     require_replayed(&both.elsewhere().await, 1, "body", why).await;
     win(&both.store, claim(at, 1)).await;
     assert!(matches!(both.store.claim(claim(at, 2)).await.unwrap(), Claimed::Busy { .. }), "{why}");
-    assert_eq!(both.store.complete(complete(at, 1, "new")).await.unwrap(), Ownership::Held, "{why}");
+    assert_eq!(both.store.complete(&complete(at, 1, "new")).await.unwrap(), Ownership::Held, "{why}");
     require_replayed(&both.store, at, "new", why).await;
 }
 
@@ -116,7 +116,7 @@ async fn an_evicting_redis_is_welcome() {
     for at in 0..100 {
         win(&both.store, claim(at, 1)).await;
         let end = Complete::new(key(at), token(1), Outcome::Answer(body(at)), DAY);
-        assert_eq!(both.store.complete(end).await.unwrap(), Ownership::Held);
+        assert_eq!(both.store.complete(&end).await.unwrap(), Ownership::Held);
         both.store.flush().await;
     }
     assert_ne!(both.redis.info("evicted_keys"), "0");
@@ -173,7 +173,7 @@ async fn a_completion_does_not_wait_for_redis() {
     let mut quickest = Duration::MAX;
     for at in 2..8 {
         let asked = Instant::now();
-        assert_eq!(both.store.complete(complete(at, 1, "body")).await.unwrap(), Ownership::Held);
+        assert_eq!(both.store.complete(&complete(at, 1, "body")).await.unwrap(), Ownership::Held);
         quickest = quickest.min(asked.elapsed());
     }
     assert!(quickest < Duration::from_millis(250), "{quickest:?}");
@@ -198,7 +198,7 @@ async fn no_key_runs_twice_whatever_redis_does() {
                         runs[at as usize].fetch_add(1, Ordering::Relaxed);
                         tokio::task::yield_now().await;
                         let end = Complete::new(run.key, run.token, answer_of(at), DAY);
-                        assert_eq!(store.complete(end).await.unwrap(), Ownership::Held);
+                        assert_eq!(store.complete(&end).await.unwrap(), Ownership::Held);
                     }
                     Claimed::Completed { answer } => assert_eq!(answer.map(Outcome::Answer), Some(answer_of(at))),
                     Claimed::Busy { .. } => tokio::task::yield_now().await,

@@ -41,7 +41,7 @@ impl Both {
     /// Completes, and waits until it is copied.
     pub(crate) async fn completed(&self, at: u32, text: &'static str) {
         win(&self.store, claim(at, 1)).await;
-        assert_eq!(self.store.complete(complete(at, 1, text)).await.unwrap(), Ownership::Held);
+        assert_eq!(self.store.complete(&complete(at, 1, text)).await.unwrap(), Ownership::Held);
         self.store.flush().await;
     }
 

@@ -13,7 +13,7 @@ async fn what_a_transaction_completes_is_copied_once_it_is_committed() {
     let mut transaction = store.begin().await.unwrap();
     let won = store.claim_in(&mut transaction, claim(1, 1)).await.unwrap();
     assert!(matches!(won, Claimed::Won { attempt: 1, .. }), "{won:?}");
-    assert_eq!(store.complete_in(&mut transaction, complete(1, 1, "body")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete_in(&mut transaction, &complete(1, 1, "body")).await.unwrap(), Ownership::Held);
     // Its own completion, which nobody else sees yet: no copy is made of it.
     let completed = Claimed::Completed { answer: Some(answer("body")) };
     assert_eq!(store.claim_in(&mut transaction, claim(1, 2)).await.unwrap(), completed);
@@ -29,7 +29,7 @@ async fn what_a_transaction_completes_is_copied_once_it_is_committed() {
 
     let mut transaction = store.begin().await.unwrap();
     store.claim_in(&mut transaction, claim(2, 1)).await.unwrap();
-    assert_eq!(store.complete_in(&mut transaction, complete(2, 1, "undone")).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete_in(&mut transaction, &complete(2, 1, "undone")).await.unwrap(), Ownership::Held);
     store.claim_in(&mut transaction, claim(2, 2)).await.unwrap();
     store.rollback(transaction).await;
     store.flush().await;

@@ -136,17 +136,17 @@ impl Transactions for Fake {
         Ok(claimed)
     }
 
-    async fn complete_in(&self, connection: &mut Connection, complete: Complete) -> Result<Ownership, StoreError> {
+    async fn complete_in(&self, connection: &mut Connection, complete: &Complete) -> Result<Ownership, StoreError> {
         let failure = self.shared().completions.pop_front();
         failed(failure)?;
-        connection.complete = Some(complete);
+        connection.complete = Some(complete.clone());
         Ok(Ownership::Held)
     }
 
     async fn complete_and_commit(
         &self,
         mut transaction: Transaction,
-        complete: Complete,
+        complete: &Complete,
     ) -> Result<Ownership, StoreError> {
         let completed = self.complete_in(&mut transaction, complete).await;
         assert_eq!(completed.map_err(StoreError::not_committed)?, Ownership::Held);
@@ -158,7 +158,7 @@ impl Transactions for Fake {
         if matches!(how, None | Some(Commit::Unseen)) {
             let Connection { entries, complete, .. } = &mut *transaction;
             if let Some(complete) = complete.take() {
-                assert_eq!(self.records.complete(complete).await?, Ownership::Held);
+                assert_eq!(self.records.complete(&complete).await?, Ownership::Held);
             }
             self.shared().entries.append(entries);
             transaction.claim = None;
@@ -219,7 +219,7 @@ impl Store for Fake {
         self.records.renew(renew).await
     }
 
-    async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
+    async fn complete(&self, complete: &Complete) -> Result<Ownership, StoreError> {
         self.records.complete(complete).await
     }
 
@@ -227,7 +227,7 @@ impl Store for Fake {
         self.records.release(release).await
     }
 
-    async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
+    async fn resolve(&self, resolve: &Resolve) -> Result<Resolved, StoreError> {
         self.records.resolve(resolve).await
     }
 

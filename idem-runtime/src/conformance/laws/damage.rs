@@ -48,13 +48,13 @@ async fn require_refused(fixture: &dyn Damageable, damage: Damage) {
         let resolve = Resolve::new(case.key, Verdict::NotExecuted);
         let held = [
             case.store.renew(Renew::of(&claim)).await,
-            case.store.complete(complete).await,
+            case.store.complete(&complete).await,
             case.store.release(Release::new(case.key, owner)).await,
         ];
         for step in held {
             require!(!matches!(step, Ok(Ownership::Held)), "{damage} ({state}): nobody can be told to own it");
         }
-        let resolved = case.store.resolve(resolve).await;
+        let resolved = case.store.resolve(&resolve).await;
         require!(!matches!(resolved, Ok(Resolved::Applied)), "{damage} ({state}): nobody can settle it");
         require_eq!(case.look().await, Claimed::Unreadable, "{damage} ({state}), after its owner tried every step");
     }

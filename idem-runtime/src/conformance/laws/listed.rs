@@ -133,14 +133,14 @@ pub async fn what_is_parked_while_others_list_is_listed(fixture: &dyn Fixture) {
                 let claimed = answered("claim", store.claim(claim).await);
                 let Some(owner) = won(&claimed) else { fail(format_args!("settled and free, found {claimed:?}")) };
                 let parked = Complete::new(key, claim.token, Outcome::Parked(answer("why")), LONG);
-                require_eq!(answered("complete", store.complete(parked).await), Ownership::Held, "the owner parks");
+                require_eq!(answered("complete", store.complete(&parked).await), Ownership::Held, "the owner parks");
                 let found = page(&*store, Parked::first(50).after(first)).await;
                 require!(
                     found.iter().any(|record| record.key == key && record.fence == owner.fence),
                     "what is parked is listed, whoever lists meanwhile: found {found:?}"
                 );
                 let resolve = Resolve::new(key, Verdict::NotExecuted).fence(owner.fence);
-                require_eq!(answered("resolve", store.resolve(resolve).await), Resolved::Applied, "it is settled");
+                require_eq!(answered("resolve", store.resolve(&resolve).await), Resolved::Applied, "it is settled");
                 // Somebody shall see that there is nothing.
                 tokio::task::yield_now().await;
             }

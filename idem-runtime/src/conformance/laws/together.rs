@@ -111,13 +111,13 @@ async fn take_a_step(store: &dyn Store, owners: &Owners, key: StorageKey, dice: 
             if dice.is_multiple_of(4) {
                 let unknown = Complete::new(key, owner, Outcome::Unknown, LONG);
                 require_eq!(
-                    answered("complete", store.complete(unknown).await),
+                    answered("complete", store.complete(&unknown).await),
                     Ownership::Held,
                     "the owner completes"
                 );
                 owners.leave(key);
                 let verdict = Resolve::new(key, Verdict::NotExecuted).fence(fence);
-                let resolved = answered("resolve", store.resolve(verdict).await);
+                let resolved = answered("resolve", store.resolve(&verdict).await);
                 require_eq!(resolved, Resolved::Applied, "a verdict on the unknown record's own fence");
             } else {
                 owners.leave(key);
@@ -130,7 +130,7 @@ async fn take_a_step(store: &dyn Store, owners: &Owners, key: StorageKey, dice: 
                 1 => answered("renew", store.renew(Renew::of(&claim)).await),
                 _ => {
                     let forged = Complete::new(key, owner, Outcome::Tombstone, LONG);
-                    answered("complete", store.complete(forged).await)
+                    answered("complete", store.complete(&forged).await)
                 }
             };
             require_eq!(lost, Ownership::Lost, "a stranger takes a step");

@@ -28,7 +28,7 @@ impl Store for Gone {
         Err(gone())
     }
 
-    async fn complete(&self, _: Complete) -> Result<Ownership, StoreError> {
+    async fn complete(&self, _: &Complete) -> Result<Ownership, StoreError> {
         Err(gone())
     }
 
@@ -36,7 +36,7 @@ impl Store for Gone {
         Err(gone())
     }
 
-    async fn resolve(&self, _: Resolve) -> Result<Resolved, StoreError> {
+    async fn resolve(&self, _: &Resolve) -> Result<Resolved, StoreError> {
         Err(gone())
     }
 

@@ -158,16 +158,16 @@ impl Store for MemoryStore {
         self.0.step(renew.key, 0, |shard, now, room| Ok(shard.renew(&renew, now, room)))
     }
 
-    async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
-        self.0.step(complete.key, answer_bytes(&complete), |shard, now, room| shard.complete(&complete, now, room))
+    async fn complete(&self, complete: &Complete) -> Result<Ownership, StoreError> {
+        self.0.step(complete.key, answer_bytes(complete), |shard, now, room| shard.complete(complete, now, room))
     }
 
     async fn release(&self, release: Release) -> Result<Ownership, StoreError> {
         self.0.step(release.key, 0, |shard, now, room| Ok(shard.release(&release, now, room)))
     }
 
-    async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
-        self.0.step(resolve.key, verdict_bytes(&resolve), |shard, now, room| shard.resolve(&resolve, now, room))
+    async fn resolve(&self, resolve: &Resolve) -> Result<Resolved, StoreError> {
+        self.0.step(resolve.key, verdict_bytes(resolve), |shard, now, room| shard.resolve(resolve, now, room))
     }
 
     async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {

@@ -49,7 +49,7 @@ async fn what_is_in_flight_or_unknown_is_never_dropped_for_room() {
     won(&store, claim(0).retention(None)).await;
     won(&store, claim(1)).await;
     let unknown = Complete::new(key(1), token(1), Outcome::Unknown, TTL);
-    assert_eq!(store.complete(unknown).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&unknown).await.unwrap(), Ownership::Held);
     clock.advance(Duration::from_secs(365 * 24 * 60 * 60));
     assert_eq!(full(store.claim(claim(2)).await), StoreErrorKind::Full);
     assert!(matches!(store.claim(other(0)).await.unwrap(), Claimed::Won { attempt: 2, .. }));
@@ -61,10 +61,10 @@ async fn an_answer_that_does_not_fit_is_refused_and_its_tombstone_fits() {
     let (store, _clock) = store(10, 2 * RECORD_BYTES + 100);
     ran(&store, 0, &"x".repeat(100)).await;
     won(&store, claim(1)).await;
-    assert_eq!(full(store.complete(done(1, "y")).await), StoreErrorKind::Full);
+    assert_eq!(full(store.complete(&done(1, "y")).await), StoreErrorKind::Full);
     assert!(matches!(store.claim(other(1)).await.unwrap(), Claimed::Busy { .. }), "a refused step changes nothing");
     let tombstone = Complete::new(key(1), token(1), Outcome::Tombstone, TTL);
-    assert_eq!(store.complete(tombstone).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&tombstone).await.unwrap(), Ownership::Held);
     assert_eq!(store.claim(other(1)).await.unwrap(), Claimed::Completed { answer: None });
     assert_eq!(store.bytes(), 2 * RECORD_BYTES + 100);
 }
@@ -74,7 +74,7 @@ async fn an_answer_past_its_ttl_gives_its_bytes_back_before_its_record_goes() {
     let (store, clock) = store(10, 1 << 20);
     won(&store, claim(0)).await;
     let long = done(0, &"x".repeat(1000)).remember(TTL * 10);
-    assert_eq!(store.complete(long).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&long).await.unwrap(), Ownership::Held);
     clock.advance(TTL);
     store.0.make_room(0, usize::MAX);
     assert_eq!((store.len(), store.bytes()), (1, RECORD_BYTES));
@@ -120,7 +120,7 @@ async fn threads_that_fill_it_together_leave_it_whole() {
                     match at % 4 {
                         0 => drop(store.release(Release::new(key(at), token(at))).await),
                         1 => drop(store.claim(other(at)).await),
-                        _ => drop(store.complete(done(at, "an answer")).await),
+                        _ => drop(store.complete(&done(at, "an answer")).await),
                     }
                 }
                 clock.advance(TTL / 400);
@@ -215,7 +215,7 @@ async fn won(store: &MemoryStore, claim: Claim) -> Fence {
 
 async fn ran(store: &MemoryStore, at: u32, text: &str) {
     won(store, claim(at)).await;
-    assert_eq!(store.complete(done(at, text)).await.unwrap(), Ownership::Held);
+    assert_eq!(store.complete(&done(at, text)).await.unwrap(), Ownership::Held);
 }
 
 fn full<T: fmt::Debug>(result: Result<T, StoreError>) -> StoreErrorKind {

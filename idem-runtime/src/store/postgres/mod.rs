@@ -261,16 +261,16 @@ impl Store for PostgresStore {
         self.take(self.inner.texts.renew(&renew)).await.map(|reply| ownership(&reply))
     }
 
-    async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
-        self.take(self.inner.texts.complete(&complete)).await.map(|reply| ownership(&reply))
+    async fn complete(&self, complete: &Complete) -> Result<Ownership, StoreError> {
+        self.take(self.inner.texts.complete(complete)).await.map(|reply| ownership(&reply))
     }
 
     async fn release(&self, release: Release) -> Result<Ownership, StoreError> {
         self.take(self.inner.texts.release(&release)).await.map(|reply| ownership(&reply))
     }
 
-    async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
-        let reply = self.take(self.inner.texts.resolve(&resolve)).await?;
+    async fn resolve(&self, resolve: &Resolve) -> Result<Resolved, StoreError> {
+        let reply = self.take(self.inner.texts.resolve(resolve)).await?;
         Ok(if reply.affected > 0 { Resolved::Applied } else { Resolved::NotUnknown })
     }
 

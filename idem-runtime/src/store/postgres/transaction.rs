@@ -311,8 +311,8 @@ impl Transactions for PostgresStore {
         self.within(self.claims_within(), "claim", self.try_claim_in(connection, &claim)).await
     }
 
-    async fn complete_in(&self, connection: &mut PgConnection, complete: Complete) -> Result<Ownership, StoreError> {
-        let statement = self.inner.texts.complete(&complete);
+    async fn complete_in(&self, connection: &mut PgConnection, complete: &Complete) -> Result<Ownership, StoreError> {
+        let statement = self.inner.texts.complete(complete);
         let completing = self.inner.link.send(connection, &statement);
         let reply: Reply = self.within(self.inner.link.budget, "complete", completing).await?;
         Ok(super::ownership(&reply))
@@ -330,7 +330,7 @@ impl Transactions for PostgresStore {
     async fn complete_and_commit(
         &self,
         mut transaction: PostgresTransaction,
-        complete: Complete,
+        complete: &Complete,
     ) -> Result<Ownership, StoreError> {
         match self.complete_in(&mut transaction, complete).await {
             // The completion would have said that a statement failed before.

@@ -304,11 +304,11 @@ impl Store for RedisStore {
         self.take(&Step::renew(&self.0.prefix, &renew), ownership).await
     }
 
-    async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
+    async fn complete(&self, complete: &Complete) -> Result<Ownership, StoreError> {
         if let Outcome::Parked(_) = complete.outcome {
             self.enlist(&complete.key, &complete.token).await?;
         }
-        let completed = self.take(&Step::complete(&self.0.prefix, &complete), ownership).await;
+        let completed = self.take(&Step::complete(&self.0.prefix, complete), ownership).await;
         if let (Ok(Ownership::Held), Outcome::Answer(_)) = (&completed, &complete.outcome)
             && complete.remember <= complete.ttl
         {
@@ -321,7 +321,7 @@ impl Store for RedisStore {
         self.take(&Step::release(&self.0.prefix, &release), ownership).await
     }
 
-    async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
+    async fn resolve(&self, resolve: &Resolve) -> Result<Resolved, StoreError> {
         let enlisted = match resolve.verdict {
             Verdict::Parked(_) => Some(Token::fresh()),
             _ => None,
@@ -329,7 +329,7 @@ impl Store for RedisStore {
         if let Some(by) = &enlisted {
             self.enlist(&resolve.key, by).await?;
         }
-        let step = Step::resolve(&self.0.prefix, &resolve);
+        let step = Step::resolve(&self.0.prefix, resolve);
         let resolved = self
             .take(&step, |reply| match reply.value {
                 Value::Int(1) => Some(Resolved::Applied),

@@ -222,16 +222,16 @@ impl Store for SqliteStore {
         self.take(renew).await
     }
 
-    async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
-        self.take(complete).await
+    async fn complete(&self, complete: &Complete) -> Result<Ownership, StoreError> {
+        self.take(complete.clone()).await
     }
 
     async fn release(&self, release: Release) -> Result<Ownership, StoreError> {
         self.take(release).await
     }
 
-    async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
-        self.take(resolve).await
+    async fn resolve(&self, resolve: &Resolve) -> Result<Resolved, StoreError> {
+        self.take(resolve.clone()).await
     }
 
     async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
@@ -283,9 +283,9 @@ impl Transactions for SqliteStore {
     async fn complete_in(
         &self,
         connection: &mut SqliteConnection,
-        complete: Complete,
+        complete: &Complete,
     ) -> Result<Ownership, StoreError> {
-        self.join(connection, complete).await?.ok_or_else(|| Fault::locked().into_error())
+        self.join(connection, complete.clone()).await?.ok_or_else(|| Fault::locked().into_error())
     }
 
     async fn commit(&self, transaction: Self::Transaction) -> Result<(), StoreError> {
@@ -295,7 +295,7 @@ impl Transactions for SqliteStore {
     async fn complete_and_commit(
         &self,
         mut transaction: Self::Transaction,
-        complete: Complete,
+        complete: &Complete,
     ) -> Result<Ownership, StoreError> {
         match self.complete_in(&mut transaction, complete).await {
             Ok(Ownership::Held) => self.commit(transaction).await.map(|()| Ownership::Held),

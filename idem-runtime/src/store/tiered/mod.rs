@@ -185,7 +185,7 @@ impl<A: Authority> Store for TieredStore<A> {
         self.0.authority.renew(renew).await
     }
 
-    async fn complete(&self, complete: Complete) -> Result<Ownership, StoreError> {
+    async fn complete(&self, complete: &Complete) -> Result<Ownership, StoreError> {
         let (key, is_answer) = (complete.key, matches!(complete.outcome, Outcome::Answer(_)));
         let ownership = self.0.authority.complete(complete).await?;
         if is_answer && ownership == Ownership::Held {
@@ -198,7 +198,7 @@ impl<A: Authority> Store for TieredStore<A> {
         self.0.authority.release(release).await
     }
 
-    async fn resolve(&self, resolve: Resolve) -> Result<Resolved, StoreError> {
+    async fn resolve(&self, resolve: &Resolve) -> Result<Resolved, StoreError> {
         let (key, is_answer) = (resolve.key, matches!(resolve.verdict, Verdict::Completed { answer: Some(_), .. }));
         let resolved = self.0.authority.resolve(resolve).await?;
         if is_answer && resolved == Resolved::Applied {
@@ -242,7 +242,7 @@ impl<A: Authority + Transactions> Transactions for TieredStore<A> {
         claimed
     }
 
-    async fn complete_in(&self, connection: &mut A::Connection, complete: Complete) -> Result<Ownership, StoreError> {
+    async fn complete_in(&self, connection: &mut A::Connection, complete: &Complete) -> Result<Ownership, StoreError> {
         self.0.authority.complete_in(connection, complete).await
     }
 
@@ -253,7 +253,7 @@ impl<A: Authority + Transactions> Transactions for TieredStore<A> {
     async fn complete_and_commit(
         &self,
         transaction: A::Transaction,
-        complete: Complete,
+        complete: &Complete,
     ) -> Result<Ownership, StoreError> {
         self.0.authority.complete_and_commit(transaction, complete).await
     }
