@@ -62,7 +62,7 @@ impl Engine {
     }
 
     fn enter<T, F>(&self, place: usize, operation: Operation, effect: F) -> Item<T, F> {
-        let step = match (self.known_here(&operation), self.0.tracker.enter()) {
+        let step = match (self.known_here(&operation, Instant::now()), self.0.tracker.enter()) {
             (Some(known), _) => Step::Over(known),
             (None, None) => Step::Over(Err(Refusal::Overloaded)),
             (None, Some(permit)) => Step::Claim(operation.claim(), permit, effect),
@@ -80,14 +80,15 @@ impl Engine {
         Fut: Future<Output = Settled<T>>,
     {
         let claims: Vec<Claim> = items.iter().filter_map(|item| item.step.claim()).collect();
+        // Their leases are counted from here, whenever each was granted.
+        let asked = Instant::now();
         let mut answers = self.claim_many(&claims).await.into_iter();
         for item in &mut items {
             item.step = match std::mem::replace(&mut item.step, Step::Over(Err(Refusal::Unavailable))) {
                 Step::Claim(claim, permit, effect) => match answers.next() {
                     None => continue,
                     Some(claimed) => {
-                        let won = matches!(claimed, Ok(Claimed::Won { .. }));
-                        let lease = won.then(|| self.0.leases.hold(Renew::of(&claim), Instant::now()));
+                        let lease = self.hold_if_won(&claim, &claimed, asked);
                         Step::Claimed { claim, permit, effect, claimed, lease }
                     }
                 },
@@ -101,10 +102,15 @@ impl Engine {
                     Step::Over(ran) => Turn::Over(ran),
                     // Never: each was claimed above.
                     Step::Claim(..) => Turn::Over(Err(Refusal::Unavailable)),
-                    Step::Claimed { claim, permit, effect, claimed, lease } => {
+                    Step::Claimed { claim, permit, effect, mut claimed, mut lease } => {
                         let _permit = permit;
-                        drop(lease);
-                        let mut claiming = Claiming::by(claim.token, &engine, &operation, effect);
+                        let now = Instant::now();
+                        // It may be somebody else's by now: the claim tells, and the lease stays held until it has.
+                        if lease.as_ref().is_some_and(|lease| !lease.is_sure(now)) {
+                            claimed = engine.claim(&claim, now).await;
+                            lease = engine.hold_if_won(&claim, &claimed, now);
+                        }
+                        let mut claiming = Claiming::by(claim.token, lease, &engine, &operation, effect);
                         let ran = claiming.go_on(claimed).await;
                         claiming.turn(ran)
                     }
@@ -113,6 +119,10 @@ impl Engine {
             }
         });
         stream::iter(turns).buffer_unordered(at_once).collect().await
+    }
+
+    fn hold_if_won(&self, claim: &Claim, claimed: &Result<Claimed, Unanswered>, asked: Instant) -> Option<HeldLease> {
+        matches!(claimed, Ok(Claimed::Won { .. })).then(|| self.0.leases.hold(Renew::of(claim), asked))
     }
 
     /// As [`claim`](super::Engine::claim) for each: those without an answer are asked again together.

@@ -5,7 +5,7 @@ use std::future::Future;
 use tokio::time::Instant;
 
 use super::{
-    CatchPanic, Engine, Granted, Operation, Ran, Refusal, Settled, Unanswered,
+    CatchPanic, Engine, Granted, HeldLease, Operation, Ran, Refusal, Settled, Unanswered,
     aftermath::insist,
     attempt::NO_FENCE,
     step::{Closing, known, until_answered},
@@ -25,6 +25,8 @@ pub(super) struct Claiming<F> {
     token: Token,
     /// When the claim was asked for: its lease is counted from then.
     asked: Instant,
+    /// Of a claim that was won before its turn came.
+    lease: Option<HeldLease>,
     /// Taken when it runs.
     effect: Option<F>,
 }
@@ -38,12 +40,19 @@ pub(super) enum Turn<T, F> {
 
 impl<F> Claiming<F> {
     pub(super) fn new(engine: &Engine, operation: &Operation, effect: F) -> Self {
-        Self::by(Token::fresh(), engine, operation, effect)
+        Self::by(Token::fresh(), None, engine, operation, effect)
     }
 
     /// Of a claim that was asked for already.
-    pub(super) fn by(token: Token, engine: &Engine, operation: &Operation, effect: F) -> Self {
-        Self { engine: engine.clone(), operation: *operation, token, asked: Instant::now(), effect: Some(effect) }
+    pub(super) fn by(
+        token: Token,
+        lease: Option<HeldLease>,
+        engine: &Engine,
+        operation: &Operation,
+        effect: F,
+    ) -> Self {
+        let (engine, operation, asked) = (engine.clone(), *operation, Instant::now());
+        Self { engine, operation, token, asked, lease, effect: Some(effect) }
     }
 
     /// What the turn came to.
@@ -68,7 +77,7 @@ where
         let Some(_permit) = self.engine.0.tracker.enter() else {
             return Err(Refusal::Overloaded);
         };
-        if let Some(known) = self.engine.known_here(&self.operation) {
+        if let Some(known) = self.engine.known_here(&self.operation, self.asked) {
             return known;
         }
         let claimed = self.engine.claim(&self.claim(), self.asked).await;
@@ -110,7 +119,10 @@ where
     }
 
     async fn run_won(&mut self, fence: Fence, attempt: u32) -> Result<Ran<T>, Refusal> {
-        let lease = self.engine.0.leases.hold(Renew::of(&self.claim()), self.asked);
+        let lease = match self.lease.take() {
+            Some(lease) => lease,
+            None => self.engine.0.leases.hold(Renew::of(&self.claim()), self.asked),
+        };
         let ended = self.start(fence, attempt).await;
         let (result, recording) = self.engine.count(ended);
         let mut closing = self.operation.close(self.token, recording);

@@ -1,11 +1,14 @@
 //! Leases of running operations, renewed beside them.
 //!
-//! One task for all that are held by one thread, so that an operation that never yields keeps its lease as long as another worker
-//! thread is free, and so that a short operation pays for a slot in a table and for no timer.
+//! One task for all of them, so that an operation that never yields keeps its lease as long as another worker thread is free,
+//! and so that a short operation pays for a slot in a table and for no timer.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{
@@ -15,30 +18,25 @@ use tokio::{
 
 use super::metrics::Counters;
 use crate::{
+    clock::micros,
     key::StorageKey,
-    per_thread::PerThread,
     store::{Ownership, Renew, Store},
 };
 
 /// The leases this process holds.
-#[derive(Debug)]
-pub(crate) struct Leases {
-    groups: PerThread<Group>,
-    /// How many leases may have run out, so that no claim takes a lock while none has.
-    unsure: Arc<AtomicUsize>,
-}
-
-/// Those that one thread holds.
 #[derive(Debug, Clone)]
-struct Group(Arc<Shared>);
+pub(crate) struct Leases(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     store: Arc<dyn Store>,
     counters: Counters,
     table: Mutex<Table>,
-    /// Of all groups.
-    unsure: Arc<AtomicUsize>,
+    /// How many leases may have run out, so that no claim takes the lock while none has.
+    unsure: AtomicUsize,
+    /// When the first of the others may run out, in microseconds since `began`, or earlier.
+    sure_until: AtomicU64,
+    began: Instant,
     earlier: Notify,
 }
 
@@ -46,6 +44,8 @@ struct Shared {
 struct Table {
     slots: Vec<Slot>,
     free: Vec<usize>,
+    /// How many operations run here under a lease of this key that may have run out.
+    unsure: HashMap<StorageKey, usize>,
     /// When the renewing task looks next; `None`: it does not run.
     next_look: Option<Instant>,
 }
@@ -61,46 +61,47 @@ struct Slot {
 struct Held {
     renew: Renew,
     due: Instant,
-    /// Its last renewal failed: it may have run out since.
-    unsure: bool,
+    /// When it runs out, at the earliest, if it is not renewed.
+    end: Instant,
+    standing: Standing,
+}
+
+/// What this process knows of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Sure,
+    /// Its last renewal failed, or its time was over before it could be renewed: it may have run out.
+    Unsure,
+    /// It did, and somebody else owned the operation.
+    Lost,
 }
 
 /// One lease, renewed until this is dropped.
 #[derive(Debug)]
 pub(crate) struct HeldLease {
-    group: Group,
+    leases: Leases,
     slot: usize,
-    tenancy: u64,
 }
 
 impl Leases {
-    pub(crate) fn new(store: &Arc<dyn Store>, counters: &Counters) -> Self {
-        let unsure = Arc::default();
-        let groups = PerThread::new(|| Group::new(store.clone(), counters.clone(), Arc::clone(&unsure)));
-        Self { groups, unsure }
+    pub(crate) fn new(store: Arc<dyn Store>, counters: Counters) -> Self {
+        Self(Arc::new(Shared {
+            store,
+            counters,
+            table: Mutex::default(),
+            unsure: AtomicUsize::new(0),
+            sure_until: AtomicU64::new(u64::MAX),
+            began: Instant::now(),
+            earlier: Notify::new(),
+        }))
     }
 
     /// A lease that was granted, at the earliest, at `since`.
     pub(crate) fn hold(&self, renew: Renew, since: Instant) -> HeldLease {
-        self.groups.here().hold(renew, since)
-    }
-
-    /// Whether this process runs the operation under a lease that may have run out. Whoever claimed it now, before the next renewal,
-    /// would take it over from a handler that is still at it.
-    pub(crate) fn is_unsure_of(&self, key: &StorageKey) -> bool {
-        self.unsure.load(Ordering::Relaxed) > 0 && self.groups.iter().any(|group| group.is_unsure_of(key))
-    }
-}
-
-impl Group {
-    fn new(store: Arc<dyn Store>, counters: Counters, unsure: Arc<AtomicUsize>) -> Self {
-        Self(Arc::new(Shared { store, counters, table: Mutex::default(), unsure, earlier: Notify::new() }))
-    }
-
-    fn hold(&self, renew: Renew, since: Instant) -> HeldLease {
-        let due = since + renew.lease / 3;
+        let (due, end) = (since + renew.lease / 3, since + renew.lease);
         let mut table = self.table();
-        let (slot, tenancy) = table.insert(Held { renew, due, unsure: false });
+        let slot = table.insert(Held { renew, due, end, standing: Standing::Sure });
+        self.0.is_sure_until(end);
         let looks = table.next_look;
         if looks.is_none_or(|next_look| next_look > due) {
             table.next_look = Some(due);
@@ -108,16 +109,26 @@ impl Group {
         drop(table);
         match looks {
             Some(next_look) if next_look <= due => {}
-            Some(_) => self.0.earlier.notify_one(),
+            Some(_) => {
+                self.0.earlier.notify_one();
+                let_others_have_it();
+            }
             // Outside the lock: a runtime that is shutting down drops the task at once, and that takes the lock.
-            None => drop(tokio::spawn(Renewing { group: self.clone(), ended: false }.run(due))),
+            None => {
+                tokio::spawn(Renewing { leases: self.clone(), ended: false }.run(due));
+                let_others_have_it();
+            }
         }
-        HeldLease { group: self.clone(), slot, tenancy }
+        HeldLease { leases: self.clone(), slot }
     }
 
-    fn is_unsure_of(&self, key: &StorageKey) -> bool {
-        let table = self.table();
-        table.slots.iter().filter_map(|slot| slot.lease.as_ref()).any(|held| held.unsure && held.renew.key == *key)
+    /// Whether this process runs the operation under a lease that may have run out by `now`. Whoever claimed it, before the next
+    /// renewal, would take it over from a handler that is still at it.
+    pub(crate) fn is_unsure_of(&self, key: &StorageKey, now: Instant) -> bool {
+        if self.0.sure_until.load(Ordering::Acquire) <= self.0.micros(now) {
+            self.0.look_for_ends(&mut self.table(), now);
+        }
+        self.0.unsure.load(Ordering::Relaxed) > 0 && self.table().unsure.contains_key(key)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -125,29 +136,32 @@ impl Group {
     }
 
     async fn renew(self, slot: usize, tenancy: u64, renew: Renew) {
+        let asked = Instant::now();
         let result = self.0.store.renew(renew).await;
         let mut table = self.table();
-        let Some(lease) = table.slots.get_mut(slot).filter(|slot| slot.tenancy == tenancy).map(|slot| &mut slot.lease)
-        else {
+        if !table.is_held(slot, tenancy) {
             return;
-        };
+        }
         match result {
-            Ok(Ownership::Held) => self.0.note(lease.as_mut(), false),
+            Ok(Ownership::Held) => {
+                self.0.note(&mut table, slot, Standing::Sure);
+                let end = asked + renew.lease;
+                table.change(slot, |held| held.end = end);
+                self.0.is_sure_until(end);
+            }
             Ok(Ownership::Lost) => {
                 // The operation cannot be stopped; its completion will be refused, and counted there.
                 tracing::warn!(key = %renew.key, "the claim was lost while the operation runs");
-                self.0.note(lease.as_mut(), false);
-                *lease = None;
+                self.0.note(&mut table, slot, Standing::Lost);
             }
             Err(error) => {
                 tracing::warn!(key = %renew.key, %error, "renewal failed, it will be tried again");
                 self.0.counters.store_errors.add();
-                self.0.note(lease.as_mut(), true);
-                if let Some(held) = lease {
-                    held.due = Instant::now() + renew.lease / 12;
-                    if table.next_look.is_some_and(|next_look| next_look > Instant::now() + renew.lease / 12) {
-                        self.0.earlier.notify_one();
-                    }
+                self.0.note(&mut table, slot, Standing::Unsure);
+                let due = Instant::now() + renew.lease / 12;
+                table.change(slot, |held| held.due = due);
+                if table.next_look.is_some_and(|next_look| next_look > due) {
+                    self.0.earlier.notify_one();
                 }
             }
         }
@@ -155,28 +169,80 @@ impl Group {
 }
 
 impl Shared {
-    /// Under the lock of the table.
-    fn note(&self, held: Option<&mut Held>, unsure: bool) {
-        let Some(held) = held else { return };
-        match (std::mem::replace(&mut held.unsure, unsure), unsure) {
-            (false, true) => drop(self.unsure.fetch_add(1, Ordering::Relaxed)),
-            (true, false) => drop(self.unsure.fetch_sub(1, Ordering::Relaxed)),
+    fn micros(&self, at: Instant) -> u64 {
+        micros(at.saturating_duration_since(self.began))
+    }
+
+    /// Under the lock of the table, for a lease that is in it.
+    fn is_sure_until(&self, end: Instant) {
+        let end = self.micros(end);
+        if end < self.sure_until.load(Ordering::Relaxed) {
+            self.sure_until.store(end, Ordering::Relaxed);
+        }
+    }
+
+    /// Under the lock of the table, so that no lease comes in between that this does not see.
+    fn look_for_ends(&self, table: &mut Table, now: Instant) {
+        let mut first = u64::MAX;
+        for slot in 0..table.slots.len() {
+            let Some(held) = table.slots[slot].lease.filter(|held| held.standing == Standing::Sure) else { continue };
+            if held.end <= now {
+                self.note(table, slot, Standing::Unsure);
+            } else {
+                first = first.min(self.micros(held.end));
+            }
+        }
+        // Whoever sees this sees as well what was noted.
+        self.sure_until.store(first, Ordering::Release);
+    }
+
+    fn note(&self, table: &mut Table, slot: usize, standing: Standing) {
+        let Some(held) = table.slots.get_mut(slot).and_then(|slot| slot.lease.as_mut()) else { return };
+        let key = held.renew.key;
+        match (std::mem::replace(&mut held.standing, standing), standing) {
+            (Standing::Sure, Standing::Unsure | Standing::Lost) => {
+                *table.unsure.entry(key).or_default() += 1;
+                self.unsure.fetch_add(1, Ordering::Relaxed);
+            }
+            (Standing::Unsure | Standing::Lost, Standing::Sure) => {
+                if let Some(count) = table.unsure.get_mut(&key) {
+                    *count -= 1;
+                    if *count == 0 {
+                        table.unsure.remove(&key);
+                    }
+                }
+                self.unsure.fetch_sub(1, Ordering::Relaxed);
+            }
             _ => {}
         }
     }
 }
 
+/// What a worker has woken last waits for that worker alone, and the effect may block it from now on. What it woke before is for all.
+fn let_others_have_it() {
+    tokio::spawn(std::future::ready(()));
+}
+
 impl Table {
-    fn insert(&mut self, held: Held) -> (usize, u64) {
+    fn insert(&mut self, held: Held) -> usize {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { tenancy: 0, lease: None });
             self.slots.len() - 1
         });
-        let tenancy = self.slots.get_mut(slot).map_or(0, |slot| {
+        if let Some(slot) = self.slots.get_mut(slot) {
             slot.lease = Some(held);
-            slot.tenancy
-        });
-        (slot, tenancy)
+        }
+        slot
+    }
+
+    fn is_held(&self, slot: usize, tenancy: u64) -> bool {
+        self.slots.get(slot).is_some_and(|slot| slot.tenancy == tenancy && slot.lease.is_some())
+    }
+
+    fn change(&mut self, slot: usize, change: impl FnOnce(&mut Held)) {
+        if let Some(held) = self.slots.get_mut(slot).and_then(|slot| slot.lease.as_mut()) {
+            change(held);
+        }
     }
 
     /// Every lease that is due, put off by a third of its time, and when to look again.
@@ -184,7 +250,7 @@ impl Table {
         let mut due = Vec::new();
         let mut next_look = None;
         for (index, slot) in self.slots.iter_mut().enumerate() {
-            let Some(held) = &mut slot.lease else { continue };
+            let Some(held) = slot.lease.as_mut().filter(|held| held.standing != Standing::Lost) else { continue };
             if held.due <= now {
                 held.due = now + held.renew.lease / 3;
                 due.push((index, slot.tenancy, held.renew));
@@ -195,11 +261,20 @@ impl Table {
     }
 }
 
+impl HeldLease {
+    /// Whether the operation was this process's all the time, as far as it knows.
+    pub(crate) fn is_sure(&self, now: Instant) -> bool {
+        let table = self.leases.table();
+        let held = table.slots.get(self.slot).and_then(|slot| slot.lease.as_ref());
+        held.is_some_and(|held| held.standing == Standing::Sure && now < held.end)
+    }
+}
+
 impl Drop for HeldLease {
     fn drop(&mut self) {
-        let mut table = self.group.table();
-        if let Some(slot) = table.slots.get_mut(self.slot).filter(|slot| slot.tenancy == self.tenancy) {
-            self.group.0.note(slot.lease.as_mut(), false);
+        let mut table = self.leases.table();
+        self.leases.0.note(&mut table, self.slot, Standing::Sure);
+        if let Some(slot) = table.slots.get_mut(self.slot) {
             slot.lease = None;
             slot.tenancy += 1;
             table.free.push(self.slot);
@@ -209,7 +284,7 @@ impl Drop for HeldLease {
 
 /// The task that renews. Says that it is gone when its runtime ends it, so that the next lease starts another.
 struct Renewing {
-    group: Group,
+    leases: Leases,
     ended: bool,
 }
 
@@ -218,15 +293,15 @@ impl Renewing {
     async fn run(mut self, mut next_look: Instant) {
         loop {
             // Woken earlier when a lease is due before that; either way the table says what is due.
-            let _ = timeout_at(next_look, self.group.0.earlier.notified()).await;
+            let _ = timeout_at(next_look, self.leases.0.earlier.notified()).await;
             let (due, looks) = {
-                let mut table = self.group.table();
+                let mut table = self.leases.table();
                 let (due, looks) = table.take_due(Instant::now());
                 table.next_look = looks;
                 (due, looks)
             };
             for (slot, tenancy, renew) in due {
-                tokio::spawn(self.group.clone().renew(slot, tenancy, renew));
+                tokio::spawn(self.leases.clone().renew(slot, tenancy, renew));
             }
             next_look = match looks {
                 Some(looks) => looks,
@@ -243,7 +318,7 @@ impl Renewing {
 impl Drop for Renewing {
     fn drop(&mut self) {
         if !self.ended {
-            self.group.table().next_look = None;
+            self.leases.table().next_look = None;
         }
     }
 }

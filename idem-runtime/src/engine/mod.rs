@@ -230,7 +230,7 @@ impl Engine {
     pub(crate) fn new(store: Arc<dyn Store>, max_in_flight: usize, recovery: Recovery, settings: Settings) -> Self {
         let counters = Counters::default();
         Self(Arc::new(Shared {
-            leases: Leases::new(&store, &counters),
+            leases: Leases::new(store.clone(), counters.clone()),
             aftermath: Aftermath::new(store.clone(), counters.clone()),
             tracker: Tracker::new(max_in_flight),
             waiters: Waiters::default(),
@@ -266,7 +266,7 @@ impl Engine {
                 self.0.tracker.idle().await;
                 self.0.aftermath.resume();
                 self.0.aftermath.empty().await;
-                if self.0.tracker.in_flight() == 0 {
+                if self.0.tracker.in_flight() == 0 && self.0.aftermath.waiting() == 0 {
                     break;
                 }
             }
@@ -368,9 +368,9 @@ impl Engine {
     }
 
     /// What this process knows of an operation better than the store.
-    fn known_here<T>(&self, operation: &Operation) -> Option<Result<Ran<T>, Refusal>> {
+    fn known_here<T>(&self, operation: &Operation, now: Instant) -> Option<Result<Ran<T>, Refusal>> {
         self.0.aftermath.find(operation).or_else(|| {
-            let runs = self.0.leases.is_unsure_of(&operation.key);
+            let runs = self.0.leases.is_unsure_of(&operation.key, now);
             runs.then_some(Err(Refusal::InFlight { retry_after: UNSURE }))
         })
     }

@@ -7,7 +7,11 @@ use idem_runtime::{
     consumer::{ConsumeError, Consumer, Delivery, Event, ParkedReason, ProcessError},
     store::StoreErrorKind,
 };
-use tests::faulty_store::{Fault, FaultyStore, Step};
+use tests::{
+    faulty_store::{Fault, FaultyStore, Step},
+    gate::Gate,
+    probe::{Runs, RuntimeClock},
+};
 
 use crate::support::{Broke, POLICY, event};
 
@@ -158,4 +162,39 @@ async fn more_than_may_run_at_once_are_to_be_delivered_again() {
     let overloaded = ProcessError::Refused(ConsumeError::Overloaded);
     assert_eq!(results.iter().filter(|result| result.as_ref().is_err_and(|error| *error == overloaded)).count(), 3);
     assert_eq!((store.len(), runtime.metrics().in_flight), (2, 0));
+}
+
+/// The process was cut off while an event waited for its turn, and somebody else has run it since.
+#[tokio::test(start_paused = true)]
+async fn a_batch_does_not_begin_what_it_lost_while_it_waited() {
+    const LEASE: Duration = Duration::from_secs(30);
+    let shared = MemoryStore::with_clock(RuntimeClock::new());
+    let store = FaultyStore::new(shared.clone());
+    let runtime = Idempotency::builder(store.clone()).shared().build();
+    let consumer = runtime.consumer(POLICY.lease(LEASE)).at_once(1);
+    let other = Idempotency::builder(shared).shared().build().consumer(POLICY.lease(LEASE));
+    let (gate, runs) = (Gate::new(), Runs::default());
+    let batch = tokio::spawn({
+        let (gate, runs) = (gate.clone(), runs.clone());
+        let handler = move |_, _| {
+            let (gate, runs) = (gate.clone(), runs.clone());
+            async move {
+                runs.begin();
+                gate.pass().await;
+                Ok::<_, Broke>(1)
+            }
+        };
+        async move { consumer.process_many(vec![event("evt_1"), event("evt_2")], handler).await }
+    });
+    gate.reached().await;
+    store.fail(Step::Renew, down());
+    tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
+    assert_eq!(run(&other, event("evt_2")).await, Ok((7, false)));
+    store.heal();
+    tokio::time::sleep(LEASE).await;
+    gate.open();
+    let results = batch.await.expect("no panic");
+    assert!(matches!(&results[0], Ok(done) if (done.value, done.duplicate) == (1, false)), "{results:?}");
+    assert!(matches!(&results[1], Ok(done) if (done.value, done.duplicate) == (7, true)), "{results:?}");
+    assert_eq!(runs.begun(), 1);
 }

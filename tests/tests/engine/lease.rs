@@ -1,12 +1,13 @@
 //! Leases: renewed while the handler runs, lost by one that stood still.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
 use idem_runtime::{Attempt, ExecuteError, Idempotency, Policy, store::StoreErrorKind};
 use tests::{
+    backend::Watched,
     faulty_store::{Fault, FaultyStore, Step},
     gate::Gate,
     probe::Runs,
@@ -151,6 +152,46 @@ async fn a_process_does_not_take_over_what_it_still_runs() {
             assert_eq!((runs.begun(), idempotency.metrics().stale_owners), (1, 0));
         }
     }
+}
+
+/// No renewal has failed: none has come back, as where the whole process stood still and a duplicate is the first to be looked at.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_stood_still_does_not_take_over_what_it_runs() {
+    for policy in BOTH {
+        let (store, idempotency) = faulty();
+        let runs = Runs::default();
+        let first = Standing::start(&idempotency, policy, &runs, Ok("paid")).await;
+        let gate = stand_still(&store);
+        tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
+        assert_refused(&pay(&idempotency, policy, &runs).await, in_flight);
+        assert_refused(&pay(&idempotency, policy, &runs).await, in_flight);
+        gate.open();
+        store.heal();
+        tokio::time::sleep(LEASE / 3).await;
+        assert_refused(&pay(&idempotency, policy, &runs).await, in_flight);
+        assert_fresh(&first.finish().await);
+        assert_replay(&pay(&idempotency, policy, &runs).await);
+        assert_eq!((runs.begun(), idempotency.metrics().stale_owners), (1, 0));
+    }
+}
+
+/// Somebody else took it over and gave it back: to the store the key is free, and here the first run is still at it.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_lost_its_claim_does_not_run_beside_itself() {
+    let (store, idempotency, other) = two_replicas();
+    let runs = Runs::default();
+    let first = Standing::start(&idempotency, RETRY, &runs, Ok("paid")).await;
+    let gate = stand_still(&store);
+    tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
+    let declined = async |_| Err("declined".to_owned());
+    assert!(matches!(pay_with(&other, RETRY, &runs, declined).await, Err(ExecuteError::Effect(_))));
+    gate.open();
+    store.heal();
+    tokio::time::sleep(LEASE).await;
+    assert_refused(&pay(&idempotency, RETRY, &runs).await, in_flight);
+    assert_eq!(runs.begun(), 2);
+    assert_fresh(&first.finish().await);
+    assert_replay(&pay(&idempotency, RETRY, &runs).await);
 }
 
 /// Nor to give back a duplicate's claim that may have been won.
@@ -336,4 +377,37 @@ async fn attempts_and_fences_grow_and_downstream_keys_stay() {
     let key = seen.first().map(|attempt| attempt.downstream_key("charge"));
     let elsewhere = Standing::start(&runtime(shared), other, &runs, Ok("paid")).await;
     assert_ne!(key, Some(elsewhere.attempt().downstream_key("charge")));
+}
+
+/// Not a matter of one more worker being free, if nobody but the blocked one can get at the task that renews: whether that begins now,
+/// or sleeps for the sake of a longer lease.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_blocks_its_thread_from_the_start_is_renewed() {
+    for another_is_held in [false, true] {
+        let store = Watched::new(Arc::new(memory()));
+        let idempotency = runtime(store.clone());
+        let longer = match another_is_held {
+            true => Some(Standing::start(&idempotency, REFUSE, &Runs::default(), Ok("paid")).await),
+            false => None,
+        };
+        let (told, renewed) = mpsc::channel();
+        let watching = tokio::spawn(async move {
+            store.until("a renewal", |steps| steps.renewals > 0).await;
+            told.send(()).unwrap();
+        });
+        let blocking = async move |_| {
+            renewed.recv_timeout(Duration::from_secs(5)).map_err(|_| "not renewed".to_owned())?;
+            Ok("paid".to_owned())
+        };
+        let policy = RETRY.lease(Duration::from_millis(300));
+        let paying = tokio::spawn({
+            let idempotency = idempotency.clone();
+            async move { pay_with(&idempotency, policy, &Runs::default(), blocking).await }
+        });
+        assert_eq!(paying.await.unwrap().unwrap().value, "paid", "another is held: {another_is_held}");
+        watching.await.unwrap();
+        if let Some(longer) = longer {
+            assert_fresh(&longer.finish().await);
+        }
+    }
 }
