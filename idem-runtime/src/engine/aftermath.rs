@@ -62,7 +62,7 @@ enum Step {
 /// How much may wait for the store.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
-    /// Beyond this many outcomes one is dropped, and counted.
+    /// Beyond this many outcomes one is dropped, and counted; beyond half as many a claim that is to be given back.
     steps: usize,
     /// Beyond this many bytes of answers it is only remembered that an operation ran.
     bytes: usize,
@@ -165,9 +165,11 @@ impl Aftermath {
         }
     }
 
+    /// A key that is not given back stays taken until its lease is over; an outcome that is lost may be one that happens twice. Half of
+    /// the room is kept for those.
     fn enqueue(&self, key: &StorageKey, step: Step) {
         let backlog = self.backlog();
-        if backlog.order.len() >= self.0.bounds.steps {
+        if backlog.order.len() >= self.0.bounds.steps / 2 {
             drop(backlog);
             return self.give_up(key);
         }

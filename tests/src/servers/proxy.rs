@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering::SeqCst},
+    atomic::{AtomicU16, AtomicUsize, Ordering::SeqCst},
 };
 
 use tokio::{
@@ -24,6 +24,8 @@ pub struct Proxy {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Where new connections lead to.
+    server: AtomicU16,
     connections: AtomicUsize,
     replies: AtomicUsize,
     /// So many of the first connections are black holes.
@@ -43,8 +45,8 @@ impl Proxy {
     pub async fn start(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let own = listener.local_addr().expect("an address").port();
-        let shared = Arc::new(Shared::default());
-        let accepting = tokio::spawn(accept(listener, port, shared.clone()));
+        let shared = Arc::new(Shared { server: AtomicU16::new(port), ..Shared::default() });
+        let accepting = tokio::spawn(accept(listener, shared.clone()));
         Self { port: own, shared, accepting }
     }
 
@@ -58,6 +60,11 @@ impl Proxy {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// New connections lead to another port, as a name does whose address has changed.
+    pub fn lead_to(&self, port: u16) {
+        self.shared.server.store(port, SeqCst);
     }
 
     /// The reply behind the next `passed` ones is not passed on, as with [`lose_replies`](Self::lose_replies).
@@ -97,10 +104,10 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, port: u16, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
         let number = shared.connections.fetch_add(1, SeqCst);
-        let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { continue };
+        let Ok(server) = TcpStream::connect(("127.0.0.1", shared.server.load(SeqCst))).await else { continue };
         client.set_nodelay(true).expect("no delay");
         server.set_nodelay(true).expect("no delay");
         let shared = shared.clone();

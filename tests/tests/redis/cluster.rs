@@ -10,7 +10,7 @@ use idem_runtime::{
     store::{Claimed, Ownership, StoreErrorKind},
 };
 use tests::claims::{answer, claim, complete, redis_key, win};
-use tests::servers::{RedisCluster, eventually_async};
+use tests::servers::{Proxy, RedisCluster, eventually_async};
 use tokio::task::JoinSet;
 
 /// Keys whose slot the master with this number serves.
@@ -178,4 +178,20 @@ async fn replicas_are_waited_for() {
     })
     .await;
     assert!(matches!(claimed, Claimed::Won { attempt: 1, .. }), "{claimed:?}");
+}
+
+/// As where all nodes of a Cluster are started anew and have other addresses, and the name that was given is still theirs.
+#[tokio::test]
+async fn a_cluster_that_has_moved_as_a_whole_is_found_by_its_seed() {
+    let before = RedisCluster::start();
+    let seed = Proxy::start(before.server(0).port()).await;
+    let store = RedisStore::builder().command_timeout(Duration::from_millis(300)).cluster([seed.url()]).await.unwrap();
+    win(&store, claim(1, 1)).await;
+    drop(before);
+    assert_eq!(store.claim(claim(1, 1)).await.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    let after = RedisCluster::start();
+    seed.lead_to(after.server(1).port());
+    let claims = async || store.claim(claim(1, 1)).await.ok();
+    let won = eventually_async("the Cluster is found again", Duration::from_secs(20), claims).await;
+    assert!(matches!(won, Claimed::Won { attempt: 1, .. }), "{won:?}");
 }

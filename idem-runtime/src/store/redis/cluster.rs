@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -39,6 +42,10 @@ struct Shared {
     /// Login and TLS settings of every node.
     like: ConnectionInfo,
     options: Options,
+    /// As the user named them. Nodes that all have new addresses are found by these names again.
+    seeds: Vec<Address>,
+    /// Whether the last look found nobody who knows who serves a slot.
+    is_lost: AtomicBool,
     /// Masters and replicas by address. A replica is only asked for its view of the Cluster.
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
     masters: RwLock<Arc<[Range]>>,
@@ -97,6 +104,8 @@ impl Cluster {
         let cluster = Self(Arc::new(Shared {
             like,
             options,
+            seeds: seeds.iter().map(|seed| seed.addr().to_string().into()).collect(),
+            is_lost: AtomicBool::new(true),
             nodes: Mutex::default(),
             masters: RwLock::new(Arc::from([])),
             refresh: Mutex::default(),
@@ -105,7 +114,6 @@ impl Cluster {
             if let ConnectionAddr::Unix(_) = seed.addr() {
                 return Err(Cause::misconfigured("a Cluster is not reached through a socket file: write `redis://`"));
             }
-            cluster.0.node(&seed.addr().to_string().into());
         }
         Ok(cluster)
     }
@@ -291,13 +299,14 @@ impl Shared {
                 Err(_) => {}
             }
         }
+        self.is_lost.store(views.iter().all(|member| member.slots.is_empty()), Ordering::Relaxed);
         if heard == 0 {
             return Err(fault.unwrap_or(Fault::Silent).into_cause());
         }
         let ranges = merge(&views);
-        {
+        if !ranges.is_empty() {
             let mut nodes = lock(&self.nodes);
-            // Seeds may be names that no node calls itself by: they go once the nodes themselves are known.
+            // Seeds may be names that no node calls itself by: they go while the nodes themselves are known.
             nodes.retain(|address, _| views.iter().any(|member| member.address == *address));
         }
         for member in &views {
@@ -307,12 +316,20 @@ impl Shared {
         Ok(())
     }
 
-    /// Masters first: they vote on failovers.
+    /// Masters first: they vote on failovers. If nobody knew anything the last time, the seeds before them.
     fn to_ask(&self, avoid: Option<&Address>) -> Vec<(Address, Arc<Node>)> {
+        let seeds = match self.is_lost.load(Ordering::Relaxed) {
+            true => &self.seeds[..],
+            false => &[],
+        };
+        for seed in seeds {
+            self.node(seed);
+        }
         let ranges = self.ranges();
         let nodes = lock(&self.nodes);
         let mut all: Vec<_> = nodes.iter().map(|(address, node)| (address.clone(), node.clone())).collect();
-        all.sort_by_key(|(address, _)| !ranges.iter().any(|range| range.master == *address));
+        let is_master = |address: &Address| ranges.iter().any(|range| range.master == *address);
+        all.sort_by_key(|(address, _)| (!seeds.contains(address), !is_master(address)));
         if all.len() > 1 {
             all.retain(|(address, _)| Some(address) != avoid);
         }

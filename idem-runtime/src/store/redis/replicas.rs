@@ -90,6 +90,8 @@ impl Serving {
         loop {
             let batch = {
                 let mut queue = self.shared.queue();
+                // Nobody waits for these any more: whoever does comes after them, and has less time left.
+                queue.steps.retain(|waiting| !waiting.done.is_closed());
                 if queue.steps.is_empty() {
                     queue.is_served = false;
                     self.is_over = true;
