@@ -168,6 +168,10 @@ impl Principal {
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(Some(name.into()))
     }
+
+    pub(crate) fn is_unnamed(&self) -> bool {
+        self.0.as_deref().is_some_and(str::is_empty)
+    }
 }
 
 /// Never the name.

@@ -115,7 +115,7 @@ pub enum OnAbandoned {
     Recover(Recover),
 }
 
-/// What happens when the store cannot be asked.
+/// What happens when the store gives no claim: it is away, full or set up wrongly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnStoreError {
@@ -219,7 +219,7 @@ impl Policy {
         self
     }
 
-    /// What happens when the store cannot be asked. Default: [`OnStoreError::Reject`].
+    /// What happens when the store gives no claim. Default: [`OnStoreError::Reject`].
     pub const fn on_store_error(mut self, on_store_error: OnStoreError) -> Self {
         self.on_store_error = on_store_error;
         self
@@ -256,10 +256,14 @@ impl Policy {
     /// The policy, once its options are known to agree with each other. The attribute calls this in a constant.
     ///
     /// # Panics
-    /// When a duration is zero, `remember` is shorter than `ttl`, a JSON pointer is none, `financial` stands beside an option that
+    /// When `ttl` is zero or over ten years, `lease` is not within 10 ms and 24 h, `remember` is shorter than `ttl` or over ten years,
+    /// `max_attempts` is 0, `fields` is empty, a JSON pointer is none, `financial` stands beside an option that
     /// it refuses, or `transaction` beside one that it has no use for. In a constant this is a compile error.
     pub const fn validate(self) -> Self {
-        assert!(!(self.financial && self.key.is_empty()), "`financial` needs a `key`");
+        assert!(
+            !(self.financial && self.key.is_empty()),
+            "`financial` needs a `key`, `.key(&[KeySource::DEFAULT])`; for events and calls write `validate_for_events`"
+        );
         self.validate_for_events()
     }
 

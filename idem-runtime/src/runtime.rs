@@ -93,7 +93,7 @@ pub struct Operation {
 pub struct Executed<T> {
     /// What the effect returned, now or the first time.
     pub value: T,
-    /// Whether it was the first time.
+    /// Whether it ran before: `value` is what it returned then.
     pub replayed: bool,
 }
 
@@ -148,7 +148,7 @@ impl Idempotency {
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
         let max = self.limits().max_answer_bytes;
-        let operation = self.operation(&operation);
+        let operation = self.operation(&operation).map_err(ExecuteError::Refused)?;
         let run = self.0.run(&operation, move |granted| {
             let attempt = granted.keep().into_attempt();
             async move {
@@ -166,7 +166,9 @@ impl Idempotency {
     /// When the store gives no answer; the record is then as it was, or settled.
     pub async fn resolve(&self, operation: &Operation, settlement: Settlement) -> Result<Resolved, StoreError> {
         let verdict = settlement.verdict(operation.policy.answer_kept(), operation.policy.remembered());
-        self.0.store().resolve(&Resolve::new(self.operation(operation).key, verdict)).await
+        // Nothing runs without a name, so nothing is unknown.
+        let Ok(operation) = self.operation(operation) else { return Ok(Resolved::NotUnknown) };
+        self.0.store().resolve(&Resolve::new(operation.key, verdict)).await
     }
 
     /// Waits until no operation runs and no outcome waits for the store, at most for `deadline`.
@@ -226,13 +228,16 @@ impl Idempotency {
         }
     }
 
-    fn operation(&self, operation: &Operation) -> engine::Operation {
+    fn operation(&self, operation: &Operation) -> Result<engine::Operation, Refusal> {
+        if operation.key.is_empty() || operation.principal.is_unnamed() {
+            return Err(Refusal::Unnamed);
+        }
         let endpoint = operation.endpoint.as_ref().map(|(method, path)| EndpointName { method, path });
-        engine::Operation {
+        Ok(engine::Operation {
             key: self.storage_key(&operation.policy, &operation.principal, &operation.key, endpoint),
             fingerprint: operation.fingerprint,
             terms: Terms::of(&operation.policy),
-        }
+        })
     }
 }
 
@@ -371,7 +376,14 @@ impl PrincipalChosen for IdempotencySetup {
 
 impl Operation {
     /// The operation that `principal` calls `key`, under `policy`. The policy's key sources do not matter here.
+    ///
+    /// An empty key, or a principal with an empty name, is refused when it is executed ([`Refusal::Unnamed`]): whoever forgot to
+    /// write one would share a record with everybody who did.
+    ///
+    /// # Panics
+    /// As [`Policy::validate_for_events`], which needs no `key`.
     pub fn new(policy: Policy, principal: Principal, key: impl Into<String>) -> Self {
+        let policy = policy.validate_for_events();
         Self { policy, principal, key: key.into(), endpoint: None, fingerprint: Fingerprint::of_bytes(b"") }
     }
 

@@ -20,7 +20,7 @@ pub struct Event {
 pub struct Processed<T> {
     /// What the handler returned, now or the first time.
     pub value: T,
-    /// Whether it was the first time.
+    /// Whether it ran before: `value` is what it returned then.
     pub duplicate: bool,
 }
 
@@ -199,7 +199,7 @@ impl ConsumeError {
             Refusal::Unavailable | Refusal::Contended | Refusal::Unconfirmed => Self::Unavailable,
             Refusal::Overloaded => Self::Overloaded,
             Refusal::Panicked | Refusal::Leaked => Self::Panicked { attempt },
-            Refusal::Unreadable | Refusal::Unknown | Refusal::Mismatch => Self::Unreadable,
+            Refusal::Unreadable | Refusal::Unknown | Refusal::Mismatch | Refusal::Unnamed => Self::Unreadable,
         }
     }
 }

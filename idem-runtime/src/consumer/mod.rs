@@ -36,7 +36,8 @@
 //! | its bytes are not JSON where [`Policy::fingerprint`] reads JSON, or [`Consumer::park`] says so | parked |
 //!
 //! A parked event is kept in the store, with its payload, until [`redrive`](Consumer::redrive) or
-//! [`settle`](Consumer::settle) is called; the broker may forget it.
+//! [`settle`](Consumer::settle) is called; the broker may forget it, unless its payload
+//! is too large to be kept ([`ParkedEvent::payload`]).
 //!
 //! # In a transaction
 //!
@@ -140,8 +141,11 @@ struct Concluded<T, E> {
 
 impl Idempotency {
     /// The consumer that `policy`'s scope names. Its key sources, key space and status rule do not matter here.
+    ///
+    /// # Panics
+    /// As [`Policy::validate_for_events`].
     pub fn consumer(&self, policy: Policy) -> Consumer {
-        Consumer { runtime: self.clone(), policy, at_once: 16 }
+        Consumer { runtime: self.clone(), policy: policy.validate_for_events(), at_once: 16 }
     }
 }
 
@@ -356,7 +360,7 @@ impl Consumer {
     }
 
     fn note(&self, reason: ParkedReason, attempts: Option<u32>, event: &Event) -> Note {
-        Note::new(self.policy.scope_name(), reason, attempts, event, self.runtime.limits().max_answer_bytes)
+        Note::new(&self.policy, reason, attempts, event, self.runtime.limits().max_answer_bytes)
     }
 
     fn operation(&self, key: StorageKey, fingerprint: Fingerprint) -> Operation {

@@ -1,9 +1,15 @@
 //! What is written down of a parked event: frozen by a golden test, as every record is.
 
+use std::time::Duration;
+
 use bytes::{Buf, BufMut, Bytes};
 
 use super::{Event, ParkedReason};
-use crate::record::{Answer, Kind, Unreadable};
+use crate::{
+    clock::micros,
+    policy::Policy,
+    record::{Answer, Kind, Unreadable},
+};
 
 /// Why an event is parked, and what is needed to run it after all.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,6 +22,8 @@ pub(super) struct Note {
     /// `None`: too large to be kept.
     pub(super) payload: Option<Bytes>,
     pub(super) error: Option<String>,
+    /// How long its consumer remembers what it ran: whoever settles it may be built with another policy.
+    pub(super) remember: Option<Duration>,
 }
 
 /// Tags of the parts. A part is its tag, its length as eight bytes, big endian, and its bytes; one that is not there is left out.
@@ -26,6 +34,7 @@ mod tag {
     pub(super) const ID: u8 = 4;
     pub(super) const PAYLOAD: u8 = 5;
     pub(super) const ERROR: u8 = 6;
+    pub(super) const REMEMBER: u8 = 7;
 }
 
 /// How much of an error's text is kept, in bytes.
@@ -33,19 +42,20 @@ const MAX_ERROR: usize = 1024;
 
 impl Note {
     pub(super) fn new(
-        scope: &str,
+        policy: &Policy,
         reason: ParkedReason,
         attempts: Option<u32>,
         event: &Event,
         max_payload: usize,
     ) -> Self {
         Self {
-            scope: scope.to_owned(),
+            scope: policy.scope_name().to_owned(),
             reason,
             attempts,
             id: event.id().map(str::to_owned),
             payload: (event.payload().len() <= max_payload).then(|| event.payload().clone()),
             error: None,
+            remember: Some(policy.remembered()),
         }
     }
 
@@ -58,6 +68,7 @@ impl Note {
 
     pub(super) fn seal(&self) -> Answer {
         let attempts = self.attempts.map(u32::to_be_bytes);
+        let remember = self.remember.map(|remember| micros(remember).to_be_bytes());
         let parts = [
             (tag::SCOPE, Some(self.scope.as_bytes())),
             (tag::REASON, Some(&[code(self.reason)][..])),
@@ -65,6 +76,7 @@ impl Note {
             (tag::ID, self.id.as_deref().map(str::as_bytes)),
             (tag::PAYLOAD, self.payload.as_deref()),
             (tag::ERROR, self.error.as_deref().map(str::as_bytes)),
+            (tag::REMEMBER, remember.as_ref().map(|remember| &remember[..])),
         ];
         let parts = || parts.iter().filter_map(|(tag, part)| part.map(|part| (*tag, part)));
         let size = parts().map(|(_, part)| 9 + part.len()).sum();
@@ -80,7 +92,7 @@ impl Note {
     pub(super) fn open(note: &Answer) -> Result<Self, Unreadable> {
         let mut rest = note.open(Kind::Parked)?;
         let (mut scope, mut reason, mut attempts) = (None, None, None);
-        let (mut id, mut payload, mut error) = (None, None, None);
+        let (mut id, mut payload, mut error, mut remember) = (None, None, None, None);
         while rest.has_remaining() {
             let tag = rest.try_get_u8().map_err(|_| Unreadable)?;
             let length = rest.try_get_u64().ok().and_then(|length| usize::try_from(length).ok()).ok_or(Unreadable)?;
@@ -95,11 +107,15 @@ impl Note {
                 tag::ID => id = Some(text(&part)?),
                 tag::PAYLOAD => payload = Some(part),
                 tag::ERROR => error = Some(text(&part)?),
+                tag::REMEMBER => {
+                    let micros = u64::from_be_bytes(part[..].try_into().map_err(|_| Unreadable)?);
+                    remember = Some(Duration::from_micros(micros));
+                }
                 _ => return Err(Unreadable),
             }
         }
         let (Some(scope), Some(reason)) = (scope, reason) else { return Err(Unreadable) };
-        Ok(Self { scope, reason, attempts, id, payload, error })
+        Ok(Self { scope, reason, attempts, id, payload, error, remember })
     }
 }
 
@@ -134,7 +150,7 @@ mod tests {
     use crate::derive::hex;
 
     fn note(reason: ParkedReason) -> Note {
-        Note::new("ship", reason, Some(5), &Event::new("evt_1", "payload"), 100)
+        Note::new(&Policy::new("ship"), reason, Some(5), &Event::new("evt_1", "payload"), 100)
     }
 
     /// A parked event must be read by every later version, so these bytes must never change. They come from
@@ -147,13 +163,15 @@ mod tests {
             attempts: None,
             id: None,
             payload: None,
+            remember: None,
             ..note(ParkedReason::Failed)
         };
         for (note, expected) in [
             (
                 whole,
-                "01038cac5f158e1f3ec8010000000000000004736869700200000000000000010103000000000000000400000005040000000000\
-                 0000056576745f310500000000000000077061796c6f61640600000000000000036ec3b6",
+                "0103e3ad844d959a1a35010000000000000004736869700200000000000000010103000000000000000400000005040000000000\
+                 0000056576745f310500000000000000077061796c6f61640600000000000000036ec3b6070000000000000008000000141dd760\
+                 00",
             ),
             (bare, "0103e311cb4de92838d80100000000000000047368697002000000000000000102"),
         ] {
@@ -180,7 +198,7 @@ mod tests {
     fn a_payload_that_is_too_large_is_left_out() {
         let event = Event::new("evt_1", "payload");
         for (max, kept) in [(6, false), (7, true)] {
-            let note = Note::new("ship", ParkedReason::Failed, None, &event, max);
+            let note = Note::new(&Policy::new("ship"), ParkedReason::Failed, None, &event, max);
             assert_eq!(note.payload.is_some(), kept);
         }
     }
@@ -198,6 +216,7 @@ mod tests {
             [scope.clone(), part(2, &[1, 1])].concat(),
             [scope.clone(), reason.clone(), part(3, &[0, 0, 5])].concat(),
             [scope.clone(), reason.clone(), part(4, b"\xff")].concat(),
+            [scope.clone(), reason.clone(), part(7, &[0, 0, 0, 5])].concat(),
             [scope.clone(), reason.clone(), part(77, b"")].concat(),
             [scope.clone(), reason.clone(), vec![5]].concat(),
             [scope.clone(), reason.clone(), vec![5, 0, 0, 0, 0, 0, 0, 0, 2, 0]].concat(),

@@ -1,6 +1,6 @@
 //! Events that wait for an operator.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 
@@ -71,7 +71,7 @@ impl Consumer {
     pub async fn redrive(&self, event: &ParkedEvent) -> Result<Redriven, StoreError> {
         let verdict = match event.note.reason {
             ParkedReason::KeyReused | ParkedReason::NoId => {
-                let remember = self.policy.remembered();
+                let remember = self.remember(event);
                 let answer = Some(Answer::seal(Kind::Redriven, 0, |_| ()));
                 Verdict::Completed { answer, ttl: remember, remember }
             }
@@ -89,14 +89,19 @@ impl Consumer {
         })
     }
 
-    /// Settles a parked event as done, on an operator's word: it never runs, and whoever delivers it again is told that it
-    /// took effect.
+    /// Settles a parked event as done, on an operator's word: whoever delivers it again is told that it took effect, and it does not
+    /// run, as long as this consumer or the one that parked it remembers what ran, whichever is longer.
     ///
     /// # Errors
     /// When the store gives no answer; the event is then parked or settled.
     pub async fn settle(&self, event: &ParkedEvent) -> Result<Resolved, StoreError> {
-        let (ttl, remember) = (self.policy.answer_kept(), self.policy.remembered());
-        self.resolve(event, Verdict::Completed { answer: None, ttl, remember }).await
+        let remember = self.remember(event);
+        self.resolve(event, Verdict::Completed { answer: None, ttl: remember, remember }).await
+    }
+
+    fn remember(&self, event: &ParkedEvent) -> Duration {
+        let own = self.policy.remembered();
+        event.note.remember.map_or(own, |parked_by| own.max(parked_by))
     }
 
     async fn resolve(&self, event: &ParkedEvent, verdict: Verdict) -> Result<Resolved, StoreError> {

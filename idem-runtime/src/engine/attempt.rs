@@ -45,8 +45,9 @@ pub(crate) struct Won {
     lease: Renew,
     fence: Fence,
     attempt: u32,
-    /// Whether the transaction is open in which it was claimed: nobody else can own the operation as long as it is.
-    transaction: Option<Arc<AtomicBool>>,
+    /// Whether nobody else can own the operation: as long as the transaction is open in which it was claimed, and always without a
+    /// key. `None`: the store knows.
+    alone: Option<Arc<AtomicBool>>,
 }
 
 /// Of what runs although the store gave no answer: below every real one, so that what is written elsewhere under a fence
@@ -60,19 +61,13 @@ impl<'a> Granted<'a> {
 
     pub(crate) fn keep(&self) -> Won {
         let Self { engine, lease, fence, attempt } = *self;
-        Won { engine: engine.clone(), lease, fence, attempt, transaction: None }
+        Won { engine: engine.clone(), lease, fence, attempt, alone: None }
     }
 }
 
 impl Won {
-    pub(super) fn in_transaction(
-        engine: &Engine,
-        claim: &Claim,
-        fence: Fence,
-        attempt: u32,
-        open: Arc<AtomicBool>,
-    ) -> Self {
-        Self { transaction: Some(open), ..Granted::new(engine, claim, fence, attempt).keep() }
+    pub(super) fn alone(engine: &Engine, claim: &Claim, fence: Fence, attempt: u32, open: Arc<AtomicBool>) -> Self {
+        Self { alone: Some(open), ..Granted::new(engine, claim, fence, attempt).keep() }
     }
 
     pub(crate) const fn number(&self) -> u32 {
@@ -96,12 +91,14 @@ impl Attempt {
         Self(slot)
     }
 
-    /// Which attempt at this operation it is: 1, and one more each time an abandoned one is taken over.
+    /// Which attempt at this operation it is: 1, and one more each time an abandoned one is taken over or, of an event, a failed one is
+    /// followed by the next.
     pub fn number(&self) -> u32 {
         self.won().attempt
     }
 
-    /// Larger than that of every earlier attempt at this operation, for what is written elsewhere under a fence.
+    /// Larger than that of every earlier attempt at this operation, for what is written elsewhere under a fence. 0, which is below
+    /// all, where it runs without a key, or without the store by `on_store_error = run`.
     pub fn fence(&self) -> Fence {
         self.won().fence
     }
@@ -113,13 +110,13 @@ impl Attempt {
     }
 
     /// Asks the store whether this attempt still owns the operation, and starts its lease again if so. In a transaction: whether
-    /// that is open.
+    /// that is open. Without a key: always.
     ///
     /// # Errors
     /// When the store gives no answer.
     pub async fn still_owner(&self) -> Result<bool, StoreError> {
         let won = self.won();
-        if let Some(open) = &won.transaction {
+        if let Some(open) = &won.alone {
             return Ok(open.load(Ordering::Acquire));
         }
         Ok(won.engine.store().renew(won.lease).await? == Ownership::Held)

@@ -1,7 +1,7 @@
 //! Leases of running operations, renewed beside them.
 //!
-//! One task for all of them, so that an operation that never yields keeps its lease as long as another worker thread is free,
-//! and so that a short operation pays for a slot in a table and for no timer.
+//! One task for all of them, which any worker thread can take, so that an operation that never yields keeps its lease as long as
+//! another worker is awake; and so that a short operation pays for a slot in a table and for no timer.
 
 use std::{
     collections::HashMap,

@@ -121,7 +121,8 @@ impl Counters {
     pub(crate) fn answered<T>(&self, ran: &Result<Ran<T>, Refusal>) {
         match ran {
             // A replay is counted by the one who reads it: it may turn out to be unreadable.
-            Ok(Ran::Fresh(_) | Ran::Replay(_) | Ran::Parked(_)) | Err(Refusal::Panicked | Refusal::Leaked) => {}
+            Ok(Ran::Fresh(_) | Ran::Replay(_) | Ran::Parked(_))
+            | Err(Refusal::Panicked | Refusal::Leaked | Refusal::Unnamed) => {}
             Err(Refusal::InFlight { .. }) => self.conflicts.add(),
             Err(Refusal::Mismatch) => self.mismatches.add(),
             Err(Refusal::Unknown | Refusal::Unreadable) => self.unknown.add(),

@@ -32,7 +32,11 @@ mod transact;
 mod tx;
 mod wait;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -252,7 +256,7 @@ impl Engine {
 
     /// For a handler that takes an `Attempt` and runs without a key: an operation of its own that nobody can repeat.
     pub(crate) fn fill_unclaimed(&self, slot: &Slot) {
-        fill(slot, Granted::new(self, &unclaimed(), NO_FENCE, 1).keep());
+        fill(slot, Won::alone(self, &unclaimed(), NO_FENCE, 1, Arc::new(AtomicBool::new(true))));
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
@@ -402,8 +406,10 @@ impl Engine {
                 Err(error) => return Err(Unanswered { error, taken_perhaps }),
             }
             if asks == SLOW_CLAIMS {
-                let error =
-                    StoreError::new(StoreErrorKind::Unavailable, "claims are answered too late for their `lease`");
+                let error = StoreError::new(
+                    StoreErrorKind::Unavailable,
+                    "claims are answered later than half their `lease`: write a longer one, or look why the store is slow",
+                );
                 return Err(Unanswered { error, taken_perhaps });
             }
             asks += 1;

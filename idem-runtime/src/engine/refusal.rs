@@ -2,7 +2,8 @@
 
 use std::{fmt, time::Duration};
 
-/// A guarded operation was refused: it did not run for this caller, and there is no answer to replay.
+/// A guarded operation has no value for this caller: it was not run, or it panicked, or it ran in a transaction that was undone or
+/// not confirmed. The variant says which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -31,6 +32,8 @@ pub enum Refusal {
     Unconfirmed,
     /// It kept its transaction, which was therefore not committed.
     Leaked,
+    /// The key, or the name of whose it is, is empty.
+    Unnamed,
 }
 
 impl fmt::Display for Refusal {
@@ -46,6 +49,7 @@ impl fmt::Display for Refusal {
             Self::Panicked => "the operation panicked",
             Self::Contended => "the transaction met others each time it was run, and was rolled back",
             Self::Unconfirmed => "the reply to the commit of the operation was lost",
+            Self::Unnamed => "the idempotency key, or the name of whose it is, is empty",
             Self::Leaked => "the operation kept its transaction, which was not committed",
         })
     }

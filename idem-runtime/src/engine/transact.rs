@@ -143,7 +143,7 @@ impl Engine {
         let known = match store.claim_in(connection, claim).await {
             Ok(Claimed::Won { fence, attempt }) => {
                 let open = Open::new();
-                let won = Won::in_transaction(self, &claim, fence, attempt, open.0.clone());
+                let won = Won::alone(self, &claim, fence, attempt, open.0.clone());
                 return Ok(Joined { engine: self.clone(), operation: *operation, claim, won, _open: open });
             }
             Ok(claimed) => known(&operation.key, claimed),
@@ -326,7 +326,7 @@ impl<D: Transactions, W: Work> Transacting<D, W> {
         };
         self.on.place.open(transaction);
         let open = Open::new();
-        let won = Won::in_transaction(&self.on.engine, &claim, fence, attempt, open.0.clone());
+        let won = Won::alone(&self.on.engine, &claim, fence, attempt, open.0.clone());
         let ended = CatchPanic::call(|| self.work.run(won)).await;
         drop(open);
         let transaction = match self.on.place.close() {

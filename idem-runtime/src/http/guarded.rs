@@ -226,7 +226,7 @@ impl<S: Sync> FromRequestParts<S> for Attempt {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
         parts.extensions.get::<AttemptSlot>().map(|slot| Self::of(slot.0.clone())).ok_or_else(|| {
-            tracing::error!("`Attempt` is an argument of a handler that is neither `#[idempotent]` nor under a layer");
+            tracing::error!("`Attempt` is an argument of a handler that is neither `#[idempotent]` nor for POST, PUT, PATCH or DELETE under a layer");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         })
     }

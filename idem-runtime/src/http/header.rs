@@ -56,7 +56,7 @@ impl KeySyntaxError {
             Self::TooLong => "The key is longer than 255 characters; write 1 to 255, a UUID for example.",
             Self::Character => {
                 "The key holds a character that cannot stand without quotes; write visible ASCII without `\"`, `,`, \
-                 `;` and `\\`, or put the key in double quotes."
+                 `;` and `\\`, or printable ASCII in double quotes."
             }
             Self::QuotedCharacter => "The quoted key holds a byte outside 0x20 to 0x7e; write printable ASCII.",
             Self::Escape => "The quoted key escapes what needs no escape; write `\\\"` for `\"` and `\\\\` for `\\`.",

@@ -143,14 +143,15 @@ where
             None => Ok(None),
         };
         let slot = Slot::default();
-        if let Ok(Some(_)) = operation {
-            parts.extensions.insert(AttemptSlot(slot.clone()));
-        }
+        parts.extensions.insert(AttemptSlot(slot.clone()));
         // In a box: with the request in it, the block of every operation would be too large for the allocator's quick path.
         let passing = Box::pin(pass(inner, Request::from_parts(parts, body)));
         match &operation {
             Err(rejection) => Ok(rejection.into_response()),
-            Ok(None) => passing.await,
+            Ok(None) => {
+                runtime.engine().fill_unclaimed(&slot);
+                passing.await
+            }
             Ok(Some(operation)) => {
                 let effect = move |granted: Granted<'_>| {
                     fill(&slot, granted.keep());

@@ -127,19 +127,19 @@ impl Code {
     const fn detail(self) -> &'static str {
         match self {
             Self::KeyMissing => "This operation needs an idempotency key, the same for every retry.",
-            Self::KeyInvalid => "The idempotency key is not of the form this operation takes.",
+            Self::KeyInvalid => "No idempotency key can be made of what this request holds.",
             Self::PrincipalMissing => "Idempotency keys belong to a caller, and this request names none.",
             Self::BodyInvalid => "The body is not JSON that can be compared with that of a retry.",
             Self::BodyTimeout => "The body did not arrive in time. Nothing ran.",
             Self::KeyReused => "Use a new key for a new request, and the same request for a retry.",
-            Self::InFlight => "The first request with this key is still running. Ask again later.",
+            Self::InFlight => "A request with this key may still be running. Ask again later.",
             Self::OutcomeUnknown => {
                 "The first request with this key may or may not have taken effect. It is not run again until that is settled."
             }
             Self::ResponseNotKept => "The request with this key ran. Its answer was not kept, and it is not run again.",
             Self::Panicked => "The request failed in a way that was not foreseen.",
             Self::StoreUnavailable => {
-                "It cannot be told whether this request ran before. Nothing ran. Ask again later."
+                "The idempotency store did not answer. This request did not run, or what it did in its transaction was undone. Ask again later."
             }
             Self::Overloaded => "Nothing ran. Ask again later.",
             Self::Contended => "The request met others that change the same data, and was undone. Ask again later.",
@@ -197,6 +197,7 @@ impl From<Refusal> for Rejection {
             Refusal::Contended => Code::Contended,
             Refusal::Unconfirmed => Code::CommitUnconfirmed,
             Refusal::Leaked => Code::TransactionLeaked,
+            Refusal::Unnamed => Code::KeyInvalid,
         })
     }
 }

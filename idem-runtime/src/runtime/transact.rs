@@ -45,7 +45,7 @@ impl Idempotency {
         F: Fn(Tx<D>, Attempt) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
-        let operation = self.operation(&operation);
+        let operation = self.operation(&operation).map_err(ExecuteError::Refused)?;
         let place = Place::default();
         let work = Calls { place: place.clone(), effect, max_answer_bytes: self.limits().max_answer_bytes };
         let ran = self.engine().transact(store.clone(), place, Some(operation), work).await;
@@ -75,7 +75,7 @@ impl Idempotency {
         T: Serialize + DeserializeOwned,
         F: AsyncFnOnce(&mut D::Connection, Attempt) -> Result<T, E>,
     {
-        let operation = self.operation(operation);
+        let operation = self.operation(operation).map_err(ExecuteError::Refused)?;
         let joined = match self.engine().join(store, connection, &operation).await {
             Ok(joined) => joined,
             Err(known) => return self.executed(&operation, known),

@@ -140,7 +140,8 @@ EVENTS = {
     "payload, fields": digest((7, b"/amount"), (8, b"1999"), (7, b"/source")),
     "payload, off": digest(),
     "note": note(
-        (1, b"ship"), (2, b"\x01"), (3, (5).to_bytes(4, "big")), (4, b"evt_1"), (5, b"payload"), (6, "nö".encode())
+        (1, b"ship"), (2, b"\x01"), (3, (5).to_bytes(4, "big")), (4, b"evt_1"), (5, b"payload"), (6, "nö".encode()),
+        (7, (24 * 60 * 60 * 1_000_000).to_bytes(8, "big")),
     ),
     "bare note": note((1, b"ship"), (2, b"\x02")),
     "redriven answer": answer(4, b""),

@@ -292,10 +292,10 @@ async fn operations_of_other_scopes_principals_and_keys_run(backend: Backend) {
     let operations = [
         operation("k"),
         operation("K"),
-        operation(""),
+        operation(" "),
         Operation::new(Policy::new("refunds").validate(), Principal::new("acct_1"), "k"),
         Operation::new(INVOICES, Principal::new("acct_2"), "k"),
-        Operation::new(INVOICES, Principal::new(""), "k"),
+        Operation::new(INVOICES, Principal::new("k"), "k"),
         Operation::new(INVOICES, Principal::SHARED, "k"),
         Operation::new(one_space, Principal::new("acct_3"), "k"),
         operation("k").endpoint(&Method::POST, "/a"),

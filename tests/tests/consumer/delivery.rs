@@ -135,7 +135,7 @@ async fn a_consumer_never_meets_other_operations(backend: Backend) {
     let operation = |principal| {
         Operation::new(POLICY, principal, "evt_1").fingerprint(Fingerprint::of_bytes(event("evt_1").payload()))
     };
-    for principal in [Principal::SHARED, Principal::new("")] {
+    for principal in [Principal::SHARED, Principal::new("evt_1")] {
         let executed = worker.runtime.execute(operation(principal), |_| async { Ok::<_, Broke>(100) }).await;
         assert!(!executed.expect("a value").replayed);
     }

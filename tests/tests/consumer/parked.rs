@@ -1,15 +1,15 @@
 //! Events that are not run, and what an operator makes of them.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use idem_runtime::{
-    FingerprintRule, Idempotency, Policy,
-    consumer::{ConsumeError, Event, ParkedReason, Redriven},
+    FingerprintRule, Idempotency, MemoryStore, Policy,
+    consumer::{ConsumeError, Event, ParkedReason, ProcessError, Redriven},
     store::Resolved,
 };
-use tests::backend::Backend;
+use tests::{backend::Backend, probe::RuntimeClock};
 
-use crate::support::{POLICY, Worker, event, failed, is_acknowledged, refused};
+use crate::support::{Broke, POLICY, Worker, event, failed, is_acknowledged, refused};
 
 tests::on_every_store!(
     an_event_without_an_id_is_parked,
@@ -211,4 +211,21 @@ async fn nothing_shows_an_id_a_payload_or_an_error(backend: Backend) {
     let redriven = worker.consumer.redrive(&parked).await.unwrap();
     let shown = format!("{event:?} {parked:?} {redriven:?} {:?} {reused} {reused:?}", worker.consumer);
     assert!(!shown.contains("SECRET") && !shown.contains("83, 69, 67"), "{shown}");
+}
+
+/// Whoever settles it may have been built with the default policy: what the consumer that parked it promised still holds.
+#[tokio::test(start_paused = true)]
+async fn a_settled_event_is_remembered_as_long_as_its_consumer_remembers() {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let runtime = Idempotency::builder(MemoryStore::with_clock(RuntimeClock::new())).shared().build();
+    let consumer = runtime.consumer(POLICY.ttl(14 * DAY).max_attempts(1));
+    let run = async || consumer.process(event("evt_1"), |_| async { Err::<usize, _>(Broke("no".to_owned())) }).await;
+    assert!(matches!(run().await, Err(ProcessError::Failed { parked: true, .. })));
+    let operator = runtime.consumer(Policy::new("ship"));
+    let parked = operator.parked(10).await.unwrap();
+    assert_eq!(operator.settle(&parked[0]).await.unwrap(), Resolved::Applied);
+    tokio::time::sleep(13 * DAY).await;
+    assert_eq!(run().await, Err(ProcessError::Refused(ConsumeError::NotKept)));
+    tokio::time::sleep(2 * DAY).await;
+    assert!(matches!(run().await, Err(ProcessError::Failed { .. })));
 }

@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use axum::{Router, body::Body, routing::post as route};
 use futures_util::stream;
-use idem_runtime::{Idempotency, IdempotencyLayer, OnConflict, Refusal};
+use idem_runtime::{
+    Attempt, Idempotency, IdempotencyLayer, OnConflict, Operation, Policy, Principal, Refusal, Settlement,
+    store::Resolved,
+};
 use tests::{
     exchange::{post, send},
+    faulty_store::Step,
     gate::Gate,
     probe::{Runs, cut_after},
 };
@@ -112,4 +116,40 @@ async fn those_who_wait_take_no_place() {
         assert_replay(&result);
     }
     assert_eq!(runs.begun(), 2);
+}
+
+/// A job whose name was left out would share one record with all the others.
+#[tokio::test(start_paused = true)]
+async fn an_operation_without_a_name_is_refused() {
+    let (store, idempotency) = faulty();
+    for (principal, key) in [(Principal::SHARED, ""), (Principal::new(""), "key-1")] {
+        let operation = Operation::new(RETRY, principal, key);
+        let ran = idempotency.execute(operation.clone(), async |_| Ok::<_, String>("ran".to_owned())).await;
+        assert_refused(&ran, |refusal| matches!(refusal, Refusal::Unnamed));
+        let settled = idempotency.resolve(&operation, Settlement::not_executed()).await.unwrap();
+        assert_eq!(settled, Resolved::NotUnknown);
+    }
+    assert_eq!(store.calls(Step::Claim), 0);
+}
+
+#[test]
+#[should_panic(expected = "`ttl` must be longer than zero")]
+fn an_operation_takes_no_policy_that_guards_nothing() {
+    let _ = Operation::new(Policy::new("zero").ttl(Duration::ZERO), Principal::SHARED, "key-1");
+}
+
+/// It is nobody's: no store has seen it, and no other run can have its key.
+#[tokio::test(start_paused = true)]
+async fn a_handler_under_a_layer_has_its_attempt_without_a_key_too() {
+    let (store, idempotency) = faulty();
+    let handler = async |attempt: Attempt| {
+        assert!(attempt.still_owner().await.unwrap());
+        format!("{} {:?}", attempt.number(), attempt.fence())
+    };
+    let layer = IdempotencyLayer::new(idempotency, Policy::new("optional"));
+    let app = Router::new().route("/pay", route(handler)).layer(layer);
+    let mut request = post("/pay", "k", "");
+    request.headers_mut().remove("idempotency-key");
+    assert_eq!(send(&app, request).await.text(), "1 Fence(0)");
+    assert_eq!((store.calls(Step::Claim), store.calls(Step::Renew)), (0, 0));
 }

@@ -92,14 +92,15 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// How many connections are open at most for claims, completions and whatever else is one statement. Default 5.
+    /// How many connections are open at most for claims, completions and whatever else is one statement. Default 5. Over
+    /// a pool of yours its own maximum counts.
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = connections;
         self
     }
 
     /// How many [transactions](crate::store::Transactions) are open at most, each on a connection of its own. Default 5.
-    /// None is opened before the first one.
+    /// None is opened before the first one. Over a pool of yours its own maximum counts.
     pub fn max_transactions(mut self, transactions: u32) -> Self {
         self.max_transactions = transactions;
         self

@@ -13,14 +13,15 @@
 //!
 //! A claim, a completion and a replay are one round trip each, over one shared connection. The claim of a key without a record is
 //! one `SET .. NX GET PX`, and a `PEXPIRETIME` in the same write: calling a script costs the server several times as much. What
-//! such a claim finds in its way a script judges, one round trip later, unless it is an answer to replay. All other steps
-//! are scripts, each on one key, which are loaded when a connection is opened, and again if the server forgot them. Commands of
-//! requests that come together leave in one write, up to eight of them, but for those over TLS.
+//! such a claim finds in its way a script judges, one round trip later, unless it is an answer that is kept as long as it is
+//! remembered. All other steps are scripts, each on one key, which are loaded when a connection is opened, and again if the server
+//! forgot them. Commands of requests that come together leave in one write, up to eight of them, but for those over TLS.
 //!
 //! The replay of an answer that this store recorded or replayed of late is a `GET`. If the record is no longer what it was, having
 //! expired or been deleted, or another request comes under its key, the claim follows: one command more, once.
 //!
-//! With [`wait_replicas`](RedisStoreBuilder::wait_replicas), and over a [`ConnectionProvider`], every claim is a script.
+//! With [`wait_replicas`](RedisStoreBuilder::wait_replicas), and over a [`ConnectionProvider`], every claim but such a
+//! replay is a script; with the former a won claim is sent twice, the second time to be waited for.
 //!
 //! # What it holds to
 //!
@@ -61,7 +62,8 @@
 //! # What the user of an access list needs
 //!
 //! `+evalsha +eval +script|load +time +pexpiretime +get +set +setrange +del +info +zadd +zrem +zrangebylex`, in a Cluster
-//! `+cluster|nodes`, behind Sentinels `+role`, with `wait_replicas` `+wait`; and `~idem:*`, or the chosen prefix.
+//! `+cluster|nodes +asking`, with a database other than 0 `+select`, behind Sentinels `+role`, with `wait_replicas` `+wait`; and
+//! `~idem:*`, or the chosen prefix.
 
 mod builder;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
