@@ -97,9 +97,8 @@ async fn a_stopped_process_that_wakes_changes_nothing(world: World) {
     let (first, second) = (world.app("first"), world.app("second"));
     let stopped = first.send("/retry", "hold");
     world.lines(1).await;
-    first.stop();
     second.post("/open", "").await.assert_fresh(200);
-    let reply = second.retry("/retry", "hold").await;
+    let reply = first.retried_while_stopped(&second, "/retry", "hold").await;
     reply.assert_fresh(200);
     assert_eq!(reply.text(), "second 2");
 
@@ -127,8 +126,7 @@ async fn a_stopped_process_that_wakes_settles_the_unknown(world: World) {
     let (first, second) = (world.app("first"), world.app("second"));
     let stopped = first.send("/refuse", "hold");
     world.lines(1).await;
-    first.stop();
-    second.retry("/refuse", "hold").await.assert_problem(409, "outcome-unknown");
+    first.retried_while_stopped(&second, "/refuse", "hold").await.assert_problem(409, "outcome-unknown");
     first.go_on();
     first.post("/open", "").await.assert_fresh(200);
     let late = stopped.await.unwrap().expect("an answer");

@@ -306,6 +306,24 @@ impl App {
         self.retry_as("k", path, body).await
     }
 
+    /// As [`retry`](Self::retry) at another process, while this one stands still.
+    ///
+    /// In SQLite one that was stopped within a write, of a renewal perhaps, keeps everybody else from writing: that is no place to
+    /// stop it at.
+    pub(crate) async fn retried_while_stopped(&self, other: &Self, path: &str, body: &str) -> Reply {
+        let mut tries = 0;
+        loop {
+            self.stop();
+            let reply = other.retry(path, body).await;
+            if reply.status != 503 || tries == 10 {
+                return reply;
+            }
+            tries += 1;
+            self.go_on();
+            self.get("/stale").await;
+        }
+    }
+
     /// The same with another key.
     pub(crate) async fn retry_as(&self, key: &str, path: &str, body: &str) -> Reply {
         self.until(key, path, body, |reply| !(reply.status == 409 && reply.text().contains("in-flight"))).await
