@@ -196,7 +196,7 @@ impl fmt::Debug for Pepper {
 /// The layout that [`StorageKey`] digests; it changes only together with this byte.
 const LAYOUT: u8 = 1;
 
-/// Tags of the digested [`Parts`](crate::digest::Parts).
+/// Tags of the digested [`Parts`].
 mod tag {
     pub(super) const SCOPE: u8 = 1;
     pub(super) const SHARED: u8 = 2;
