@@ -49,6 +49,13 @@ impl Standing {
         self.attempt.lock().unwrap().clone().expect("the effect runs")
     }
 
+    /// Nobody ran beside it, and retries get its answer.
+    async fn finish_as_the_only_one(self, idempotency: &Idempotency, policy: Policy, runs: &Runs) {
+        assert_fresh(&self.finish().await);
+        assert_replay(&pay(idempotency, policy, runs).await);
+        assert_eq!((runs.begun(), idempotency.metrics().stale_owners), (1, 0));
+    }
+
     async fn finish(self) -> Result {
         self.gate.open();
         self.task.await.unwrap()
@@ -147,9 +154,7 @@ async fn a_process_does_not_take_over_what_it_still_runs() {
                 assert_refused(&pay(&idempotency, policy, &runs).await, in_flight);
                 assert_eq!(store.calls(Step::Claim), 2, "the lease is there again, so the store is asked");
             }
-            assert_fresh(&first.finish().await);
-            assert_replay(&pay(&idempotency, policy, &runs).await);
-            assert_eq!((runs.begun(), idempotency.metrics().stale_owners), (1, 0));
+            first.finish_as_the_only_one(&idempotency, policy, &runs).await;
         }
     }
 }
@@ -169,9 +174,7 @@ async fn a_process_that_stood_still_does_not_take_over_what_it_runs() {
         store.heal();
         tokio::time::sleep(LEASE / 3).await;
         assert_refused(&pay(&idempotency, policy, &runs).await, in_flight);
-        assert_fresh(&first.finish().await);
-        assert_replay(&pay(&idempotency, policy, &runs).await);
-        assert_eq!((runs.begun(), idempotency.metrics().stale_owners), (1, 0));
+        first.finish_as_the_only_one(&idempotency, policy, &runs).await;
     }
 }
 
@@ -210,9 +213,7 @@ async fn giving_back_a_claim_does_not_take_over_what_runs() {
             tokio::time::sleep(LEASE / 40).await;
             assert_refused(&pay(&idempotency, policy, &runs).await, in_flight);
         }
-        assert_fresh(&first.finish().await);
-        assert_replay(&pay(&idempotency, policy, &runs).await);
-        assert_eq!((runs.begun(), idempotency.metrics().stale_owners), (1, 0));
+        first.finish_as_the_only_one(&idempotency, policy, &runs).await;
     }
 }
 

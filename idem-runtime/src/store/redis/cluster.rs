@@ -299,11 +299,11 @@ impl Shared {
                 Err(_) => {}
             }
         }
-        self.is_lost.store(views.iter().all(|member| member.slots.is_empty()), Ordering::Relaxed);
+        let ranges = merge(&views);
+        self.is_lost.store(ranges.is_empty(), Ordering::Relaxed);
         if heard == 0 {
             return Err(fault.unwrap_or(Fault::Silent).into_cause());
         }
-        let ranges = merge(&views);
         if !ranges.is_empty() {
             let mut nodes = lock(&self.nodes);
             // Seeds may be names that no node calls itself by: they go while the nodes themselves are known.

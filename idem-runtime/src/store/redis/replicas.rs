@@ -90,7 +90,7 @@ impl Serving {
         loop {
             let batch = {
                 let mut queue = self.shared.queue();
-                // Nobody waits for these any more: whoever does comes after them, and has less time left.
+                // Nobody waits for these any more, and whoever still does must not wait for them.
                 queue.steps.retain(|waiting| !waiting.done.is_closed());
                 if queue.steps.is_empty() {
                     queue.is_served = false;
