@@ -1,12 +1,11 @@
 //! What is kept of an operation that ran, as bytes that any version can check before it believes them.
 //!
-//! An answer is one envelope: a format byte, a kind byte, eight bytes of checksum, then the content. The layout is
+//! An answer is one envelope: a format byte, a kind byte, four bytes of checksum, then the content. The layout is
 //! frozen by golden tests; a reader that meets a newer format or broken bytes says so and never takes them for absent.
 
 use std::fmt;
 
 use bytes::{BufMut, Bytes};
-use sha2::{Digest, Sha256};
 
 /// What a store keeps for a completed operation: opaque to the store, given back byte for byte.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -30,7 +29,7 @@ pub(crate) enum Kind {
 pub(crate) struct Unreadable;
 
 const FORMAT: u8 = 1;
-const CHECKSUM: usize = 8;
+const CHECKSUM: usize = 4;
 const HEADER: usize = 2 + CHECKSUM;
 
 impl Answer {
@@ -54,7 +53,7 @@ impl Answer {
         self.0.is_empty()
     }
 
-    /// Seals what `write` puts into a buffer of about `size` bytes.
+    /// Seals the `size` bytes that `write` puts. Where they are not as many, it costs another buffer and is as right.
     pub(crate) fn seal(kind: Kind, size: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut bytes = Vec::with_capacity(HEADER + size);
         bytes.put_u8(FORMAT);
@@ -95,11 +94,13 @@ impl Kind {
     }
 }
 
+/// CRC-32, as zlib computes it, over everything else. It is there against bytes that broke, and tells each error of up to 32 bits
+/// in a row; whoever may write to the store could compute any checksum.
 fn checksum(kind: Kind, content: &[u8]) -> [u8; CHECKSUM] {
-    let digest = Sha256::new().chain_update([FORMAT, kind.byte()]).chain_update(content).finalize();
-    let mut checksum = [0; CHECKSUM];
-    checksum.copy_from_slice(&digest[..CHECKSUM]);
-    checksum
+    let mut checksum = crc32fast::Hasher::new();
+    checksum.update(&[FORMAT, kind.byte()]);
+    checksum.update(content);
+    checksum.finalize().to_be_bytes()
 }
 
 #[cfg(test)]

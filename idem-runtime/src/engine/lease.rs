@@ -31,7 +31,7 @@ pub(crate) struct Leases(Arc<Shared>);
 struct Shared {
     store: Arc<dyn Store>,
     counters: Counters,
-    table: Mutex<Table>,
+    table: Apart,
     /// How many leases may have run out, so that no claim takes the lock while none has.
     unsure: AtomicUsize,
     /// When the first of the others may run out, in microseconds since `began`, or earlier.
@@ -39,6 +39,11 @@ struct Shared {
     began: Instant,
     earlier: Notify,
 }
+
+/// On cache lines of its own: every operation writes it, and before that reads what would lie beside it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Apart(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
@@ -88,7 +93,7 @@ impl Leases {
         Self(Arc::new(Shared {
             store,
             counters,
-            table: Mutex::default(),
+            table: Apart::default(),
             unsure: AtomicUsize::new(0),
             sure_until: AtomicU64::new(u64::MAX),
             began: Instant::now(),
@@ -132,7 +137,7 @@ impl Leases {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.table.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn renew(self, slot: usize, tenancy: u64, renew: Renew) {

@@ -28,7 +28,7 @@ pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 
 /// What is kept of a whole response.
 pub(super) fn seal(status: StatusCode, headers: &HeaderMap, body: &Bytes, trailers: Option<&HeaderMap>) -> Answer {
-    let size = 64 + body.len() + headers.len() * 64;
+    let size = 2 + lines_size(headers) + 8 + body.len() + trailers.map_or(4, lines_size);
     Answer::seal(Kind::Response, size, |bytes| {
         bytes.put_u16(status.as_u16());
         put_lines(bytes, headers);
@@ -67,21 +67,24 @@ fn parse(mut content: Bytes) -> Option<Response> {
 }
 
 fn put_lines(bytes: &mut Vec<u8>, headers: &HeaderMap) {
-    let count_at = bytes.len();
-    bytes.put_u32(0);
-    let mut count: u32 = 0;
-    let has_connection = headers.contains_key(header::CONNECTION);
-    for (name, value) in headers {
-        if is_kept(name) && !(has_connection && is_of_this_connection(name, headers)) {
-            // A name is shorter than 64 KiB, as `HeaderName` sees to; a value shorter than 4 GiB, as memory does.
-            bytes.put_u16(name.as_str().len() as u16);
-            bytes.put_slice(name.as_str().as_bytes());
-            bytes.put_u32(value.len() as u32);
-            bytes.put_slice(value.as_bytes());
-            count += 1;
-        }
+    bytes.put_u32(kept(headers).count() as u32);
+    for (name, value) in kept(headers) {
+        // A name is shorter than 64 KiB, as `HeaderName` sees to; a value shorter than 4 GiB, as memory does.
+        bytes.put_u16(name.as_str().len() as u16);
+        bytes.put_slice(name.as_str().as_bytes());
+        bytes.put_u32(value.len() as u32);
+        bytes.put_slice(value.as_bytes());
     }
-    bytes[count_at..count_at + 4].copy_from_slice(&count.to_be_bytes());
+}
+
+/// How many bytes [`put_lines`] puts.
+fn lines_size(headers: &HeaderMap) -> usize {
+    4 + kept(headers).map(|(name, value)| 2 + name.as_str().len() + 4 + value.len()).sum::<usize>()
+}
+
+fn kept(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    let has_connection = headers.contains_key(header::CONNECTION);
+    headers.iter().filter(move |(name, _)| is_kept(name) && !(has_connection && is_of_this_connection(name, headers)))
 }
 
 fn lines(content: &mut Bytes) -> Option<HeaderMap> {

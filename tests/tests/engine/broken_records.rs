@@ -15,8 +15,8 @@ type Damage = fn(&mut Vec<u8>);
 const DAMAGE: [(&str, Damage); 10] = [
     ("nothing is left", |bytes| bytes.clear()),
     ("a byte is left", |bytes| bytes.truncate(1)),
-    ("cut in the checksum", |bytes| bytes.truncate(7)),
-    ("the content is gone", |bytes| bytes.truncate(10)),
+    ("cut in the checksum", |bytes| bytes.truncate(4)),
+    ("the content is gone", |bytes| bytes.truncate(6)),
     ("the last byte is gone", |bytes| bytes.truncate(bytes.len() - 1)),
     ("a byte too many", |bytes| bytes.push(0)),
     ("a newer format", |bytes| bytes[0] += 1),
