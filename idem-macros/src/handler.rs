@@ -44,6 +44,15 @@ impl Handler {
         })
     }
 
+    /// Whether an argument gives this name to something.
+    pub(crate) fn binds(&self, name: &Ident) -> bool {
+        let mut search = BindingOf { name, found: false };
+        for argument in self.arguments() {
+            search.visit_pat(&argument.pat);
+        }
+        search.found
+    }
+
     /// Takes the attributes called `name`, under whatever path, off the function.
     pub(crate) fn take(&mut self, name: &str) -> Vec<Attribute> {
         let (taken, kept) = std::mem::take(&mut self.attributes).into_iter().partition(|a| is_called(a, name));
@@ -171,6 +180,19 @@ fn another_item(input: ParseStream<'_>) -> Option<&'static str> {
         ("let", _) => Some("a statement"),
         ("macro_rules", _) => Some("a macro"),
         _ => None,
+    }
+}
+
+/// Finds a name in patterns.
+struct BindingOf<'a> {
+    name: &'a Ident,
+    found: bool,
+}
+
+impl<'ast> Visit<'ast> for BindingOf<'_> {
+    fn visit_pat_ident(&mut self, binding: &'ast syn::PatIdent) {
+        self.found |= binding.ident == *self.name;
+        visit::visit_pat_ident(self, binding);
     }
 }
 

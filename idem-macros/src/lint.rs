@@ -21,6 +21,7 @@ pub(crate) fn check(options: &Options, handler: &Handler, errors: &mut Errors) {
         check_consumer(options, errors);
     }
     check_remember(options, errors);
+    check_sources(options, handler, errors);
     for expression in ["key", "principal", "payload"].into_iter().filter_map(|option| options.written(option)) {
         for (token, message) in unstable(expression.clone()) {
             errors.push(error(token, message));
@@ -134,6 +135,14 @@ fn check_remember(options: &Options, errors: &mut Errors) {
             &remember.written,
             "`remember` is shorter than `ttl`, which is 24 hours when it is not written: write at least as much",
         ));
+    }
+}
+
+/// A word alone is an argument; if it is none, rustc would only say that it cannot be found.
+fn check_sources(options: &Options, handler: &Handler, errors: &mut Errors) {
+    let Some(key) = &options.key else { return };
+    for (word, meant) in key.value.half_written().filter(|(word, _)| !handler.binds(word)) {
+        errors.push(error(word, format!("there is no source `{word}`, and no argument of this name: write `{meant}`")));
     }
 }
 

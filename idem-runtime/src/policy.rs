@@ -370,6 +370,11 @@ impl Policy {
         }
     }
 
+    /// Whether a retry runs after a handler that broke off: a transaction has undone what it did.
+    pub(crate) const fn runs_broken_off_again(&self) -> bool {
+        self.transaction || matches!(self.abandoned(), OnAbandoned::Retry)
+    }
+
     pub(crate) const fn store_error(&self) -> OnStoreError {
         self.on_store_error
     }

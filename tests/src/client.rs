@@ -323,9 +323,25 @@ impl Reply {
         assert_eq!(self.body, first.body, "not the first answer: {self}");
     }
 
-    /// Asserts that this is a refusal with this code, whole and in the form that is promised.
+    /// Asserts that this is a refusal with this code, whole and in the form that is promised; after a panic, one that says
+    /// that no retry runs.
     #[track_caller]
     pub fn assert_problem(&self, status: u16, code: &str) {
+        let retryable = matches!(
+            code,
+            "in-flight" | "store-unavailable" | "overloaded" | "body-timeout" | "contended" | "commit-unconfirmed"
+        );
+        self.assert_refused(status, code, retryable);
+    }
+
+    /// Asserts that the handler panicked, and that a retry will run it again.
+    #[track_caller]
+    pub fn assert_panicked_for_now(&self) {
+        self.assert_refused(500, "panicked", true);
+    }
+
+    #[track_caller]
+    fn assert_refused(&self, status: u16, code: &str, retryable: bool) {
         assert_eq!(self.status.as_u16(), status, "wanted `{code}`: {self}");
         assert_eq!(self.header("content-type").as_deref(), Some("application/problem+json"), "{self}");
         assert!(!self.headers.contains_key("idempotent-replayed"), "a refusal is not a replay: {self}");
@@ -333,10 +349,6 @@ impl Reply {
         assert_eq!(problem["code"], code, "{self}");
         assert_eq!(problem["type"], format!("urn:idempotency:{code}"), "{self}");
         assert_eq!(problem["status"], status, "{self}");
-        let retryable = matches!(
-            code,
-            "in-flight" | "store-unavailable" | "overloaded" | "body-timeout" | "contended" | "commit-unconfirmed"
-        );
         assert_eq!(problem["retryable"], retryable, "{self}");
         for text in ["title", "detail"] {
             assert!(problem[text].as_str().is_some_and(|text| !text.is_empty()), "no `{text}`: {self}");

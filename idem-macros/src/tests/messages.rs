@@ -51,7 +51,17 @@ fn options() {
         ("scope \"orders\"", "`=` is missing: write `scope = \"orders\"`"),
         ("scope(\"orders\")", "a value follows `=`: write `scope = \"payments\"`"),
         ("scope = orders", "a scope is a string literal: write `scope = \"orders\"`"),
-        ("scope = orders::NAME", "a scope is a string literal: write `scope = \"payments\"`"),
+        (
+            "scope = ORDERS",
+            "a scope is a string literal, because `ORDERS` has no value yet when this is read: \
+             write its text, as in `scope = \"payments\"`",
+        ),
+        (
+            "scope = orders::NAME",
+            "a scope is a string literal, because `orders::NAME` has no value yet when this is read: \
+             write its text, as in `scope = \"payments\"`",
+        ),
+        ("scope = scope()", "a scope is a string literal: write `scope = \"payments\"`"),
         ("scope = \"a\", scope = \"b\"", "`scope` is written twice: keep one"),
         ("scope = \"a\" ttl = \"24h\"", "a comma is missing after the value of `scope`"),
         ("scope = \"a\",, ttl = \"24h\"", "an option is missing before this comma: remove the comma"),
@@ -156,6 +166,11 @@ fn keys() {
         ("from_headers(\"X\")", "there is no source `from_headers`: did you mean `from_header`?"),
         ("form_header", "there is no source `form_header`: did you mean `from_header`?"),
         ("anyof(from_header)", "there is no source `anyof`: did you mean `any_of`?"),
+        ("header", "there is no source `header`, and no argument of this name: write `from_header`"),
+        (
+            "any_of(req.id, query)",
+            "there is no source `query`, and no argument of this name: write `from_query(\"token\")`",
+        ),
         (
             "\"X-Request-Id\"",
             "a constant key makes every request a duplicate of the first: write `key = from_header(\"X-Request-Id\")`",
@@ -170,8 +185,12 @@ fn keys() {
         assert_eq!(said_of(&format!("key = {key}")), [expected], "{key}");
     }
     assert_eq!(said_of("principal = Uuid::new_v4()").len(), 1);
-    for fine in ["from_cookie(jar)", "header", "derived(req)", "req.derive(1)", "keys::any_of()", "any(a)"] {
+    for fine in ["from_cookie(jar)", "header(req)", "derived(req)", "req.derive(1)", "keys::any_of()", "any(a)"] {
         assert_eq!(said_of(&format!("key = {fine}")), [""; 0], "{fine}");
+    }
+    for argument in ["header: Header", "Named { header, .. }: Named", "(Header(header), _): (Header, Other)"] {
+        let item = format!("#[idempotent(scope = \"orders\", key = header)] async fn create({argument}) {{}}");
+        assert_eq!(complaints(&item), [""; 0], "{argument}");
     }
 }
 

@@ -50,6 +50,19 @@ impl Key {
             _ => None,
         })
     }
+
+    /// The words that would be a source with `from_` before them, each with what was meant, if it is no argument.
+    pub(crate) fn half_written(&self) -> impl Iterator<Item = (&Ident, &'static str)> {
+        self.computed().filter_map(|(_, computed)| {
+            let Computed::Expression(expression) = computed else { return None };
+            let word = word(expression)?;
+            let meant = format!("from_{word}");
+            if meant == "from_header" {
+                return Some((word, "from_header"));
+            }
+            FORMS.iter().find(|(form, _)| *form == meant).map(|(_, example)| (word, *example))
+        })
+    }
 }
 
 impl Value for Key {

@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
-use syn::{LitStr, Path, Result};
+use syn::{Expr, Ident, LitStr, Path, Result};
 
 use super::{Value, Written, error, text, word};
 
@@ -15,11 +15,7 @@ impl Value for Scope {
     fn parse(written: &Written<'_>) -> Result<Self> {
         let value = written.value()?;
         let Some(literal) = text(value) else {
-            let example = match word(value) {
-                Some(word) => format!("scope = \"{word}\""),
-                None => written.example.to_owned(),
-            };
-            return Err(error(value, format!("a scope is a string literal: write `{example}`")));
+            return Err(error(value, not_a_literal(value, written.example)));
         };
         match complaint(&literal.value()) {
             Some(complaint) => Err(error(literal, complaint)),
@@ -29,6 +25,20 @@ impl Value for Scope {
 
     fn emit(&self, _: &Path) -> TokenStream {
         self.0.to_token_stream()
+    }
+}
+
+/// A word in lower case is a scope without its quotes; any other path names a constant, whose text no macro sees.
+fn not_a_literal(value: &Expr, example: &str) -> String {
+    match (word(value).map(Ident::to_string), value) {
+        (Some(word), _) if word.contains(char::is_lowercase) => {
+            format!("a scope is a string literal: write `scope = \"{word}\"`")
+        }
+        (_, Expr::Path(path)) => format!(
+            "a scope is a string literal, because `{}` has no value yet when this is read: write its text, as in `{example}`",
+            path.to_token_stream().to_string().replace(' ', ""),
+        ),
+        _ => format!("a scope is a string literal: write `{example}`"),
     }
 }
 

@@ -140,14 +140,17 @@ impl Engine {
         operation: &Operation,
     ) -> Result<Joined, Result<Ran<T>, Refusal>> {
         let claim = operation.claim();
-        let known = match store.claim_in(connection, claim).await {
-            Ok(Claimed::Won { fence, attempt }) => {
-                let open = Open::new();
-                let won = Won::alone(self, &claim, fence, attempt, open.0.clone());
-                return Ok(Joined { engine: self.clone(), operation: *operation, claim, won, _open: open });
-            }
-            Ok(claimed) => known(&operation.key, claimed),
-            Err(error) => Err(self.failed_in(&error)),
+        let known = match self.known_here(operation, Instant::now()) {
+            Some(known) => known,
+            None => match store.claim_in(connection, claim).await {
+                Ok(Claimed::Won { fence, attempt }) => {
+                    let open = Open::new();
+                    let won = Won::alone(self, &claim, fence, attempt, open.0.clone());
+                    return Ok(Joined { engine: self.clone(), operation: *operation, claim, won, _open: open });
+                }
+                Ok(claimed) => known(&operation.key, claimed),
+                Err(error) => Err(self.failed_in(&error)),
+            },
         };
         self.0.counters.answered(&known);
         Err(known)
@@ -162,6 +165,9 @@ impl Engine {
         claim: Claim,
         recording: impl FnOnce(u32) -> Recording,
     ) -> bool {
+        if self.known_here::<()>(&operation, Instant::now()).is_some() {
+            return false;
+        }
         let recording = match ask_again(|| store.claim(claim), &mut false).await {
             Ok(Claimed::Won { attempt, .. }) => recording(attempt),
             Ok(_) => return false,
@@ -390,15 +396,23 @@ impl<D: Transactions> Ground<D> {
     async fn claim<T>(&self, claim: Claim) -> Result<(D::Transaction, Fence, u32), Once<T>> {
         let deadline = Instant::now() + BEGIN_AGAIN;
         loop {
+            if let Some(known) = self.known_here() {
+                return Err(known);
+            }
             match self.begin(claim).await {
                 Ok(Begun::Won { transaction, fence, attempt }) => return Ok((transaction, fence, attempt)),
-                Ok(Begun::NotWon(claimed)) => return Err(not_won(claim, claimed)),
+                Ok(Begun::NotWon(claimed)) => return Err(not_won(known(&claim.key, claimed))),
                 Err(error) if error.kind() == StoreErrorKind::Unreachable && Instant::now() < deadline => {
                     tokio::time::sleep(jittered(BEGIN_AGAIN / 5)).await;
                 }
                 Err(error) => return Err(self.failed(&error)),
             }
         }
+    }
+
+    /// What ran or runs under a lease in this process: once that is out, the database would let this run too.
+    fn known_here<T>(&self) -> Option<Once<T>> {
+        self.engine.known_here(&self.operation?, Instant::now()).map(not_won)
     }
 
     async fn begin(&self, claim: Claim) -> Result<Begun<D::Transaction>, StoreError> {
@@ -461,7 +475,7 @@ impl<D: Transactions> Ground<D> {
                 }
                 Ok(Begun::NotWon(Claimed::Busy { .. })) | Err(_) if Instant::now() < deadline => {}
                 Ok(Begun::NotWon(Claimed::Busy { .. })) | Err(_) => break,
-                Ok(Begun::NotWon(claimed)) => return not_won(claim, claimed),
+                Ok(Begun::NotWon(claimed)) => return not_won(known(&claim.key, claimed)),
             }
             tokio::time::sleep(jittered(BEGIN_AGAIN)).await;
         }
@@ -511,8 +525,8 @@ impl<D: Transactions> Ground<D> {
     }
 }
 
-fn not_won<T>(claim: Claim, claimed: Claimed) -> Once<T> {
-    match known(&claim.key, claimed) {
+fn not_won<T>(known: Result<Ran<T>, Refusal>) -> Once<T> {
+    match known {
         Err(refusal @ Refusal::InFlight { .. }) => Once::Busy(refusal),
         known => Once::Over(known),
     }

@@ -56,7 +56,7 @@ where
         Ok(Ran::Fresh(result)) => result,
         Ok(Ran::Replay(answer)) => Ok(replay(runtime, Some(operation.key), &answer)),
         Ok(Ran::Parked(_)) => Ok(Rejection::from(Refusal::Unknown).into_response()),
-        Err(refusal) => Ok(Rejection::from(refusal).into_response()),
+        Err(refusal) => Ok(Rejection::under(policy, refusal).into_response()),
     }
 }
 

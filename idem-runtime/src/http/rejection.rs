@@ -8,13 +8,14 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 
-use crate::engine::Refusal;
+use crate::{engine::Refusal, policy::Policy};
 
 /// A request was refused before the handler ran, or there is no answer to give to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rejection {
     code: Code,
     detail: &'static str,
+    retryable: bool,
 }
 
 /// Why a request was refused: the `code` of the problem, and the end of its `type`, `urn:idempotency:<code>`.
@@ -39,7 +40,7 @@ pub enum Code {
     OutcomeUnknown,
     /// 409 `response-not-kept`: it ran, its answer is not kept.
     ResponseNotKept,
-    /// 500 `panicked`: the handler panicked.
+    /// 500 `panicked`, with `Retry-After` where a retry runs: the handler panicked.
     Panicked,
     /// 503 `store-unavailable`, with `Retry-After`.
     StoreUnavailable,
@@ -92,7 +93,8 @@ impl Code {
         }
     }
 
-    /// Whether the same request, sent again later, may be answered otherwise.
+    /// Whether the same request, sent again later, may be answered otherwise, whatever its policy. After a panic that is for the
+    /// policy to say: see [`Rejection::retryable`].
     pub const fn retryable(self) -> bool {
         matches!(
             self,
@@ -163,14 +165,27 @@ impl Rejection {
         self.code
     }
 
+    /// Whether the same request, sent again later, may be answered otherwise. Made of a [`Refusal`] alone, which knows of no policy, one
+    /// after a panic says no.
+    pub const fn retryable(&self) -> bool {
+        self.retryable
+    }
+
     /// The same refusal with a sentence that says more.
     pub(super) const fn detail(code: Code, detail: &'static str) -> Self {
-        Self { code, detail }
+        Self { code, detail, retryable: code.retryable() }
+    }
+
+    /// The refusal of an operation under this policy.
+    pub(super) fn under(policy: &Policy, refusal: Refusal) -> Self {
+        let runs_again = refusal == Refusal::Panicked && policy.runs_broken_off_again();
+        let rejection = Self::from(refusal);
+        Self { retryable: rejection.retryable || runs_again, ..rejection }
     }
 
     fn problem(&self) -> String {
-        let Self { code, detail } = self;
-        let (status, title, retryable) = (code.status().as_u16(), code.title(), code.retryable());
+        let Self { code, detail, retryable } = self;
+        let (status, title) = (code.status().as_u16(), code.title());
         let detail = serde_json::Value::from(*detail);
         format!(
             r#"{{"type":"urn:idempotency:{code}","title":"{title}","status":{status},"detail":{detail},"code":"{code}","retryable":{retryable}}}"#
@@ -180,7 +195,7 @@ impl Rejection {
 
 impl From<Code> for Rejection {
     fn from(code: Code) -> Self {
-        Self { code, detail: code.detail() }
+        Self::detail(code, code.detail())
     }
 }
 
@@ -216,7 +231,7 @@ impl IntoResponse for Rejection {
         *response.status_mut() = self.code.status();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.code.retryable() {
+        if self.retryable {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
         }
         response

@@ -146,7 +146,7 @@ impl<E: Endpoint<A>, A: Send + 'static, T: TxArgument> Transacted<E, A, T> {
             Ok(Ran::Fresh(response)) => response,
             Ok(Ran::Replay(answer)) => replay(&runtime, operation.map(|operation| operation.key), &answer),
             Ok(Ran::Parked(_)) => Rejection::from(Refusal::Unknown).into_response(),
-            Err(refusal) => Rejection::from(refusal).into_response(),
+            Err(refusal) => Rejection::under(E::POLICY, refusal).into_response(),
         }
     }
 }

@@ -26,7 +26,8 @@ impl Idempotency {
     /// [`execute`](Self::execute).
     ///
     /// `store` decides, whatever store this runtime was built on; lease, `on_abandoned` and `on_store_error` of the
-    /// operation's policy have no use here.
+    /// operation's policy have no use here. Only what this process ran by [`execute`](Self::execute) and has not recorded yet, or
+    /// still runs under a lease that may have run out, is answered as there.
     ///
     /// # Errors
     /// [`ExecuteError::Effect`] with the effect's own error, else [`ExecuteError::Refused`]:

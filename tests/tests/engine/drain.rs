@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use idem_runtime::{Idempotency, MemoryStore, store::StoreErrorKind};
+use idem_runtime::{Idempotency, MemoryStore, Policy, store::StoreErrorKind};
 use tests::{
     faulty_store::{Fault, FaultyStore, Step},
     gate::Gate,
@@ -19,7 +19,7 @@ use crate::support::*;
 const HANGS: Duration = Duration::from_secs(20);
 
 /// An operation whose caller is gone, standing at a gate.
-async fn detached(idempotency: &Idempotency, runs: &Runs) -> Gate {
+async fn detached(idempotency: &Idempotency, policy: Policy, runs: &Runs) -> Gate {
     let gate = Gate::new();
     let effect = {
         let gate = gate.clone();
@@ -28,7 +28,7 @@ async fn detached(idempotency: &Idempotency, runs: &Runs) -> Gate {
             Ok("paid".to_owned())
         }
     };
-    assert!(cut_after(1, pay_with(idempotency, RETRY, runs, effect)).await.is_none());
+    assert!(cut_after(1, pay_with(idempotency, policy, runs, effect)).await.is_none());
     gate.reached().await;
     gate
 }
@@ -38,7 +38,7 @@ async fn drain_waits_up_to_its_bound_and_says_what_is_left() {
     let (_store, idempotency) = faulty();
     let runs = Runs::default();
     assert!(idempotency.drain(Duration::ZERO).await.finished, "nothing runs");
-    let gate = detached(&idempotency, &runs).await;
+    let gate = detached(&idempotency, RETRY, &runs).await;
     let began = tokio::time::Instant::now();
     let drained = idempotency.drain(Duration::from_secs(3)).await;
     assert_eq!((drained.finished, drained.left), (false, 1));
@@ -69,6 +69,28 @@ async fn drain_waits_for_outcomes_that_the_store_has_not_taken() {
     let drained = idempotency.drain(Duration::from_secs(3)).await;
     assert_eq!((drained.finished, drained.left), (true, 0));
     assert_eq!(idempotency.metrics().unrecorded, 0);
+}
+
+/// The last outcome is recorded while another operation runs: there is more to wait for.
+#[tokio::test(start_paused = true)]
+async fn drain_waits_for_what_begins_while_it_waits_for_outcomes() {
+    let (store, idempotency) = faulty();
+    let runs = Runs::default();
+    store.fail(Step::Complete, Fault::Refused(StoreErrorKind::Unreachable));
+    assert_fresh(&pay(&idempotency, RETRY, &runs).await);
+    let draining = tokio::spawn({
+        let idempotency = idempotency.clone();
+        async move { idempotency.drain(HANGS).await }
+    });
+    store.called(Step::Complete, store.calls(Step::Complete) + 1).await;
+    let gate = detached(&idempotency, REFUSE, &runs).await;
+    store.heal();
+    // Longer than the pause between two offers.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((idempotency.metrics().unrecorded, draining.is_finished()), (0, false));
+    gate.open();
+    let drained = draining.await.unwrap();
+    assert_eq!((drained.finished, drained.left, runs.ended()), (true, 0, 2));
 }
 
 fn threads() -> Runtime {

@@ -169,7 +169,11 @@ async fn a_panic_is_a_500() {
                 .route("/layer/retry", layered(RETRY))
                 .route("/layer/refuse", layered(REFUSE))
                 .with_state(app.clone());
-            assert_eq!(send(&router, post(path, "k", body)).await.summary(), "500 panicked", "{path} {body}");
+            let panicked = send(&router, post(path, "k", body)).await;
+            assert_eq!(panicked.summary(), "500 panicked", "{path} {body}");
+            let runs_again = runs_in_all == 2;
+            assert!(panicked.text().ends_with(&format!(r#""retryable":{runs_again}}}"#)), "{}", panicked.text());
+            assert_eq!(panicked.headers.contains_key("retry-after"), runs_again, "{path} {body}");
             assert_eq!(send(&router, post(path, "k", body)).await.summary(), second, "{path} {body}");
             assert_eq!(app.runs.begun(), runs_in_all, "{path} {body}");
             assert_eq!(send(&router, post(path, "another", "")).await.summary(), "200 fresh");

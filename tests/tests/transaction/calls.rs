@@ -203,6 +203,24 @@ async fn a_joined_call_can_be_spawned() {
     assert!(matches!(spawned.await.expect("no panic"), Ok(1)));
 }
 
+/// As under a lease: whoever left the name out would share a record with everybody who did.
+#[tokio::test]
+async fn a_call_without_a_name_is_refused() {
+    let fake = Fake::new();
+    let runtime = runtime(&fake);
+    for (principal, key) in [(Principal::SHARED, ""), (Principal::new(""), "k")] {
+        let operation = Operation::new(POLICY, principal, key);
+        let transacted: Result<()> = runtime.transact(&fake, operation.clone(), |_, _| async { Ok(()) }).await;
+        let mut transaction = fake.begin().await.expect("a transaction");
+        let joined: Result<()> =
+            runtime.execute_in(&fake, &mut transaction, &operation, async |_: &mut _, _| Ok(())).await;
+        for refused in [transacted, joined] {
+            assert!(matches!(refused, Err(ExecuteError::Refused(Refusal::Unnamed))), "{refused:?}");
+        }
+    }
+    assert_eq!(runtime.metrics().executed, 0);
+}
+
 #[tokio::test]
 async fn a_joined_call_says_when_to_begin_anew() {
     let fake = Fake::new();

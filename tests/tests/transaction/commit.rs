@@ -32,6 +32,12 @@ async fn optional(mut tx: Tx<Fake>, State(app): State<App<Fake>>, call: Call) ->
     app.script.run(call).await
 }
 
+#[idempotent(scope = "transfers", key = from_header, transaction, financial)]
+async fn financial(mut tx: Tx<Fake>, State(app): State<App<Fake>>, call: Call) -> Response {
+    tx.connection().write("entry");
+    app.script.run(call).await
+}
+
 #[idempotent(scope = "transfers", key = from_header, transaction)]
 async fn unsure(mut tx: Tx<Fake>) -> (Disposition, &'static str) {
     tx.connection().write("entry");
@@ -43,6 +49,7 @@ async fn bank() -> (Fake, Bank) {
     let routes = Router::new()
         .route("/transfer", post(transfer))
         .route("/optional", post(optional))
+        .route("/financial", post(financial))
         .route("/unsure", post(unsure));
     (fake.clone(), serve(fake, |setup| setup, routes).await)
 }
@@ -111,6 +118,19 @@ async fn whatever_meets_another_transaction_runs_again() {
     // Not for the claim: it had not begun.
     assert_eq!((fake.entries().len(), fake.records(), bank.script.runs()), (1, 1, 3));
     assert_eq!(bank.idempotency.metrics().reruns, 3);
+}
+
+/// The database has undone what the handler did, so a retry may run, wherever money moves as well.
+#[tokio::test]
+async fn a_retry_is_told_to_run_after_a_panic() {
+    let (fake, bank) = bank().await;
+    for (number, path) in ["/transfer", "/optional", "/financial"].into_iter().enumerate() {
+        bank.script.answer(|_, _| panic!("the handler panics, as it is told to"));
+        bank.post(path).send().await.assert_panicked_for_now();
+        assert_eq!(fake.entries().len(), number);
+        bank.script.statuses(&[201; 6]);
+        bank.post(path).send().await.assert_fresh(201);
+    }
 }
 
 #[tokio::test]

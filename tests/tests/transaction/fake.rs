@@ -63,7 +63,12 @@ pub(crate) struct Transaction {
 
 impl Fake {
     pub(crate) fn new() -> Self {
-        Self { records: MemoryStore::new(), shared: Arc::default() }
+        Self::on(MemoryStore::new())
+    }
+
+    /// A database with these records.
+    pub(crate) fn on(records: MemoryStore) -> Self {
+        Self { records, shared: Arc::default() }
     }
 
     pub(crate) fn commits(&self, commits: impl IntoIterator<Item = Commit>) {

@@ -8,6 +8,7 @@ mod conflicts;
 mod duplicates;
 mod effect;
 mod fake;
+mod leases;
 mod policy;
 
 /// Makes of every function `async fn name(database: Database)` one test on SQLite and one on Postgres.

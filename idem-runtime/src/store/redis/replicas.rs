@@ -156,3 +156,32 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io, net::TcpListener};
+
+    use futures_util::FutureExt;
+    use redis::IntoConnectionInfo;
+
+    use super::*;
+    use crate::store::redis::link::Target;
+
+    #[tokio::test]
+    async fn a_step_that_nobody_waits_for_any_more_is_not_sent() {
+        let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+        server.set_nonblocking(true).expect("a server that is asked who came");
+        let url = format!("redis://{}", server.local_addr().expect("an address"));
+        let info = url.into_connection_info().expect("a URL of Redis");
+        let soon = Duration::from_millis(100);
+        let link = Link::new(Target::Server(info), soon);
+        let replicas = Replicas::new(link, Quorum { replicas: 1, timeout: soon }, soon);
+        assert!(replicas.ask(redis::cmd("PING")).now_or_never().is_none());
+        while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let came = server.accept().expect_err("nobody has to connect for it");
+        assert_eq!(came.kind(), io::ErrorKind::WouldBlock);
+        assert!(!replicas.0.queue().is_served);
+    }
+}

@@ -1,0 +1,126 @@
+//! What this process ran or runs under a lease, asked for once more in a transaction.
+
+use std::time::Duration;
+
+use idem_runtime::{
+    ExecuteError, Executed, Fingerprint, Idempotency, MemoryStore, Operation, Policy, Principal, Refusal, Tx,
+    consumer::{Event, ProcessError},
+    store::{StoreErrorKind, Transactions},
+};
+use tests::{
+    faulty_store::{Fault, FaultyStore, Step},
+    gate::Gate,
+    probe::RuntimeClock,
+};
+
+use crate::fake::{Connection, Fake};
+
+const LEASE: Duration = Duration::from_secs(30);
+
+type Result = std::result::Result<Executed<String>, ExecuteError<&'static str>>;
+
+/// The records, their database, and a runtime on them; steps fail for the runtime alone.
+fn started() -> (FaultyStore, Fake, Idempotency) {
+    let records = MemoryStore::with_clock(RuntimeClock::new());
+    let store = FaultyStore::new(records.clone());
+    let runtime = Idempotency::builder(store.clone()).shared().build();
+    (store, Fake::on(records), runtime)
+}
+
+fn operation() -> Operation {
+    Operation::new(Policy::new("calls").lease(LEASE), Principal::SHARED, "k")
+}
+
+fn gone() -> Fault {
+    Fault::Refused(StoreErrorKind::Unreachable)
+}
+
+/// In a transaction of ours, and in one of the caller's own.
+async fn in_both_ways(runtime: &Idempotency, fake: &Fake, operation: Operation) -> [Result; 2] {
+    let effect = |mut tx: Tx<Fake>, _| async move {
+        tx.connection().write("again");
+        Ok("again".to_owned())
+    };
+    let ours = runtime.transact(fake, operation.clone(), effect).await;
+    let mut transaction = fake.begin().await.expect("a transaction");
+    let effect = async |connection: &mut Connection, _| {
+        connection.write("again");
+        Ok("again".to_owned())
+    };
+    [ours, runtime.execute_in(fake, &mut transaction, &operation, effect).await]
+}
+
+/// Asserts that nothing ran in either, and that this is what is said of it.
+fn assert_refused(ran: [Result; 2], expected: impl Fn(&Refusal) -> bool) {
+    for ran in ran {
+        assert!(matches!(&ran, Err(ExecuteError::Refused(refusal)) if expected(refusal)), "{ran:?}");
+    }
+}
+
+fn assert_replayed(ran: [Result; 2]) {
+    for ran in ran {
+        assert!(matches!(&ran, Ok(Executed { value, replayed: true, .. }) if value == "paid"), "{ran:?}");
+    }
+}
+
+/// Its lease is out, so the database would give it to whoever asks.
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_is_not_recorded_yet_is_replayed() {
+    let (store, fake, runtime) = started();
+    store.fail(Step::Complete, gone());
+    store.fail(Step::Renew, gone());
+    let paid: Result = runtime.execute(operation(), async |_| Ok("paid".to_owned())).await;
+    assert!(paid.is_ok_and(|paid| !paid.replayed));
+    tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
+    assert_replayed(in_both_ways(&runtime, &fake, operation()).await);
+    let other = operation().fingerprint(Fingerprint::of_bytes(b"other"));
+    assert_refused(in_both_ways(&runtime, &fake, other).await, |refusal| *refusal == Refusal::Mismatch);
+    assert_eq!((fake.entries().len(), runtime.metrics().executed), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_still_runs_under_a_lease_that_ran_out_is_in_flight() {
+    let (store, fake, runtime) = started();
+    store.fail(Step::Renew, gone());
+    let gate = Gate::new();
+    let first = tokio::spawn({
+        let (runtime, gate) = (runtime.clone(), gate.clone());
+        let effect = async move |_| {
+            gate.pass().await;
+            Ok("paid".to_owned())
+        };
+        async move { runtime.execute(operation(), effect).await }
+    });
+    gate.reached().await;
+    tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
+    let in_flight = |refusal: &Refusal| matches!(refusal, Refusal::InFlight { .. });
+    assert_refused(in_both_ways(&runtime, &fake, operation()).await, in_flight);
+    gate.open();
+    let paid: Result = first.await.expect("no panic");
+    assert!(paid.is_ok_and(|paid| !paid.replayed));
+    assert_replayed(in_both_ways(&runtime, &fake, operation()).await);
+    assert_eq!((fake.entries().len(), runtime.metrics().executed), (0, 1));
+}
+
+/// The attempt that was rolled back came first, and is counted last.
+#[tokio::test(start_paused = true)]
+async fn what_ran_since_and_is_not_recorded_yet_is_not_parked() {
+    let (store, fake, runtime) = started();
+    let consumer = runtime.consumer(Policy::new("ship").lease(LEASE).max_attempts(1));
+    let event = Event::new("evt_1", "{}");
+    let mut transaction = fake.begin().await.expect("a transaction");
+    let fails = async |_: &mut Connection, _| Err::<String, _>("no");
+    let undone = consumer.process_in(&fake, &mut transaction, event.clone(), fails).await.expect_err("undone");
+    fake.rollback(transaction).await;
+    let process = || consumer.process(event.clone(), async |_| Ok::<_, &str>("shipped".to_owned()));
+    store.fail(Step::Complete, gone());
+    store.fail(Step::Renew, gone());
+    assert!(process().await.is_ok_and(|done| !done.duplicate));
+    tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
+    let settled = undone.settle().await;
+    assert_eq!(settled, ProcessError::Failed { error: "no", attempt: 1, parked: false });
+    store.heal();
+    assert!(runtime.drain(LEASE).await.finished);
+    assert!(process().await.is_ok_and(|done| done.duplicate));
+    assert_eq!(runtime.metrics().parked, 0);
+}
