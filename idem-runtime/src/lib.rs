@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod apart;
 mod canonical_json;
 mod clock;
 #[cfg(feature = "conformance")]

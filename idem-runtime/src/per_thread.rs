@@ -7,20 +7,17 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use crate::apart::Apart;
+
 /// A few of one thing. Each thread has one of them to write to, alone as long as there are not more threads.
 #[derive(Debug)]
-pub(crate) struct PerThread<T>([Place<T>; PLACES]);
-
-/// On cache lines of its own.
-#[derive(Debug)]
-#[repr(align(128))]
-struct Place<T>(T);
+pub(crate) struct PerThread<T>([Apart<T>; PLACES]);
 
 const PLACES: usize = 16;
 
 impl<T> PerThread<T> {
     pub(crate) fn new(mut make: impl FnMut() -> T) -> Self {
-        Self(array::from_fn(|_| Place(make())))
+        Self(array::from_fn(|_| Apart(make())))
     }
 
     /// That of this thread.
@@ -36,7 +33,7 @@ impl<T> PerThread<T> {
 
     /// Those of all threads.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|Place(one)| one)
+        self.0.iter().map(|Apart(one)| one)
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::{
 
 use super::metrics::Counters;
 use crate::{
+    apart::Apart,
     clock::micros,
     key::StorageKey,
     store::{Ownership, Renew, Store},
@@ -31,7 +32,8 @@ pub(crate) struct Leases(Arc<Shared>);
 struct Shared {
     store: Arc<dyn Store>,
     counters: Counters,
-    table: Apart,
+    /// Every operation writes it, and before that reads what would lie beside it.
+    table: Apart<Mutex<Table>>,
     /// How many leases may have run out, so that no claim takes the lock while none has.
     unsure: AtomicUsize,
     /// When the first of the others may run out, in microseconds since `began`, or earlier.
@@ -39,11 +41,6 @@ struct Shared {
     began: Instant,
     earlier: Notify,
 }
-
-/// On cache lines of its own: every operation writes it, and before that reads what would lie beside it.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Apart(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {

@@ -52,11 +52,22 @@ where
     Fut: Future<Output = Result<Response, X>> + Send + 'static,
 {
     let keeping = Keeping::of(policy, runtime.limits());
-    match runtime.engine().run(operation, move |won| Capturing::new(effect(won), keeping)).await {
-        Ok(Ran::Fresh(result)) => result,
-        Ok(Ran::Replay(answer)) => Ok(replay(runtime, Some(operation.key), &answer)),
-        Ok(Ran::Parked(_)) => Ok(Rejection::from(Refusal::Unknown).into_response()),
-        Err(refusal) => Ok(Rejection::under(policy, refusal).into_response()),
+    let ran = runtime.engine().run(operation, move |won| Capturing::new(effect(won), keeping)).await;
+    fresh(runtime, policy, Some(operation.key), ran).unwrap_or_else(Ok)
+}
+
+/// What the effect returned if it ran now, else the response in its place.
+fn fresh<T>(
+    runtime: &Idempotency,
+    policy: &Policy,
+    key: Option<StorageKey>,
+    ran: Result<Ran<T>, Refusal>,
+) -> Result<T, Response> {
+    match ran {
+        Ok(Ran::Fresh(value)) => Ok(value),
+        Ok(Ran::Replay(answer)) => Err(replay(runtime, key, &answer)),
+        Ok(Ran::Parked(_)) => Err(Rejection::from(Refusal::Unknown).into_response()),
+        Err(refusal) => Err(Rejection::under(policy, refusal).into_response()),
     }
 }
 

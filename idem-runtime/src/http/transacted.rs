@@ -11,15 +11,13 @@ use http::{StatusCode, request::Parts};
 
 use super::{
     capture::{Keeping, capture},
-    guarded,
+    fresh, guarded,
     guarded::{Endpoint, RuntimeSource, Via, attempt_slot},
-    replay,
     request::{Prepared, buffer, prepare},
 };
 use crate::{
     Idempotency, Tx,
-    engine::{Ended, Place, Ran, Refusal, Slot, Won, Work, fill},
-    http::rejection::Rejection,
+    engine::{Ended, Place, Slot, Won, Work, fill},
     store::Transactions,
 };
 
@@ -142,12 +140,9 @@ impl<E: Endpoint<A>, A: Send + 'static, T: TxArgument> Transacted<E, A, T> {
         };
         let keeping = Keeping::of(E::POLICY, runtime.limits());
         let calls = Calls { handler, given: Some(given), again, keeping };
-        match runtime.engine().transact(store, place, operation, calls).await {
-            Ok(Ran::Fresh(response)) => response,
-            Ok(Ran::Replay(answer)) => replay(&runtime, operation.map(|operation| operation.key), &answer),
-            Ok(Ran::Parked(_)) => Rejection::from(Refusal::Unknown).into_response(),
-            Err(refusal) => Rejection::under(E::POLICY, refusal).into_response(),
-        }
+        let ran = runtime.engine().transact(store, place, operation, calls).await;
+        let key = operation.map(|operation| operation.key);
+        fresh(&runtime, E::POLICY, key, ran).unwrap_or_else(|response| response)
     }
 }
 

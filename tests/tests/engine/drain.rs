@@ -5,13 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use idem_runtime::{Idempotency, MemoryStore, Policy, store::StoreErrorKind};
+use idem_runtime::{Drained, Idempotency, MemoryStore, Policy, store::StoreErrorKind};
 use tests::{
     faulty_store::{Fault, FaultyStore, Step},
     gate::Gate,
     probe::{Runs, cut_after},
 };
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinHandle,
+};
 
 use crate::support::*;
 
@@ -33,6 +36,12 @@ async fn detached(idempotency: &Idempotency, policy: Policy, runs: &Runs) -> Gat
     gate
 }
 
+/// A drain beside the test.
+fn draining(idempotency: &Idempotency) -> JoinHandle<Drained> {
+    let idempotency = idempotency.clone();
+    tokio::spawn(async move { idempotency.drain(HANGS).await })
+}
+
 #[tokio::test(start_paused = true)]
 async fn drain_waits_up_to_its_bound_and_says_what_is_left() {
     let (_store, idempotency) = faulty();
@@ -44,14 +53,11 @@ async fn drain_waits_up_to_its_bound_and_says_what_is_left() {
     assert_eq!((drained.finished, drained.left), (false, 1));
     assert_eq!(began.elapsed(), Duration::from_secs(3));
 
-    let drain = tokio::spawn({
-        let idempotency = idempotency.clone();
-        async move { (idempotency.drain(HANGS).await, tokio::time::Instant::now()) }
-    });
+    let draining = draining(&idempotency);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(!drain.is_finished());
+    assert!(!draining.is_finished());
     gate.open();
-    let (drained, _) = drain.await.unwrap();
+    let drained = draining.await.unwrap();
     assert_eq!((drained.finished, drained.left), (true, 0));
     assert_eq!(runs.ended(), 1);
     assert!(began.elapsed() < Duration::from_secs(5), "as soon as nothing runs");
@@ -78,10 +84,7 @@ async fn drain_waits_for_what_begins_while_it_waits_for_outcomes() {
     let runs = Runs::default();
     store.fail(Step::Complete, Fault::Refused(StoreErrorKind::Unreachable));
     assert_fresh(&pay(&idempotency, RETRY, &runs).await);
-    let draining = tokio::spawn({
-        let idempotency = idempotency.clone();
-        async move { idempotency.drain(HANGS).await }
-    });
+    let draining = draining(&idempotency);
     store.called(Step::Complete, store.calls(Step::Complete) + 1).await;
     let gate = detached(&idempotency, REFUSE, &runs).await;
     store.heal();

@@ -21,6 +21,7 @@ use super::{
     StoreError, StoreErrorKind, Verdict,
 };
 use crate::{
+    apart::Apart,
     clock::{Clock, SystemClock},
     key::StorageKey,
 };
@@ -121,7 +122,7 @@ impl MemoryStoreBuilder {
         let Self { max_entries, max_bytes, clock } = self;
         let hash = KeyHash::random();
         MemoryStore(Arc::new(Shards {
-            shards: (0..SHARDS).map(|_| Lane(Mutex::new(Shard::new(hash)))).collect(),
+            shards: (0..SHARDS).map(|_| Apart(Mutex::new(Shard::new(hash)))).collect(),
             hash,
             room: Room { max_entries, max_bytes, entries: AtomicUsize::new(0), bytes: AtomicUsize::new(0) },
             clock,
@@ -182,15 +183,11 @@ impl Store for MemoryStore {
 }
 
 struct Shards {
-    shards: Box<[Lane]>,
+    shards: Box<[Apart<Mutex<Shard>>]>,
     hash: KeyHash,
     room: Room,
     clock: Arc<dyn Clock>,
 }
-
-/// One shard on cache lines of its own, so that neighbours do not slow each other down.
-#[repr(align(128))]
-struct Lane(Mutex<Shard>);
 
 /// How much there may be, and how much there is, over all shards. Every step writes it and looks at what lies beside it, so that is
 /// not on one cache line with it.

@@ -223,7 +223,7 @@ fn full<T: fmt::Debug>(result: Result<T, StoreError>) -> StoreErrorKind {
 }
 
 fn slots(store: &MemoryStore) -> usize {
-    store.0.shards.iter().map(|lane| lane.0.lock().unwrap().slots()).sum()
+    store.0.shards.iter().map(|shard| shard.0.lock().unwrap().slots()).sum()
 }
 
 impl Shards {
