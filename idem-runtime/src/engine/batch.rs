@@ -62,7 +62,7 @@ impl Engine {
     }
 
     fn enter<T, F>(&self, place: usize, operation: Operation, effect: F) -> Item<T, F> {
-        let step = match (self.known_here(&operation, Instant::now()), self.0.tracker.enter()) {
+        let step = match (self.known_here(&operation, Instant::now()), Permit::inside(self)) {
             (Some(known), _) => Step::Over(known),
             (None, None) => Step::Over(Err(Refusal::Overloaded)),
             (None, Some(permit)) => Step::Claim(operation.claim(), permit, effect),
@@ -95,28 +95,24 @@ impl Engine {
                 over => over,
             };
         }
-        let turns = items.into_iter().map(|Item { place, operation, step }| {
-            let engine = self.clone();
-            async move {
-                let turn = match step {
-                    Step::Over(ran) => Turn::Over(ran),
-                    // Never: each was claimed above.
-                    Step::Claim(..) => Turn::Over(Err(Refusal::Unavailable)),
-                    Step::Claimed { claim, permit, effect, mut claimed, mut lease } => {
-                        let _permit = permit;
-                        let now = Instant::now();
-                        // It may be somebody else's by now: the claim tells, and the lease stays held until it has.
-                        if lease.as_ref().is_some_and(|lease| !lease.is_sure(now)) {
-                            claimed = engine.claim(&claim, now).await;
-                            lease = engine.hold_if_won(&claim, &claimed, now);
-                        }
-                        let mut claiming = Claiming::by(claim.token, lease, &engine, &operation, effect);
-                        let ran = claiming.go_on(claimed).await;
-                        claiming.turn(ran)
+        let turns = items.into_iter().map(|Item { place, operation, step }| async move {
+            let turn = match step {
+                Step::Over(ran) => Turn::Over(ran),
+                // Never: each was claimed above.
+                Step::Claim(..) => Turn::Over(Err(Refusal::Unavailable)),
+                Step::Claimed { claim, permit, effect, mut claimed, mut lease } => {
+                    let now = Instant::now();
+                    // It may be somebody else's by now: the claim tells, and the lease stays held until it has.
+                    if lease.as_ref().is_some_and(|lease| !lease.is_sure(now)) {
+                        claimed = permit.claim(&claim, now).await;
+                        lease = permit.hold_if_won(&claim, &claimed, now);
                     }
-                };
-                (place, operation, turn)
-            }
+                    let mut claiming = Claiming::by(claim.token, lease, permit, &operation, effect);
+                    let ran = claiming.go_on(claimed).await;
+                    claiming.turn(ran)
+                }
+            };
+            (place, operation, turn)
         });
         stream::iter(turns).buffer_unordered(at_once).collect().await
     }

@@ -5,7 +5,7 @@ use std::future::Future;
 use tokio::time::Instant;
 
 use super::{
-    CatchPanic, Engine, Granted, HeldLease, Operation, Ran, Refusal, Settled, Unanswered,
+    CatchPanic, Engine, Granted, HeldLease, Operation, Permit, Ran, Refusal, Settled, Unanswered,
     aftermath::insist,
     attempt::NO_FENCE,
     step::{Closing, known, until_answered},
@@ -20,7 +20,7 @@ use crate::{
 /// In one place, which the steps borrow: a step that were given its parts would keep the room they came in beside what it makes of
 /// them, and every operation would carry them three times, in a block too large for the allocator's quick path.
 pub(super) struct Claiming<F> {
-    engine: Engine,
+    engine: Permit,
     operation: Operation,
     token: Token,
     /// When the claim was asked for: its lease is counted from then.
@@ -40,19 +40,12 @@ pub(super) enum Turn<T, F> {
 
 impl<F> Claiming<F> {
     pub(super) fn new(engine: &Engine, operation: &Operation, effect: F) -> Self {
-        Self::by(Token::fresh(), None, engine, operation, effect)
+        Self::by(Token::fresh(), None, Permit::outside(engine), operation, effect)
     }
 
     /// Of a claim that was asked for already.
-    pub(super) fn by(
-        token: Token,
-        lease: Option<HeldLease>,
-        engine: &Engine,
-        operation: &Operation,
-        effect: F,
-    ) -> Self {
-        let (engine, operation, asked) = (engine.clone(), *operation, Instant::now());
-        Self { engine, operation, token, asked, lease, effect: Some(effect) }
+    pub(super) fn by(token: Token, lease: Option<HeldLease>, engine: Permit, operation: &Operation, effect: F) -> Self {
+        Self { engine, operation: *operation, token, asked: Instant::now(), lease, effect: Some(effect) }
     }
 
     /// What the turn came to.
@@ -74,9 +67,9 @@ where
     Fut: Future<Output = Settled<T>>,
 {
     pub(super) async fn claim_and_run(&mut self) -> Result<Ran<T>, Refusal> {
-        let Some(_permit) = self.engine.0.tracker.enter() else {
+        if !self.engine.enter() {
             return Err(Refusal::Overloaded);
-        };
+        }
         if let Some(known) = self.engine.known_here(&self.operation, self.asked) {
             return known;
         }

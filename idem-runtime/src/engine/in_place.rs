@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use super::{CatchPanic, Claiming, Engine, Granted, Operation, Ran, Refusal, Settled, Slot, detach::Detached};
+use super::{CatchPanic, Claiming, Engine, Granted, Operation, Permit, Ran, Refusal, Settled, Slot, detach::Detached};
 use crate::{
     key::StorageKey,
     record::Answer,
@@ -43,7 +43,7 @@ impl Engine {
         F: FnOnce(Slot) -> Fut,
         Fut: Future<Output = T>,
     {
-        let Some(_permit) = self.0.tracker.enter() else {
+        let Some(_permit) = Permit::inside(self) else {
             self.0.counters.overloaded.add();
             return Err(Refusal::Overloaded);
         };

@@ -50,7 +50,7 @@ use self::{
     lease::{HeldLease, Leases},
     metrics::Counters,
     step::{Closing, ask_again, known, unclaimed, until_answered},
-    tracker::Tracker,
+    tracker::{Permit, Tracker},
     wait::Waiters,
 };
 use crate::{

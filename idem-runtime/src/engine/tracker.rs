@@ -1,11 +1,14 @@
 //! How many operations are in flight: bounded, and waited for at shutdown.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    ops::Deref,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use tokio::sync::Notify;
+
+use super::Engine;
+use crate::apart::Apart;
 
 /// What [`Idempotency::drain`](crate::Idempotency::drain) came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,48 +22,38 @@ pub struct Drained {
 
 /// Counts operations from their claim on; never those whose body is still being uploaded.
 #[derive(Debug)]
-pub(crate) struct Tracker(Arc<Count>);
-
-#[derive(Debug)]
-struct Count {
-    in_flight: AtomicUsize,
+pub(crate) struct Tracker {
+    /// Every operation writes it.
+    in_flight: Apart<AtomicUsize>,
     limit: usize,
     /// How many wait until nothing is in flight: an operation that nobody waits for wakes nobody.
     awaited: AtomicUsize,
     idle: Notify,
 }
 
-/// One operation in flight.
+/// A handle of the engine, and the place that its operation has among those in flight once it has entered. One handle for both: their
+/// counts are what every operation writes.
 #[derive(Debug)]
-pub(crate) struct Permit(Arc<Count>);
+pub(crate) struct Permit {
+    engine: Engine,
+    entered: bool,
+}
 
 impl Tracker {
     pub(crate) fn new(limit: usize) -> Self {
-        Self(Arc::new(Count {
-            in_flight: AtomicUsize::new(0),
-            limit,
-            awaited: AtomicUsize::new(0),
-            idle: Notify::new(),
-        }))
-    }
-
-    /// `None`: as many run as may.
-    pub(crate) fn enter(&self) -> Option<Permit> {
-        let before = self.0.in_flight.fetch_add(1, Ordering::SeqCst);
-        let permit = Permit(self.0.clone());
-        (before < self.0.limit).then_some(permit)
+        Self { in_flight: Apart::default(), limit, awaited: AtomicUsize::new(0), idle: Notify::new() }
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.0.in_flight.load(Ordering::SeqCst)
+        self.in_flight.0.load(Ordering::SeqCst)
     }
 
     /// Resolves at a moment when nothing is in flight.
     pub(crate) async fn idle(&self) {
         // Counted before it looks what is in flight, as an operation leaves before it looks who waits: one of the two sees the other.
-        let _awaited = Awaited::of(&self.0.awaited);
+        let _awaited = Awaited::of(&self.awaited);
         loop {
-            let mut notified = std::pin::pin!(self.0.idle.notified());
+            let mut notified = std::pin::pin!(self.idle.notified());
             notified.as_mut().enable();
             if self.in_flight() == 0 {
                 return;
@@ -70,10 +63,39 @@ impl Tracker {
     }
 }
 
+impl Permit {
+    /// Of an operation that has not entered yet.
+    pub(super) fn outside(engine: &Engine) -> Self {
+        Self { engine: engine.clone(), entered: false }
+    }
+
+    /// `None`: as many run as may.
+    pub(super) fn inside(engine: &Engine) -> Option<Self> {
+        let mut permit = Self::outside(engine);
+        permit.enter().then_some(permit)
+    }
+
+    /// Once. `false`: as many run as may.
+    pub(super) fn enter(&mut self) -> bool {
+        let Tracker { in_flight, limit, .. } = &self.engine.0.tracker;
+        self.entered = true;
+        in_flight.0.fetch_add(1, Ordering::SeqCst) < *limit
+    }
+}
+
+impl Deref for Permit {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.engine
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.awaited.load(Ordering::SeqCst) > 0 {
-            self.0.idle.notify_waiters();
+        let Tracker { in_flight, awaited, idle, .. } = &self.engine.0.tracker;
+        if self.entered && in_flight.0.fetch_sub(1, Ordering::SeqCst) == 1 && awaited.load(Ordering::SeqCst) > 0 {
+            idle.notify_waiters();
         }
     }
 }

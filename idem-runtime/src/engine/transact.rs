@@ -23,7 +23,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    CatchPanic, Closing, Detached, Engine, Operation, Ran, Recording, Refusal, Settled, Turn, Won, ask_again,
+    CatchPanic, Closing, Detached, Engine, Operation, Permit, Ran, Recording, Refusal, Settled, Turn, Won, ask_again,
     gate::Pass,
     known,
     tx::{Leaked, Place},
@@ -245,7 +245,7 @@ impl Engine {
         D: Transactions,
         W: Work,
     {
-        let Some(permit) = self.0.tracker.enter() else {
+        let Some(permit) = Permit::inside(self) else {
             return Turn::Over(Err(Refusal::Overloaded));
         };
         let tracked = async move {

@@ -1,0 +1,243 @@
+//! Leases of running operations, renewed beside them.
+//!
+//! One task for all of them, which any worker thread can take, so that an operation that never yields keeps its lease as long as
+//! another worker is awake; and so that a short operation pays for a slot in a table and for no timer.
+//!
+//! Each thread writes to a [`Table`] of its own. What is told of all tables at once, when to renew next and when the first lease may
+//! have run out, is found by looking at one after the other, while others go on holding leases. None of those is overlooked: whoever
+//! looks *says so first*. A lease that came too late for the look was written after its table was looked at, so its holder sees
+//! what was said, and waits or reports the lease itself.
+
+mod doubt;
+mod table;
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+
+pub(crate) use self::table::HeldLease;
+use self::{
+    doubt::Doubt,
+    table::{Held, Table, Tenant},
+};
+use super::metrics::Counters;
+use crate::{
+    clock::micros,
+    key::StorageKey,
+    per_thread::PerThread,
+    store::{Ownership, Renew, Store},
+};
+
+/// The leases this process holds.
+#[derive(Debug, Clone)]
+pub(crate) struct Leases(Arc<Shared>);
+
+/// Every operation reads it, so nothing in it is written by every operation.
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn Store>,
+    counters: Counters,
+    tables: PerThread<Arc<Table>>,
+    doubt: Arc<Doubt>,
+    /// When the renewing task looks next, in microseconds since `began`. [`NEVER`]: it does not run, or is looking.
+    next_look: AtomicU64,
+    /// Whether the renewing task runs. Its lock is held to decide what comes next.
+    renewing: Mutex<bool>,
+    earlier: Notify,
+    /// When the first lease that is still sure may run out, or earlier, in microseconds since `began`. [`LOOKING`]: somebody finds out.
+    sure_until: AtomicU64,
+    /// Held to raise `sure_until`, or to lower it.
+    looking: Mutex<()>,
+    began: Instant,
+}
+
+/// A time that does not come.
+const NEVER: u64 = u64::MAX;
+
+/// A time that is always over.
+const LOOKING: u64 = 0;
+
+impl Leases {
+    pub(crate) fn new(store: Arc<dyn Store>, counters: Counters) -> Self {
+        let doubt = Arc::<Doubt>::default();
+        Self(Arc::new(Shared {
+            store,
+            counters,
+            tables: PerThread::new(|| Arc::new(Table::new(doubt.clone()))),
+            doubt,
+            next_look: AtomicU64::new(NEVER),
+            renewing: Mutex::new(false),
+            earlier: Notify::new(),
+            sure_until: AtomicU64::new(NEVER),
+            looking: Mutex::new(()),
+            began: Instant::now(),
+        }))
+    }
+
+    /// A lease that was granted, at the earliest, at `since`.
+    pub(crate) fn hold(&self, renew: Renew, since: Instant) -> HeldLease {
+        let (due, end) = (since + renew.lease / 3, since + renew.lease);
+        let lease = HeldLease::new(self.0.tables.here().clone(), Held::new(renew, due, end));
+        self.0.is_sure_until(end);
+        self.is_due(due);
+        lease
+    }
+
+    /// Whether this process runs the operation under a lease that may have run out by `now`. Whoever claimed it, before the next
+    /// renewal, would take it over from a handler that is still at it.
+    pub(crate) fn is_unsure_of(&self, key: &StorageKey, now: Instant) -> bool {
+        if self.0.sure_until.load(Ordering::Acquire) <= self.0.micros(now) {
+            self.0.look_for_ends(now);
+        }
+        self.0.doubt.is_about(key)
+    }
+
+    /// Sees to it that the renewing task looks at `due`, or earlier. After the lease is in its table.
+    fn is_due(&self, due: Instant) {
+        let due_micros = self.0.micros(due);
+        if due_micros >= self.0.next_look.load(Ordering::Acquire) {
+            return;
+        }
+        let runs = {
+            let mut renewing = self.0.renewing();
+            self.0.next_look.fetch_min(due_micros, Ordering::AcqRel);
+            std::mem::replace(&mut *renewing, true)
+        };
+        // Outside the lock: a runtime that is shutting down drops the task at once, and that takes the lock.
+        if runs {
+            self.0.earlier.notify_one();
+        } else {
+            tokio::spawn(Renewing { leases: self.clone(), ended: false }.run(due));
+        }
+        let_others_have_it();
+    }
+
+    async fn renew(self, Tenant { table, slot, tenancy, renew }: Tenant) {
+        let asked = Instant::now();
+        match self.0.store.renew(renew).await {
+            Ok(Ownership::Held) => {
+                let end = asked + renew.lease;
+                if table.renewed(slot, tenancy, end) {
+                    self.0.is_sure_until(end);
+                }
+            }
+            Ok(Ownership::Lost) => {
+                if table.lost(slot, tenancy) {
+                    // The operation cannot be stopped; its completion will be refused, and counted there.
+                    tracing::warn!(key = %renew.key, "the claim was lost while the operation runs");
+                }
+            }
+            Err(error) => {
+                let due = Instant::now() + renew.lease / 12;
+                if table.not_renewed(slot, tenancy, due) {
+                    tracing::warn!(key = %renew.key, %error, "renewal failed, it will be tried again");
+                    self.0.counters.store_errors.add();
+                    self.is_due(due);
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn micros(&self, at: Instant) -> u64 {
+        micros(at.saturating_duration_since(self.began))
+    }
+
+    fn renewing(&self) -> MutexGuard<'_, bool> {
+        self.renewing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn looking(&self) -> MutexGuard<'_, ()> {
+        self.looking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After the lease is in its table.
+    fn is_sure_until(&self, end: Instant) {
+        let end = self.micros(end);
+        let sure_until = self.sure_until.load(Ordering::Acquire);
+        if sure_until == LOOKING || end < sure_until {
+            let _looking = self.looking();
+            self.sure_until.fetch_min(end, Ordering::AcqRel);
+        }
+    }
+
+    /// Notes every lease that may have run out.
+    fn look_for_ends(&self, now: Instant) {
+        let _looking = self.looking();
+        if self.sure_until.load(Ordering::Acquire) > self.micros(now) {
+            // Whoever held the lock before has looked.
+            return;
+        }
+        self.sure_until.store(LOOKING, Ordering::Release);
+        let first = self.tables.iter().filter_map(|table| table.doubt_ends(now)).min();
+        // Whoever sees this sees as well what was noted.
+        self.sure_until.store(first.map_or(NEVER, |first| self.micros(first)), Ordering::Release);
+    }
+
+    /// Every lease that is due, and when to look again; `None`: nothing is held, and the task is over.
+    fn take_due(&self, now: Instant) -> (Vec<Tenant>, Option<Instant>) {
+        self.next_look.store(NEVER, Ordering::Release);
+        let mut due = Vec::new();
+        let first = self.tables.iter().filter_map(|table| table.take_due(now, &mut due)).min();
+        let mut renewing = self.renewing();
+        if let Some(first) = first {
+            self.next_look.fetch_min(self.micros(first), Ordering::AcqRel);
+        }
+        let next_look = self.next_look.load(Ordering::Acquire);
+        *renewing = next_look != NEVER;
+        (due, renewing.then(|| self.began + std::time::Duration::from_micros(next_look)))
+    }
+}
+
+/// What a worker has woken last waits for that worker alone, and the effect may block it from now on. What it woke before is for all.
+fn let_others_have_it() {
+    tokio::spawn(std::future::ready(()));
+}
+
+/// The task that renews. Says that it is gone when its runtime ends it, so that the next lease starts another.
+struct Renewing {
+    leases: Leases,
+    ended: bool,
+}
+
+impl Renewing {
+    /// Sleeps first: most operations are over long before their lease is due, and one task is there for all of them.
+    async fn run(mut self, mut next_look: Instant) {
+        loop {
+            // Woken earlier when a lease is due before that; either way the tables say what is due.
+            let _ = timeout_at(next_look, self.leases.0.earlier.notified()).await;
+            let (due, looks) = self.leases.0.take_due(Instant::now());
+            for tenant in due {
+                tokio::spawn(self.leases.clone().renew(tenant));
+            }
+            next_look = match looks {
+                Some(looks) => looks,
+                None => {
+                    // Nothing is held: the next lease starts another task.
+                    self.ended = true;
+                    return;
+                }
+            };
+        }
+    }
+}
+
+impl Drop for Renewing {
+    fn drop(&mut self) {
+        if !self.ended {
+            let mut renewing = self.leases.0.renewing();
+            self.leases.0.next_look.store(NEVER, Ordering::Release);
+            *renewing = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! The leases that one thread has begun to hold.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use super::doubt::Doubt;
+use crate::store::Renew;
+
+/// On cache lines of its own, the count of its handles too.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct Table {
+    slots: Mutex<Slots>,
+    doubt: Arc<Doubt>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Tells one tenant of the slot from the next.
+    tenancy: u64,
+    lease: Option<Held>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    renew: Renew,
+    due: Instant,
+    /// When it runs out, at the earliest, if it is not renewed.
+    end: Instant,
+    standing: Standing,
+}
+
+/// What this process knows of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Sure,
+    /// Its last renewal failed, or its time was over before it could be renewed: it may have run out.
+    Unsure,
+    /// It did, and somebody else owned the operation.
+    Lost,
+}
+
+/// One lease, renewed until this is dropped.
+#[derive(Debug)]
+pub(crate) struct HeldLease {
+    table: Arc<Table>,
+    slot: usize,
+}
+
+/// A lease to be renewed, unless its slot has got another tenant meanwhile.
+pub(super) struct Tenant {
+    pub(super) table: Arc<Table>,
+    pub(super) slot: usize,
+    pub(super) tenancy: u64,
+    pub(super) renew: Renew,
+}
+
+impl Held {
+    pub(super) const fn new(renew: Renew, due: Instant, end: Instant) -> Self {
+        Self { renew, due, end, standing: Standing::Sure }
+    }
+}
+
+impl Table {
+    pub(super) fn new(doubt: Arc<Doubt>) -> Self {
+        Self { slots: Mutex::default(), doubt }
+    }
+
+    /// A renewal has come, and the lease ends then; `false`: it is held no more.
+    pub(super) fn renewed(&self, slot: usize, tenancy: u64, end: Instant) -> bool {
+        self.change(slot, tenancy, |held| {
+            held.end = end;
+            Standing::Sure
+        })
+    }
+
+    /// Somebody else owned the operation; `false`: the lease is held no more.
+    pub(super) fn lost(&self, slot: usize, tenancy: u64) -> bool {
+        self.change(slot, tenancy, |_| Standing::Lost)
+    }
+
+    /// A renewal has failed, and the next is due then; `false`: the lease is held no more.
+    pub(super) fn not_renewed(&self, slot: usize, tenancy: u64, due: Instant) -> bool {
+        self.change(slot, tenancy, |held| {
+            held.due = due;
+            Standing::Unsure
+        })
+    }
+
+    /// Doubts every lease whose time is over, and tells when that of the first of the others is.
+    pub(super) fn doubt_ends(&self, now: Instant) -> Option<Instant> {
+        let mut slots = self.slots();
+        let sure = slots.held().filter(|(_, held)| held.standing == Standing::Sure);
+        let mut first = None;
+        for (_, held) in sure {
+            if held.end <= now {
+                self.note(held, Standing::Unsure);
+            } else {
+                first = earlier(first, held.end);
+            }
+        }
+        first
+    }
+
+    /// Adds every lease that is due, put off by a third of its time, and tells when to look again.
+    pub(super) fn take_due(self: &Arc<Self>, now: Instant, due: &mut Vec<Tenant>) -> Option<Instant> {
+        let mut slots = self.slots();
+        let mut next_look = None;
+        for (place, held) in slots.held().filter(|(_, held)| held.standing != Standing::Lost) {
+            if held.due <= now {
+                held.due = now + held.renew.lease / 3;
+                due.push(Tenant { table: self.clone(), slot: place.slot, tenancy: place.tenancy, renew: held.renew });
+            }
+            next_look = earlier(next_look, held.due);
+        }
+        next_look
+    }
+
+    fn change(&self, slot: usize, tenancy: u64, change: impl FnOnce(&mut Held) -> Standing) -> bool {
+        let mut slots = self.slots();
+        let tenant = slots.slots.get_mut(slot).filter(|slot| slot.tenancy == tenancy);
+        let Some(held) = tenant.and_then(|slot| slot.lease.as_mut()) else { return false };
+        let standing = change(held);
+        self.note(held, standing);
+        true
+    }
+
+    fn note(&self, held: &mut Held, standing: Standing) {
+        let key = held.renew.key;
+        match (std::mem::replace(&mut held.standing, standing), standing) {
+            (Standing::Sure, Standing::Unsure | Standing::Lost) => self.doubt.begin(key),
+            (Standing::Unsure | Standing::Lost, Standing::Sure) => self.doubt.end(&key),
+            _ => {}
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a lease is.
+struct Place {
+    slot: usize,
+    tenancy: u64,
+}
+
+impl Slots {
+    fn insert(&mut self, held: Held) -> usize {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { tenancy: 0, lease: None });
+            self.slots.len() - 1
+        });
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.lease = Some(held);
+        }
+        slot
+    }
+
+    fn held(&mut self) -> impl Iterator<Item = (Place, &mut Held)> {
+        self.slots.iter_mut().enumerate().filter_map(|(at, slot)| {
+            let place = Place { slot: at, tenancy: slot.tenancy };
+            slot.lease.as_mut().map(|held| (place, held))
+        })
+    }
+}
+
+fn earlier(first: Option<Instant>, other: Instant) -> Option<Instant> {
+    Some(first.map_or(other, |first| first.min(other)))
+}
+
+impl HeldLease {
+    pub(super) fn new(table: Arc<Table>, held: Held) -> Self {
+        let slot = table.slots().insert(held);
+        Self { table, slot }
+    }
+
+    /// Whether the operation was this process's all the time, as far as it knows.
+    pub(crate) fn is_sure(&self, now: Instant) -> bool {
+        let slots = self.table.slots();
+        let held = slots.slots.get(self.slot).and_then(|slot| slot.lease.as_ref());
+        held.is_some_and(|held| held.standing == Standing::Sure && now < held.end)
+    }
+
+    /// When it is due, and when it ends.
+    #[cfg(test)]
+    pub(super) fn times(&self) -> (Instant, Instant) {
+        let mut slots = self.table.slots();
+        let (_, held) = slots.held().find(|(place, _)| place.slot == self.slot).unwrap();
+        (held.due, held.end)
+    }
+}
+
+impl Drop for HeldLease {
+    fn drop(&mut self) {
+        let mut slots = self.table.slots();
+        let slots = &mut *slots;
+        let Some(slot) = slots.slots.get_mut(self.slot) else { return };
+        if let Some(mut held) = slot.lease.take() {
+            self.table.note(&mut held, Standing::Sure);
+        }
+        slot.tenancy += 1;
+        slots.free.push(self.slot);
+    }
+}
