@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     canonical_json::{self, JsonError, Value},
-    digest::Parts,
     key::{StorageKey, ToKey},
 };
 
@@ -42,11 +41,13 @@ pub fn derive_key(entity: impl ToKey, action: impl ToKey, params: impl Serialize
     let entity = entity.to_key().ok_or(DeriveKeyError::NoEntity)?;
     let action = action.to_key().ok_or(DeriveKeyError::NoAction)?;
     let params = canonical_json::canonical(&canonical_json::to_json(&params)?)?;
-    let mut parts = Parts::new(Sha256::new(), LAYOUT);
-    parts.push(1, entity.as_bytes());
-    parts.push(2, action.as_bytes());
-    parts.push(3, &params);
-    Ok(hex(&parts.finish().finalize()))
+    let mut digest = Sha256::new_with_prefix([LAYOUT]);
+    for (tag, part) in [(1, entity.as_bytes()), (2, action.as_bytes()), (3, &params)] {
+        digest.update([tag]);
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    Ok(hex(&digest.finalize()))
 }
 
 /// The key that a recipe in common use gives, digit for digit, so that a Python client and this server agree. Prefer

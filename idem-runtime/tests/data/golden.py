@@ -15,14 +15,20 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-# The layouts: a version byte, then parts of tag, length in eight bytes (big endian) and bytes.
+# The layouts: a version byte, then parts of tag, length and bytes. A length is one byte, or from 255 on that and eight (big endian).
+
+
+def digested(*parts):
+    lengths = [bytes([len(part)] if len(part) < 255 else [255, *len(part).to_bytes(8, "big")]) for _, part in parts]
+    return b"\x01" + b"".join(bytes([tag]) + length + part for (tag, part), length in zip(parts, lengths))
 
 
 def digest(*parts):
-    text = b"\x01"
-    for tag, part in parts:
-        text += bytes([tag]) + len(part).to_bytes(8, "big") + part
-    return hashlib.sha256(text).hexdigest()
+    return hashlib.sha256(digested(*parts)).hexdigest()
+
+
+def stored_key(*parts, pepper=None):
+    return digest(*parts) if pepper is None else hmac.new(pepper, digested(*parts), "sha256").hexdigest()
 
 
 def canonical(value):
@@ -48,6 +54,8 @@ FINGERPRINTS = {
     "off, endpoint": digest(),
     "off, scope": digest(*target()[:2]),
     "of_bytes": digest((9, b"\x00\xffinput")),
+    "of_bytes, 254": digest((9, b"a" * 254)),
+    "of_bytes, 255": digest((9, b"a" * 255)),
     "of_json": digest((10, JSON)),
 }
 
@@ -61,6 +69,14 @@ DERIVED = [
 ]
 
 
+def derived(entity, action, params):
+    """Every length in eight bytes: other languages compute it too."""
+    text = b"\x01"
+    for tag, part in enumerate([entity.encode(), action.encode(), params.encode()], 1):
+        text += bytes([tag]) + len(part).to_bytes(8, "big") + part
+    return hashlib.sha256(text).hexdigest()
+
+
 # What stores see: keys, and answers in their envelope.
 
 
@@ -68,18 +84,11 @@ def storage_key(scope, principal, key, endpoint=None, pepper=None):
     parts = [(1, scope), (2, "") if principal is None else (3, principal), (4, key)]
     if endpoint:
         parts += zip((5, 6), endpoint)
-    text = b"\x01"
-    for tag, part in parts:
-        part = part.encode()
-        text += bytes([tag]) + len(part).to_bytes(8, "big") + part
-    return (hashlib.sha256(text) if pepper is None else hmac.new(pepper, text, "sha256")).hexdigest()
+    return stored_key(*[(tag, part.encode()) for tag, part in parts], pepper=pepper)
 
 
 def event_key(scope, *parts, pepper=None):
-    text = b"\x01"
-    for tag, part in [(1, scope.encode()), *parts]:
-        text += bytes([tag]) + len(part).to_bytes(8, "big") + part
-    return (hashlib.sha256(text) if pepper is None else hmac.new(pepper, text, "sha256")).hexdigest()
+    return stored_key((1, scope.encode()), *parts, pepper=pepper)
 
 
 def note(*parts):
@@ -249,7 +258,7 @@ def main():
     for name, value in EVENTS.items():
         print(f"{value}  {name}")
     for entity, action, params in DERIVED:
-        print(f"{digest((1, entity.encode()), (2, action.encode()), (3, params.encode()))}  {entity} {action} {params}")
+        print(f"{derived(entity, action, params)}  {entity} {action} {params}")
 
 
 if __name__ == "__main__":
