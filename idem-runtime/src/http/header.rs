@@ -88,9 +88,12 @@ fn parse_key(line: &[u8]) -> Result<Cow<'_, str>, KeySyntaxError> {
 }
 
 fn parse_bare(line: &[u8]) -> Result<Cow<'_, str>, KeySyntaxError> {
-    let allowed = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\');
+    let allowed =
+        |byte: u8| byte.is_ascii_graphic() & (byte != b'"') & (byte != b',') & (byte != b';') & (byte != b'\\');
+    // To its end whatever comes, so that many bytes are looked at at once.
+    let all_allowed = line.iter().fold(true, |all, byte| all & allowed(*byte));
     match str::from_utf8(line) {
-        Ok(key) if line.iter().all(allowed) => Ok(Cow::Borrowed(key)),
+        Ok(key) if all_allowed => Ok(Cow::Borrowed(key)),
         _ => Err(KeySyntaxError::Character),
     }
 }

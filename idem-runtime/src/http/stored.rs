@@ -28,14 +28,15 @@ pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 
 /// What is kept of a whole response.
 pub(super) fn seal(status: StatusCode, headers: &HeaderMap, body: &Bytes, trailers: Option<&HeaderMap>) -> Answer {
-    let size = 2 + lines_size(headers) + 8 + body.len() + trailers.map_or(4, lines_size);
+    let (lines, trailers) = (Lines::of(headers), trailers.map(Lines::of));
+    let size = 2 + lines.size() + 8 + body.len() + trailers.as_ref().map_or(4, Lines::size);
     Answer::seal(Kind::Response, size, |bytes| {
         bytes.put_u16(status.as_u16());
-        put_lines(bytes, headers);
+        lines.put(bytes);
         bytes.put_u64(body.len() as u64);
         bytes.put_slice(body);
         match trailers {
-            Some(trailers) => put_lines(bytes, trailers),
+            Some(trailers) => trailers.put(bytes),
             None => bytes.put_u32(0),
         }
     })
@@ -66,25 +67,39 @@ fn parse(mut content: Bytes) -> Option<Response> {
     content.is_empty().then(|| whole(response, body, (!trailers.is_empty()).then_some(trailers)))
 }
 
-fn put_lines(bytes: &mut Vec<u8>, headers: &HeaderMap) {
-    bytes.put_u32(kept(headers).count() as u32);
-    for (name, value) in kept(headers) {
-        // A name is shorter than 64 KiB, as `HeaderName` sees to; a value shorter than 4 GiB, as memory does.
-        bytes.put_u16(name.as_str().len() as u16);
-        bytes.put_slice(name.as_str().as_bytes());
-        bytes.put_u32(value.len() as u32);
-        bytes.put_slice(value.as_bytes());
+/// The header lines that are kept.
+struct Lines<'a> {
+    headers: &'a HeaderMap,
+    has_connection: bool,
+}
+
+impl<'a> Lines<'a> {
+    fn of(headers: &'a HeaderMap) -> Self {
+        Self { headers, has_connection: headers.contains_key(header::CONNECTION) }
     }
-}
 
-/// How many bytes [`put_lines`] puts.
-fn lines_size(headers: &HeaderMap) -> usize {
-    4 + kept(headers).map(|(name, value)| 2 + name.as_str().len() + 4 + value.len()).sum::<usize>()
-}
+    fn iter(&self) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
+        let Self { headers, has_connection } = *self;
+        headers
+            .iter()
+            .filter(move |(name, _)| is_kept(name) && !(has_connection && is_of_this_connection(name, headers)))
+    }
 
-fn kept(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-    let has_connection = headers.contains_key(header::CONNECTION);
-    headers.iter().filter(move |(name, _)| is_kept(name) && !(has_connection && is_of_this_connection(name, headers)))
+    /// How many bytes [`put`](Self::put) puts.
+    fn size(&self) -> usize {
+        4 + self.iter().map(|(name, value)| 2 + name.as_str().len() + 4 + value.len()).sum::<usize>()
+    }
+
+    fn put(&self, bytes: &mut Vec<u8>) {
+        bytes.put_u32(self.iter().count() as u32);
+        for (name, value) in self.iter() {
+            // A name is shorter than 64 KiB, as `HeaderName` sees to; a value shorter than 4 GiB, as memory does.
+            bytes.put_u16(name.as_str().len() as u16);
+            bytes.put_slice(name.as_str().as_bytes());
+            bytes.put_u32(value.len() as u32);
+            bytes.put_slice(value.as_bytes());
+        }
+    }
 }
 
 fn lines(content: &mut Bytes) -> Option<HeaderMap> {
