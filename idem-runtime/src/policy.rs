@@ -370,9 +370,14 @@ impl Policy {
         }
     }
 
-    /// Whether a retry runs after a handler that broke off: a transaction has undone what it did.
-    pub(crate) const fn runs_broken_off_again(&self) -> bool {
-        self.transaction || matches!(self.abandoned(), OnAbandoned::Retry)
+    /// Whether a retry runs after a handler that broke off, as a transaction has undone what it did, or asks what became of it.
+    pub(crate) const fn goes_on_after_a_panic(&self) -> bool {
+        self.transaction || !matches!(self.abandoned(), OnAbandoned::Refuse)
+    }
+
+    /// Whether a retry asks what became of an operation whose outcome is unknown.
+    pub(crate) const fn recovers(&self) -> bool {
+        !self.transaction && matches!(self.abandoned(), OnAbandoned::Recover(_))
     }
 
     pub(crate) const fn store_error(&self) -> OnStoreError {

@@ -334,10 +334,10 @@ impl Reply {
         self.assert_refused(status, code, retryable);
     }
 
-    /// Asserts that the handler panicked, and that a retry will run it again.
+    /// Asserts a refusal that a retry may get past by the route's policy alone.
     #[track_caller]
-    pub fn assert_panicked_for_now(&self) {
-        self.assert_refused(500, "panicked", true);
+    pub fn assert_problem_for_now(&self, status: u16, code: &str) {
+        self.assert_refused(status, code, true);
     }
 
     #[track_caller]

@@ -93,8 +93,8 @@ impl Code {
         }
     }
 
-    /// Whether the same request, sent again later, may be answered otherwise, whatever its policy. After a panic that is for the
-    /// policy to say: see [`Rejection::retryable`].
+    /// Whether the same request, sent again later, may be answered otherwise, whatever its policy. After a panic, and where the
+    /// outcome is unknown, that is for the policy to say: see [`Rejection::retryable`].
     pub const fn retryable(self) -> bool {
         matches!(
             self,
@@ -166,7 +166,7 @@ impl Rejection {
     }
 
     /// Whether the same request, sent again later, may be answered otherwise. Made of a [`Refusal`] alone, which knows of no policy, one
-    /// after a panic says no.
+    /// after a panic or of an unknown outcome says no.
     pub const fn retryable(&self) -> bool {
         self.retryable
     }
@@ -178,9 +178,13 @@ impl Rejection {
 
     /// The refusal of an operation under this policy.
     pub(super) fn under(policy: &Policy, refusal: Refusal) -> Self {
-        let runs_again = refusal == Refusal::Panicked && policy.runs_broken_off_again();
+        let goes_on = match refusal {
+            Refusal::Panicked => policy.goes_on_after_a_panic(),
+            Refusal::Unknown => policy.recovers(),
+            _ => false,
+        };
         let rejection = Self::from(refusal);
-        Self { retryable: rejection.retryable || runs_again, ..rejection }
+        Self { retryable: rejection.retryable || goes_on, ..rejection }
     }
 
     fn problem(&self) -> String {

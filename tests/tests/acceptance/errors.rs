@@ -313,7 +313,7 @@ async fn a_panic_is_answered_and_the_next_request_runs(backend: Backend) {
     let service = service(&backend).await;
     panic_first(&service);
     let panicked = service.post("/success").key("k").send().await;
-    panicked.assert_panicked_for_now();
+    panicked.assert_problem_for_now(500, "panicked");
     assert!(!panicked.text().contains("as it is told to"), "the panic's text is nobody's business: {panicked}");
     let second = service.post("/success").key("k").send().await;
     second.assert_fresh(200);
@@ -331,7 +331,7 @@ async fn a_panic_wakes_who_waits(backend: Backend) {
     let waiters: Vec<_> = (0..5).map(|_| tokio::spawn(service.post("/patient").key("k").send())).collect();
     service.store().until("the waiters have asked", |steps| steps.claims >= 6).await;
     service.script().release();
-    first.await.expect("a reply").assert_panicked_for_now();
+    first.await.expect("a reply").assert_problem_for_now(500, "panicked");
     let mut fresh = 0;
     for waiter in waiters {
         let reply = waiter.await.expect("a reply");

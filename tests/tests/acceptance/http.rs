@@ -322,7 +322,7 @@ async fn a_panic_never_reaches_a_layer_outside(backend: Backend) {
         assert!(run != 1, "the handler panics, as it is told to");
         "done".into_response()
     });
-    service.post("/things").key("k").send().await.assert_panicked_for_now();
+    service.post("/things").key("k").send().await.assert_problem_for_now(500, "panicked");
     service.post("/things").key("k").send().await.assert_fresh(200);
 }
 

@@ -189,7 +189,7 @@ async fn an_outcome_that_nobody_can_tell_stays_unknown_until_somebody_can(backen
     let provider = Provider::default();
     let service = lost(&backend, &provider).await;
     for asked in 1..=3 {
-        pay_at(&service).await.assert_problem(409, "outcome-unknown");
+        pay_at(&service).await.assert_problem_for_now(409, "outcome-unknown");
         assert_eq!((provider.asked().len(), service.runs()), (asked, 0));
     }
     provider.says(Word::Charged);
@@ -211,7 +211,7 @@ async fn a_function_that_panics_or_takes_for_ever_leaves_the_outcome_unknown(bac
     let service = lost(&backend, &provider).await;
     for word in [Word::Panic, Word::Never] {
         provider.says(word);
-        pay_at(&service).await.assert_problem(409, "outcome-unknown");
+        pay_at(&service).await.assert_problem_for_now(409, "outcome-unknown");
     }
     assert_eq!((provider.asked().len(), service.runs(), service.idempotency().metrics().in_flight), (2, 0, 0));
     provider.says(Word::NotCharged);
@@ -226,7 +226,7 @@ async fn an_outcome_that_was_unknown_before_is_asked_about(backend: Backend) {
         2 => axum::response::IntoResponse::into_response((Disposition::Unknown, "who knows")),
         _ => axum::response::IntoResponse::into_response("paid"),
     });
-    pay_at(&service).await.assert_problem(500, "panicked");
+    pay_at(&service).await.assert_problem_for_now(500, "panicked");
     provider.says(Word::NotCharged);
     pay_at(&service).await.assert_fresh(200);
     let paid = pay_at(&service).await;
@@ -265,8 +265,8 @@ async fn a_layer_asks_too(backend: Backend) {
     let routes = Router::new().route("/pay", post(pay_unguarded));
     let service = Service::layered(&backend, POLICY, routes).runtime(provider.runtime()).start().await;
     service.script().answer(|_, _| panic!("the handler panics, as it is told to"));
-    pay_at(&service).await.assert_problem(500, "panicked");
-    pay_at(&service).await.assert_problem(409, "outcome-unknown");
+    pay_at(&service).await.assert_problem_for_now(500, "panicked");
+    pay_at(&service).await.assert_problem_for_now(409, "outcome-unknown");
     provider.says(Word::Charged);
     assert!(pay_at(&service).await.is_replay());
     assert_eq!(service.runs(), 1);

@@ -126,7 +126,7 @@ async fn a_retry_is_told_to_run_after_a_panic() {
     let (fake, bank) = bank().await;
     for (number, path) in ["/transfer", "/optional", "/financial"].into_iter().enumerate() {
         bank.script.answer(|_, _| panic!("the handler panics, as it is told to"));
-        bank.post(path).send().await.assert_panicked_for_now();
+        bank.post(path).send().await.assert_problem_for_now(500, "panicked");
         assert_eq!(fake.entries().len(), number);
         bank.script.statuses(&[201; 6]);
         bank.post(path).send().await.assert_fresh(201);

@@ -65,7 +65,7 @@ async fn a_panic_leaves_nothing(database: Database) {
     let bank = database.bank().await;
     bank.script
         .answer(|run, _| if run == 1 { panic!("the handler panics, as it is told to") } else { answer(201, "") });
-    bank.post("/transfer").send().await.assert_panicked_for_now();
+    bank.post("/transfer").send().await.assert_problem_for_now(500, "panicked");
     assert_eq!((database.entries().await, database.records().await), (0, 0));
     bank.post("/transfer").send().await.assert_fresh(201);
     assert_eq!(database.entries().await, 1);
