@@ -50,6 +50,8 @@ impl<F> Claiming<F> {
 
     /// What the turn came to.
     pub(super) fn turn<T>(self, ran: Result<Ran<T>, Refusal>) -> Turn<T, F> {
+        // Before an effect that was not wanted, which may take its time to go.
+        drop(self.engine);
         match (ran, self.effect) {
             (Err(refusal @ Refusal::InFlight { .. }), Some(effect)) => Turn::Busy(effect, refusal),
             (ran, _) => Turn::Over(ran),

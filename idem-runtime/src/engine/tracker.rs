@@ -31,8 +31,8 @@ pub(crate) struct Tracker {
     idle: Notify,
 }
 
-/// A handle of the engine, and the place that its operation has among those in flight once it has entered. One handle for both: their
-/// counts are what every operation writes.
+/// A handle of the engine that can take a place among the operations in flight, and gives it back. In one, as each count of handles is
+/// one more thing that every operation writes.
 #[derive(Debug)]
 pub(crate) struct Permit {
     engine: Engine,
@@ -75,11 +75,23 @@ impl Permit {
         permit.enter().then_some(permit)
     }
 
-    /// Once. `false`: as many run as may.
+    /// Takes a place, once; `false`: as many run as may.
     pub(super) fn enter(&mut self) -> bool {
         let Tracker { in_flight, limit, .. } = &self.engine.0.tracker;
+        let enters = in_flight.0.fetch_add(1, Ordering::SeqCst) < *limit;
         self.entered = true;
-        in_flight.0.fetch_add(1, Ordering::SeqCst) < *limit
+        if !enters {
+            self.leave();
+        }
+        enters
+    }
+
+    fn leave(&mut self) {
+        let Tracker { in_flight, awaited, idle, .. } = &self.engine.0.tracker;
+        let entered = std::mem::take(&mut self.entered);
+        if entered && in_flight.0.fetch_sub(1, Ordering::SeqCst) == 1 && awaited.load(Ordering::SeqCst) > 0 {
+            idle.notify_waiters();
+        }
     }
 }
 
@@ -93,10 +105,7 @@ impl Deref for Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Tracker { in_flight, awaited, idle, .. } = &self.engine.0.tracker;
-        if self.entered && in_flight.0.fetch_sub(1, Ordering::SeqCst) == 1 && awaited.load(Ordering::SeqCst) > 0 {
-            idle.notify_waiters();
-        }
+        self.leave();
     }
 }
 

@@ -3,17 +3,20 @@
 //! One task for all of them, which any worker thread can take, so that an operation that never yields keeps its lease as long as
 //! another worker is awake; and so that a short operation pays for a slot in a table and for no timer.
 //!
-//! Each thread writes to a [`Table`] of its own. What is told of all tables at once, when to renew next and when the first lease may
-//! have run out, is found by looking at one after the other, while others go on holding leases. None of those is overlooked: whoever
-//! looks *says so first*. A lease that came too late for the look was written after its table was looked at, so its holder sees
-//! what was said, and waits or reports the lease itself.
+//! A thread begins leases in a [`Table`] that it shares with none, or few. What is told of all tables, when to renew next and when the
+//! first lease may have run out, is found by looking at one after the other while others go on beginning leases. None is overlooked,
+//! as a look says that it has begun before it takes the first table's lock, and a lease is in its table before its holder looks at what was
+//! said. So either the look finds the lease, or its holder finds the word, and tells of the lease itself.
 
 mod doubt;
 mod table;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::{
@@ -38,23 +41,35 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Leases(Arc<Shared>);
 
-/// Every operation reads it, so nothing in it is written by every operation.
+/// What every operation reads, apart from what every operation writes: its table.
 #[derive(Debug)]
 struct Shared {
     store: Arc<dyn Store>,
     counters: Counters,
     tables: PerThread<Arc<Table>>,
     doubt: Arc<Doubt>,
-    /// When the renewing task looks next, in microseconds since `began`. [`NEVER`]: it does not run, or is looking.
+    /// When the renewing task is to look next, in microseconds since `began`. [`NEVER`]: not at all, or it is looking, and has not heard of
+    /// a lease since.
     next_look: AtomicU64,
-    /// Whether the renewing task runs. Its lock is held to decide what comes next.
-    renewing: Mutex<bool>,
+    /// Held to change `next_look`.
+    renewing: Mutex<Renewal>,
     earlier: Notify,
     /// When the first lease that is still sure may run out, or earlier, in microseconds since `began`. [`LOOKING`]: somebody finds out.
     sure_until: AtomicU64,
-    /// Held to raise `sure_until`, or to lower it.
+    /// Held to change `sure_until`.
     looking: Mutex<()>,
     began: Instant,
+}
+
+/// What the renewing task does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Renewal {
+    /// There is none.
+    Ended,
+    /// It sleeps, or is about to: whoever wants it to look earlier must wake it.
+    Sleeps,
+    /// It looks, and reads `next_look` before it sleeps.
+    Looks,
 }
 
 /// A time that does not come.
@@ -72,7 +87,7 @@ impl Leases {
             tables: PerThread::new(|| Arc::new(Table::new(doubt.clone()))),
             doubt,
             next_look: AtomicU64::new(NEVER),
-            renewing: Mutex::new(false),
+            renewing: Mutex::new(Renewal::Ended),
             earlier: Notify::new(),
             sure_until: AtomicU64::new(NEVER),
             looking: Mutex::new(()),
@@ -98,22 +113,26 @@ impl Leases {
         self.0.doubt.is_about(key)
     }
 
-    /// Sees to it that the renewing task looks at `due`, or earlier. After the lease is in its table.
+    /// Sees to it that the renewing task looks at `due`, or earlier. The lease is in its table.
     fn is_due(&self, due: Instant) {
         let due_micros = self.0.micros(due);
         if due_micros >= self.0.next_look.load(Ordering::Acquire) {
             return;
         }
-        let runs = {
+        let before = {
             let mut renewing = self.0.renewing();
             self.0.next_look.fetch_min(due_micros, Ordering::AcqRel);
-            std::mem::replace(&mut *renewing, true)
+            let before = *renewing;
+            if before == Renewal::Ended {
+                *renewing = Renewal::Sleeps;
+            }
+            before
         };
         // Outside the lock: a runtime that is shutting down drops the task at once, and that takes the lock.
-        if runs {
-            self.0.earlier.notify_one();
-        } else {
-            tokio::spawn(Renewing { leases: self.clone(), ended: false }.run(due));
+        match before {
+            Renewal::Ended => drop(tokio::spawn(Renewing { leases: self.clone(), ended: false }.run(due))),
+            Renewal::Sleeps => self.0.earlier.notify_one(),
+            Renewal::Looks => return,
         }
         let_others_have_it();
     }
@@ -150,7 +169,7 @@ impl Shared {
         micros(at.saturating_duration_since(self.began))
     }
 
-    fn renewing(&self) -> MutexGuard<'_, bool> {
+    fn renewing(&self) -> MutexGuard<'_, Renewal> {
         self.renewing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -158,7 +177,7 @@ impl Shared {
         self.looking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// After the lease is in its table.
+    /// The lease is in its table.
     fn is_sure_until(&self, end: Instant) {
         let end = self.micros(end);
         let sure_until = self.sure_until.load(Ordering::Acquire);
@@ -181,9 +200,14 @@ impl Shared {
         self.sure_until.store(first.map_or(NEVER, |first| self.micros(first)), Ordering::Release);
     }
 
-    /// Every lease that is due, and when to look again; `None`: nothing is held, and the task is over.
+    /// Every lease that is due, and when to look again; `None`: nothing is to be renewed, and the task is over.
     fn take_due(&self, now: Instant) -> (Vec<Tenant>, Option<Instant>) {
-        self.next_look.store(NEVER, Ordering::Release);
+        {
+            let mut renewing = self.renewing();
+            *renewing = Renewal::Looks;
+            // Takes nobody's word away: who gave it had put the lease into its table, and the tables are read after this.
+            self.next_look.store(NEVER, Ordering::Release);
+        }
         let mut due = Vec::new();
         let first = self.tables.iter().filter_map(|table| table.take_due(now, &mut due)).min();
         let mut renewing = self.renewing();
@@ -191,8 +215,10 @@ impl Shared {
             self.next_look.fetch_min(self.micros(first), Ordering::AcqRel);
         }
         let next_look = self.next_look.load(Ordering::Acquire);
-        *renewing = next_look != NEVER;
-        (due, renewing.then(|| self.began + std::time::Duration::from_micros(next_look)))
+        *renewing = if next_look == NEVER { Renewal::Ended } else { Renewal::Sleeps };
+        // Rounded up: what is due within that microsecond is due then.
+        let sleeps = (next_look != NEVER).then(|| self.began + Duration::from_micros(next_look + 1));
+        (due, sleeps)
     }
 }
 
@@ -220,7 +246,7 @@ impl Renewing {
             next_look = match looks {
                 Some(looks) => looks,
                 None => {
-                    // Nothing is held: the next lease starts another task.
+                    // The next lease starts another task.
                     self.ended = true;
                     return;
                 }
@@ -234,7 +260,7 @@ impl Drop for Renewing {
         if !self.ended {
             let mut renewing = self.leases.0.renewing();
             self.leases.0.next_look.store(NEVER, Ordering::Release);
-            *renewing = false;
+            *renewing = Renewal::Ended;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The leases that one thread has begun to hold.
+//! The leases that one thread has begun to hold, or a few where there are many.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
