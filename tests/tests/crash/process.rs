@@ -84,8 +84,8 @@ async fn a_killed_handler_is_recovered_by_what_the_provider_knows(world: World) 
     first.kill();
     assert!(cut.await.unwrap().is_none());
     second.post("/open", "").await.assert_fresh(200);
-    second.retry("/recover", "hold").await.assert_problem(409, "outcome-unknown");
-    second.post("/recover", "hold").await.assert_problem(409, "outcome-unknown");
+    second.retry("/recover", "hold").await.assert_problem_for_now(409, "outcome-unknown");
+    second.post("/recover", "hold").await.assert_problem_for_now(409, "outcome-unknown");
 
     world.write(&format!("end first 1 true {downstream} hold"));
     let reply = second.post("/recover", "hold").await;
