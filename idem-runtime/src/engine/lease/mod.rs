@@ -137,24 +137,25 @@ impl Leases {
         let_others_have_it();
     }
 
-    async fn renew(self, Tenant { table, slot, tenancy, renew }: Tenant) {
+    async fn renew(self, tenant: Tenant) {
+        let renew = tenant.renew;
         let asked = Instant::now();
         match self.0.store.renew(renew).await {
             Ok(Ownership::Held) => {
                 let end = asked + renew.lease;
-                if table.renewed(slot, tenancy, end) {
+                if tenant.renewed(end) {
                     self.0.is_sure_until(end);
                 }
             }
             Ok(Ownership::Lost) => {
-                if table.lost(slot, tenancy) {
+                if tenant.lost() {
                     // The operation cannot be stopped; its completion will be refused, and counted there.
                     tracing::warn!(key = %renew.key, "the claim was lost while the operation runs");
                 }
             }
             Err(error) => {
                 let due = Instant::now() + renew.lease / 12;
-                if table.not_renewed(slot, tenancy, due) {
+                if tenant.not_renewed(due) {
                     tracing::warn!(key = %renew.key, %error, "renewal failed, it will be tried again");
                     self.0.counters.store_errors.add();
                     self.is_due(due);

@@ -56,10 +56,16 @@ pub(crate) struct HeldLease {
 
 /// A lease to be renewed, unless its slot has got another tenant meanwhile.
 pub(super) struct Tenant {
-    pub(super) table: Arc<Table>,
-    pub(super) slot: usize,
-    pub(super) tenancy: u64,
+    table: Arc<Table>,
+    place: Place,
     pub(super) renew: Renew,
+}
+
+/// Where a lease is.
+#[derive(Clone, Copy)]
+struct Place {
+    slot: usize,
+    tenancy: u64,
 }
 
 impl Held {
@@ -71,27 +77,6 @@ impl Held {
 impl Table {
     pub(super) fn new(doubt: Arc<Doubt>) -> Self {
         Self { slots: Mutex::default(), doubt }
-    }
-
-    /// A renewal has come, and the lease ends then; `false`: it is held no more.
-    pub(super) fn renewed(&self, slot: usize, tenancy: u64, end: Instant) -> bool {
-        self.change(slot, tenancy, |held| {
-            held.end = end;
-            Standing::Sure
-        })
-    }
-
-    /// Somebody else owned the operation; `false`: the lease is held no more.
-    pub(super) fn lost(&self, slot: usize, tenancy: u64) -> bool {
-        self.change(slot, tenancy, |_| Standing::Lost)
-    }
-
-    /// A renewal has failed, and the next is due then; `false`: the lease is held no more.
-    pub(super) fn not_renewed(&self, slot: usize, tenancy: u64, due: Instant) -> bool {
-        self.change(slot, tenancy, |held| {
-            held.due = due;
-            Standing::Unsure
-        })
     }
 
     /// Doubts every lease whose time is over, and tells when that of the first of the others is.
@@ -116,16 +101,16 @@ impl Table {
         for (place, held) in slots.held().filter(|(_, held)| held.standing != Standing::Lost) {
             if held.due <= now {
                 held.due = now + held.renew.lease / 3;
-                due.push(Tenant { table: self.clone(), slot: place.slot, tenancy: place.tenancy, renew: held.renew });
+                due.push(Tenant { table: self.clone(), place, renew: held.renew });
             }
             next_look = earlier(next_look, held.due);
         }
         next_look
     }
 
-    fn change(&self, slot: usize, tenancy: u64, change: impl FnOnce(&mut Held) -> Standing) -> bool {
+    fn change(&self, place: Place, change: impl FnOnce(&mut Held) -> Standing) -> bool {
         let mut slots = self.slots();
-        let tenant = slots.slots.get_mut(slot).filter(|slot| slot.tenancy == tenancy);
+        let tenant = slots.slots.get_mut(place.slot).filter(|slot| slot.tenancy == place.tenancy);
         let Some(held) = tenant.and_then(|slot| slot.lease.as_mut()) else { return false };
         let standing = change(held);
         self.note(held, standing);
@@ -146,12 +131,6 @@ impl Table {
     }
 }
 
-/// Where a lease is.
-struct Place {
-    slot: usize,
-    tenancy: u64,
-}
-
 impl Slots {
     fn insert(&mut self, held: Held) -> usize {
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -168,6 +147,29 @@ impl Slots {
         self.slots.iter_mut().enumerate().filter_map(|(at, slot)| {
             let place = Place { slot: at, tenancy: slot.tenancy };
             slot.lease.as_mut().map(|held| (place, held))
+        })
+    }
+}
+
+impl Tenant {
+    /// A renewal has come, and the lease ends then; `false`: it is held no more.
+    pub(super) fn renewed(&self, end: Instant) -> bool {
+        self.table.change(self.place, |held| {
+            held.end = end;
+            Standing::Sure
+        })
+    }
+
+    /// Somebody else owned the operation; `false`: the lease is held no more.
+    pub(super) fn lost(&self) -> bool {
+        self.table.change(self.place, |_| Standing::Lost)
+    }
+
+    /// A renewal has failed, and the next is due then; `false`: the lease is held no more.
+    pub(super) fn not_renewed(&self, due: Instant) -> bool {
+        self.table.change(self.place, |held| {
+            held.due = due;
+            Standing::Unsure
         })
     }
 }
