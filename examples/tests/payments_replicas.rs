@@ -82,6 +82,20 @@ async fn an_answer_survives_the_replica_that_gave_it(place: Place) {
     assert_eq!(ledger.lines().len(), 1);
 }
 
+/// A replica was killed at it, before it charged anything.
+#[tokio::test]
+async fn half_a_line_of_the_ledger_is_no_payment_and_spoils_none() {
+    let ledger = Ledger::new();
+    std::fs::write(ledger.path(), r#"{"id":"ch_0000000000000000","caller":"al"#).expect("half a line");
+    let service = Service::start("memory:", &ledger).await;
+    for payments in 0..2 {
+        assert_eq!(service.get("/payments").await.json().as_array().map(Vec::len), Some(payments));
+        let payment = service.post("/payments", Some(&payments.to_string()), &card("tok_visa")).await;
+        assert_eq!(payment.status, StatusCode::CREATED);
+    }
+    assert_eq!(ledger.lines().len(), 2);
+}
+
 #[tokio::test]
 async fn an_answer_survives_a_redis_that_writes_everything_down() {
     let mut redis = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]);

@@ -9,6 +9,7 @@ pub mod exchange;
 pub mod faulty_store;
 pub mod gate;
 pub mod hosts;
+pub mod ledger;
 pub mod probe;
 pub mod servers;
 pub mod service;

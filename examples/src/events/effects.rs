@@ -3,14 +3,16 @@
 use std::{
     collections::HashSet,
     fs::File,
-    io::{self, BufRead as _, BufReader, Write as _},
-    path::{Path, PathBuf},
+    io,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use idem_runtime::consumer::Event;
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, SqlitePool};
+
+use crate::lines;
 
 /// Effects that are counted in the end.
 #[derive(Debug, Clone)]
@@ -25,10 +27,7 @@ pub(super) enum Effects {
 
 /// A file that processes append to, one line per effect.
 #[derive(Debug, Clone)]
-pub(super) struct Ledger {
-    path: PathBuf,
-    file: Arc<Mutex<fd_lock::RwLock<File>>>,
-}
+pub(super) struct Ledger(Arc<Mutex<fd_lock::RwLock<File>>>);
 
 /// How many effects there are, and of how many events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +101,7 @@ impl Ledger {
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let file = File::options().read(true).append(true).create(true).open(path);
         let file = file.map_err(|error| format!("cannot open the ledger `{}`: {error}", path.display()))?;
-        Ok(Self { path: path.to_owned(), file: Arc::new(Mutex::new(fd_lock::RwLock::new(file))) })
+        Ok(Self(Arc::new(Mutex::new(fd_lock::RwLock::new(file)))))
     }
 
     /// Adds the effect of an event. When this returns, the kernel has the line; the disk may not.
@@ -113,24 +112,29 @@ impl Ledger {
     }
 
     fn append(&self, effect: &Effect) -> Result<(), io::Error> {
-        let line = serde_json::to_string(effect)? + "\n";
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut file = file.write()?;
-        let before = file.metadata()?.len();
-        let written = file.write_all(line.as_bytes());
-        // Half a line is taken back.
-        written.or_else(|error| file.set_len(before).and(Err(error)))
+        let line = serde_json::to_string(effect)?;
+        self.locked(|file| {
+            let before = lines::mend(file)?;
+            // Half a line is taken back.
+            lines::append(file, &line).or_else(|error| file.set_len(before).and(Err(error)))
+        })
     }
 
     fn count(&self, run: &str) -> Result<Count, io::Error> {
         let (mut effects, mut events) = (0, HashSet::new());
-        for line in BufReader::new(File::open(&self.path)?).lines() {
-            let line: Effect = serde_json::from_str(&line?)?;
+        for line in self.locked(lines::read)?.lines() {
+            let line: Effect = serde_json::from_str(line)?;
             if line.run == run {
                 effects += 1;
                 events.insert(line.event);
             }
         }
         Ok(Count { effects, events: events.len() as u64 })
+    }
+
+    /// Nobody else reads or writes meanwhile.
+    fn locked<T>(&self, work: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut *file.write()?)
     }
 }

@@ -1,13 +1,13 @@
 //! What happened: one entry per effect, never changed and never removed.
 //!
 //! In a file an entry is one line of JSON. Replicas share the file: each takes its lock, writes one line and waits until
-//! the disk has it.
+//! the disk has it. A replica that is killed before has left no effect.
 
 use std::{
     collections::HashSet,
     fmt,
     fs::File,
-    io::{self, Read as _, Write as _},
+    io,
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::psp::Charge;
+use crate::lines;
 
 /// One effect, whose it is and what it was carried out under.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -147,9 +148,7 @@ impl Ledger {
                 let (path, word) = (notes.clone(), word.to_owned());
                 blocking(move || {
                     locked(&path, |file| {
-                        let mut text = String::new();
-                        file.read_to_string(&mut text)?;
-                        let new = text.lines().all(|line| line != word);
+                        let new = lines::read(file)?.lines().all(|line| line != word);
                         if new {
                             write_line(file, &word)?;
                         }
@@ -187,16 +186,14 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 fn read(file: &mut File) -> Result<Vec<Entry>, LedgerError> {
-    let mut text = String::new();
-    file.read_to_string(&mut text)?;
-    let entries = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
+    let entries = lines::read(file)?.lines().map(serde_json::from_str).collect::<Result<_, _>>();
     Ok(entries.map_err(io::Error::from)?)
 }
 
 /// One line, in one write, on the disk when this returns. What could not be written whole is taken back.
 fn write_line(file: &mut File, line: &str) -> Result<(), LedgerError> {
-    let before = file.metadata()?.len();
-    let written = file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data());
+    let before = lines::mend(file)?;
+    let written = lines::append(file, line).and_then(|()| file.sync_data());
     written.map_err(|error| match file.set_len(before).and_then(|()| file.sync_data()) {
         Ok(()) => LedgerError::NotWritten(error),
         Err(_) => LedgerError::MaybeWritten(error),

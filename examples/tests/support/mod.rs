@@ -258,7 +258,9 @@ impl Ledger {
     /// Every effect there was.
     pub(crate) fn lines(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.path()).expect("the ledger is there");
-        text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+        // A line that is being written is none yet.
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        whole.map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
     }
 
     /// What the replicas wrote to stderr.

@@ -5,7 +5,7 @@
 //! with `hold` stands in its handler until `POST /open`,
 //! and again after `POST /close`. `POST /stop` names a step of [`tests::stops`] at which everybody stands still.
 
-use std::{error::Error, fs, fs::OpenOptions, io::Write as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error, io::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -21,6 +21,7 @@ use idem_runtime::{
 use sqlx::{PgPool, SqlitePool};
 use tests::{
     gate::Gate,
+    ledger,
     stops::{Stopping, Stops},
 };
 
@@ -153,9 +154,9 @@ async fn charge(app: App, attempt: Attempt, body: String) -> Result<String, Resp
 
 /// What the ledger says of a handler that is gone. One that began and did not end may have done anything.
 async fn look_it_up(unsettled: Unsettled) -> Option<Settlement> {
-    let lines = fs::read_to_string(&*unsettled.context::<Ledger>()?.0).unwrap_or_default();
+    let lines = ledger::lines(&unsettled.context::<Ledger>()?.0);
     let downstream = unsettled.attempt().downstream_key("charge");
-    let mut lines = lines.lines().filter(|line| line.contains(&downstream)).peekable();
+    let mut lines = lines.iter().filter(|line| line.contains(&downstream)).peekable();
     if lines.peek().is_none() {
         return Some(Settlement::not_executed());
     }
@@ -200,9 +201,7 @@ async fn stale(State(app): State<App>) -> String {
 
 impl Ledger {
     fn write(&self, line: &str) -> Result<(), Response> {
-        let mut file = OpenOptions::new().create(true).append(true).open(&*self.0).map_err(failed)?;
-        // One write: two processes do not mix their lines.
-        file.write_all(format!("{line}\n").as_bytes()).map_err(failed)
+        ledger::append(&self.0, line).map_err(failed)
     }
 }
 

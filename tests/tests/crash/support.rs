@@ -2,8 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
-    io::{BufRead, BufReader, Write as _},
+    io::{BufRead, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
@@ -13,6 +12,7 @@ use std::{
 use tempfile::TempDir;
 use tests::{
     client::{Ask, Client, Reply},
+    ledger,
     servers::{PostgresServer, RedisServer, eventually_async},
 };
 use tokio::{
@@ -170,7 +170,7 @@ impl World {
     }
 
     pub(crate) fn ledger(&self) -> Vec<Line> {
-        fs::read_to_string(self.path()).unwrap_or_default().lines().map(Line::parse).collect()
+        ledger::lines(&self.path()).iter().map(|line| Line::parse(line)).collect()
     }
 
     /// The lines of each body.
@@ -207,8 +207,7 @@ impl World {
 
     /// Adds a line that no process wrote.
     pub(crate) fn write(&self, line: &str) {
-        let mut file = fs::OpenOptions::new().append(true).create(true).open(self.path()).unwrap();
-        writeln!(file, "{line}").unwrap();
+        ledger::append(&self.path(), line).unwrap();
     }
 
     fn path(&self) -> PathBuf {
