@@ -10,11 +10,10 @@ use std::{
 
 /// The whole lines, each with its end.
 pub(crate) fn read(file: &mut File) -> io::Result<String> {
-    let mut text = String::new();
-    file.rewind()?;
-    file.read_to_string(&mut text)?;
-    text.truncate(end_of_lines(text.as_bytes()));
-    Ok(text)
+    let mut text = bytes(file)?;
+    // What is cut off may be half a character.
+    text.truncate(end_of_lines(&text));
+    String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// Takes off what is no line, and tells how long the file is then.
@@ -23,10 +22,7 @@ pub(crate) fn mend(file: &mut File) -> io::Result<u64> {
     if length == 0 || ends_a_line(file, length)? {
         return Ok(length);
     }
-    let mut bytes = Vec::new();
-    file.rewind()?;
-    file.read_to_end(&mut bytes)?;
-    let length = end_of_lines(&bytes) as u64;
+    let length = end_of_lines(&bytes(file)?) as u64;
     file.set_len(length)?;
     Ok(length)
 }
@@ -34,6 +30,13 @@ pub(crate) fn mend(file: &mut File) -> io::Result<u64> {
 /// Adds a line, in one write, to a file that was mended.
 pub(crate) fn append(file: &mut File, line: &str) -> io::Result<()> {
     file.write_all(format!("{line}\n").as_bytes())
+}
+
+fn bytes(file: &mut File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn ends_a_line(file: &mut File, length: u64) -> io::Result<bool> {
@@ -54,9 +57,9 @@ mod tests {
     #[test]
     fn what_a_killed_process_left_of_its_line_is_no_line_and_does_not_begin_the_next() {
         for before in ["", "one\n", "one\ntwo\n"] {
-            for left in ["", "t", "three, up to its e"] {
+            for left in [&b""[..], b"t", b"three, up to its e", b"trois, \xc3"] {
                 let mut file = tempfile::tempfile().unwrap();
-                file.write_all(format!("{before}{left}").as_bytes()).unwrap();
+                file.write_all(&[before.as_bytes(), left].concat()).unwrap();
                 assert_eq!(read(&mut file).unwrap(), before);
                 assert_eq!(mend(&mut file).unwrap(), before.len() as u64);
                 file.seek(SeekFrom::End(0)).unwrap();
