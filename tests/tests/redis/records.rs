@@ -193,6 +193,11 @@ async fn records_of_layout_3_are_read() {
     let busy = store.claim(claim(1, 1)).await.unwrap();
     let left = Duration::from_secs(45)..Duration::from_secs(51);
     assert!(matches!(busy, Claimed::Busy { retry_after } if left.contains(&retry_after)), "{busy:?}");
+    // Within the millisecond of the claim, which is still to end, and so is dated ahead.
+    server.run::<()>(&["PEXPIRE", &redis_key(1), &(millis(DAY) + 1000).to_string()]);
+    let busy = Claimed::Busy { retry_after: Duration::from_secs(60) };
+    assert_eq!(store.claim(claim(1, 1)).await.unwrap(), busy, "no more than the lease");
+    put_first_claim(&server, 1, young);
     assert_eq!(store.claim(Claim::new(key(1), token(1), fingerprint(2), LEASE)).await.unwrap(), Claimed::Mismatch);
     let fence = claimed_at(1);
     assert_eq!(store.claim(claim(1, 9)).await.unwrap(), Claimed::Won { fence, attempt: 1 }, "its own claim again");
