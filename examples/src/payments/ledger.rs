@@ -1,7 +1,7 @@
 //! What happened: one entry per effect, never changed and never removed.
 //!
 //! In a file an entry is one line of JSON. Replicas share the file: each takes its lock, writes one line and waits until
-//! the disk has it. A replica that is killed before has left no effect.
+//! the disk has it. What a killed replica left half written is no entry; a whole line is one.
 
 use std::{
     collections::HashSet,
