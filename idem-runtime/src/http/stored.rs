@@ -29,7 +29,7 @@ pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 /// What is kept of a whole response.
 pub(super) fn seal(status: StatusCode, headers: &HeaderMap, body: &Bytes, trailers: Option<&HeaderMap>) -> Answer {
     let (lines, trailers) = (Lines::of(headers), trailers.map(Lines::of));
-    let size = 2 + lines.size() + 8 + body.len() + trailers.as_ref().map_or(4, Lines::size);
+    let size = 2 + lines.size + 8 + body.len() + trailers.as_ref().map_or(4, |trailers| trailers.size);
     Answer::seal(Kind::Response, size, |bytes| {
         bytes.put_u16(status.as_u16());
         lines.put(bytes);
@@ -71,27 +71,30 @@ fn parse(mut content: Bytes) -> Option<Response> {
 struct Lines<'a> {
     headers: &'a HeaderMap,
     has_connection: bool,
+    count: u32,
+    /// How many bytes [`put`](Self::put) puts.
+    size: usize,
 }
 
 impl<'a> Lines<'a> {
     fn of(headers: &'a HeaderMap) -> Self {
-        Self { headers, has_connection: headers.contains_key(header::CONNECTION) }
+        let mut lines = Self { headers, has_connection: headers.contains_key(header::CONNECTION), count: 0, size: 4 };
+        for (name, value) in lines.iter() {
+            lines.count += 1;
+            lines.size += 2 + name.as_str().len() + 4 + value.len();
+        }
+        lines
     }
 
-    fn iter(&self) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
-        let Self { headers, has_connection } = *self;
+    fn iter(&self) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> + use<'a> {
+        let Self { headers, has_connection, .. } = *self;
         headers
             .iter()
             .filter(move |(name, _)| is_kept(name) && !(has_connection && is_of_this_connection(name, headers)))
     }
 
-    /// How many bytes [`put`](Self::put) puts.
-    fn size(&self) -> usize {
-        4 + self.iter().map(|(name, value)| 2 + name.as_str().len() + 4 + value.len()).sum::<usize>()
-    }
-
     fn put(&self, bytes: &mut Vec<u8>) {
-        bytes.put_u32(self.iter().count() as u32);
+        bytes.put_u32(self.count);
         for (name, value) in self.iter() {
             // A name is shorter than 64 KiB, as `HeaderName` sees to; a value shorter than 4 GiB, as memory does.
             bytes.put_u16(name.as_str().len() as u16);
