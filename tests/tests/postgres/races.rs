@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use idem_runtime::{
     PostgresStore, Store,
-    store::{Claimed, Ownership, Release, Transactions},
+    store::{Claimed, Ownership, Release, StoreErrorKind, Transactions, postgres::driver as sqlx},
 };
 use tests::{
     claims::{claim, complete, key, token, win},
@@ -150,4 +150,37 @@ async fn a_claim_that_waited_for_one_that_was_undone_has_the_larger_fence() {
         let (third, attempt) = win(&other, claim(at, 3)).await;
         assert!(third > second && attempt == 1);
     }
+}
+
+/// A claim that waited is made younger, for which it may find no connection. It was won all the same.
+#[tokio::test]
+async fn a_claim_that_was_won_is_never_told_as_one_that_was_not_asked() {
+    let world = World::start().await;
+    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(&world.postgres.url()).await.unwrap();
+    let store = world.postgres.builder().command_timeout(TIMEOUT).with_pool(pool.clone()).await.unwrap();
+    // Somebody else's transaction has the key, and is rolled back.
+    let other = world.store.begin().await.unwrap();
+    let mut other = other;
+    assert!(is_won(&world.store.claim_in(&mut other, claim(1, 2)).await.unwrap()));
+    let claiming = tokio::spawn({
+        let store = store.clone();
+        async move { store.claim(claim(1, 1)).await }
+    });
+    world.until_waiting(1).await;
+    let (taken, release) = (tokio::sync::oneshot::channel(), tokio::sync::oneshot::channel::<()>());
+    let others_use = tokio::spawn(async move {
+        let connection = pool.acquire().await.unwrap();
+        taken.0.send(()).unwrap();
+        release.1.await.unwrap();
+        drop(connection);
+    });
+    // On this one thread: the other use waits for the connection from now on.
+    tokio::task::yield_now().await;
+    world.store.rollback(other).await;
+    taken.1.await.unwrap();
+    let error = claiming.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    release.0.send(()).unwrap();
+    others_use.await.unwrap();
+    assert!(is_won(&store.claim(claim(1, 1)).await.unwrap()), "whoever asks again is told");
 }

@@ -1,11 +1,18 @@
 //! Transactions whose server dies, stands still or loses the reply to a commit.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
 
 use idem_runtime::{
-    Store,
-    store::{Begun, Claimed, Ownership, StoreErrorKind, Transactions},
+    ExecuteError, Idempotency, Operation, Policy, Principal, Refusal, Store,
+    store::{Begun, Claimed, Ownership, StoreErrorKind, Transactions, postgres::driver as sqlx},
 };
+use sqlx::Executor;
 use tests::{
     claims::{answer, claim, complete, win},
     servers::{PostgresServer, Proxy, eventually_async},
@@ -126,4 +133,45 @@ async fn a_dead_or_silent_server_costs_a_transaction_no_more_than_its_time_out()
             store.rollback(transaction).await;
         }
     }
+}
+
+/// A constraint that is looked at by the commit alone: its refusal is an answer, and what it refused is undone.
+#[tokio::test]
+async fn a_commit_that_the_server_refuses_is_not_in_doubt() {
+    let world = World::start().await;
+    let schema = world.postgres.schema();
+    world.run(&format!("CREATE TABLE {schema}.parents (id INT PRIMARY KEY)")).await;
+    let deferred = "DEFERRABLE INITIALLY DEFERRED";
+    world.run(&format!("CREATE TABLE {schema}.children (parent INT REFERENCES {schema}.parents {deferred})")).await;
+    let orphan = format!("INSERT INTO {schema}.children VALUES (7)");
+    for completes in [false, true] {
+        let Begun::Won { mut transaction, .. } = world.store.begin_and_claim(claim(1, 1)).await.unwrap() else {
+            panic!()
+        };
+        transaction.execute(sqlx::AssertSqlSafe(orphan.clone())).await.unwrap();
+        let committed = match completes {
+            false => world.store.commit(transaction).await,
+            true => world.store.complete_and_commit(transaction, &complete(1, 1, "a")).await.map(drop),
+        };
+        let error = committed.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unreachable, "{error}");
+        assert!(error.to_string().contains("23503"), "{error}");
+    }
+    let idempotency = Idempotency::builder(world.store.clone()).shared().build();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let operation = Operation::new(Policy::new("orphans"), Principal::SHARED, "key-1");
+    let ran = idempotency.transact(&world.store, operation, {
+        let runs = runs.clone();
+        move |mut tx, _| {
+            runs.fetch_add(1, SeqCst);
+            let orphan = orphan.clone();
+            async move {
+                tx.execute(sqlx::AssertSqlSafe(orphan)).await.map_err(|error| error.to_string())?;
+                Ok::<_, String>(1)
+            }
+        }
+    });
+    assert!(matches!(ran.await, Err(ExecuteError::Refused(Refusal::Unavailable))));
+    assert_eq!(runs.load(SeqCst), 1, "it would only be refused again");
+    assert_eq!(world.number(&format!("SELECT count(*) FROM {schema}.children")).await, 0);
 }

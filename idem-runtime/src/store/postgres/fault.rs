@@ -49,6 +49,11 @@ impl Fault {
         self
     }
 
+    /// The same fault of a step behind a claim that was answered: whatever it is, that claim may have been won.
+    pub(super) fn after_claiming(self) -> Self {
+        Self { kind: StoreErrorKind::Unavailable, code: None, ..self }
+    }
+
     /// The same fault before any step was sent.
     pub(super) fn before_sending(mut self) -> Self {
         if self.is("25006") {
@@ -72,6 +77,11 @@ impl Fault {
     /// The row is somebody else's for longer than the lock time-out.
     pub(super) fn is_locked(&self) -> bool {
         self.is("55P03")
+    }
+
+    /// The server answered, and goes on: what it refused did not happen.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.code.is_some() && !self.broken
     }
 
     /// The server undid the step to keep it apart from another: it may be taken again.

@@ -180,7 +180,7 @@ impl PostgresStore {
         if !stale {
             return Ok(claimed);
         }
-        let reply = self.inner.link.ask(&self.inner.texts.refresh(claim)).await?;
+        let reply = self.inner.link.ask(&self.inner.texts.refresh(claim)).await.map_err(Fault::after_claiming)?;
         Ok(reply.rows.into_iter().next().and_then(|row| row.claimed(claim)).or(claimed))
     }
 

@@ -231,6 +231,18 @@ impl PostgresStore {
         Err(fault.after_sending().into_error(doing))
     }
 
+    /// Waits for a commit. One that the server refuses, for a deferred constraint say, has undone the transaction.
+    async fn committed(&self, committing: impl Future<Output = Result<(), Fault>> + Send) -> Result<(), StoreError> {
+        let answered = async {
+            match committing.await {
+                Err(fault) if fault.is_refusal() => Ok(Err(fault)),
+                committed => committed.map(Ok),
+            }
+        };
+        let committed = self.within(self.inner.link.budget, "commit", answered).await?;
+        committed.map_err(|refused| refused.into_error("commit").not_committed())
+    }
+
     /// Claims as part of a transaction, and waits for others no longer than the store's lock time-out. Where it is won, the
     /// transaction's own one is again what it was; else it comes back with `unlimit`, or with what is rolled back.
     async fn claim_on(&self, connection: &mut PgConnection, claim: &Claim) -> Result<Claimed, Fault> {
@@ -324,7 +336,7 @@ impl Transactions for PostgresStore {
             simple(&mut transaction, "SELECT").await?;
             transaction.open.commit().await
         };
-        self.within(self.inner.link.budget, "commit", committing).await
+        self.committed(committing).await
     }
 
     async fn complete_and_commit(
@@ -334,10 +346,7 @@ impl Transactions for PostgresStore {
     ) -> Result<Ownership, StoreError> {
         match self.complete_in(&mut transaction, complete).await {
             // The completion would have said that a statement failed before.
-            Ok(Ownership::Held) => {
-                let committing = transaction.open.commit();
-                self.within(self.inner.link.budget, "commit", committing).await.map(|()| Ownership::Held)
-            }
+            Ok(Ownership::Held) => self.committed(transaction.open.commit()).await.map(|()| Ownership::Held),
             not_held => {
                 self.rollback(transaction).await;
                 not_held.map_err(StoreError::not_committed)
