@@ -49,19 +49,28 @@ async fn records_lie_where_their_slots_are() {
     slots_move(&cluster, &store).await;
 }
 
+/// The slot of a key of the first master, on its way to the second from now on.
+fn begin_to_move(cluster: &RedisCluster, at: u32) -> String {
+    let slot = cluster.server(0).run::<u16>(&["CLUSTER", "KEYSLOT", &redis_key(at)]).to_string();
+    cluster.server(1).run::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(cluster, 0)]);
+    cluster.server(0).run::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(cluster, 1)]);
+    slot
+}
+
+fn id(cluster: &RedisCluster, master: usize) -> String {
+    cluster.server(master).run(&["CLUSTER", "MYID"])
+}
+
 /// A slot on its way from one master to another, and arrived there.
 async fn slots_move(cluster: &RedisCluster, store: &RedisStore) {
     let at = keys_of(cluster, 0, 400).into_iter().find(|at| *at >= 300).expect("a key not used yet");
-    let slot = cluster.server(0).run::<u16>(&["CLUSTER", "KEYSLOT", &redis_key(at)]).to_string();
-    let id = |master: usize| cluster.server(master).run::<String>(&["CLUSTER", "MYID"]);
-    cluster.server(1).run::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(0)]);
-    cluster.server(0).run::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(1)]);
+    let slot = begin_to_move(cluster, at);
     let (fence, _) = win(store, claim(at, 1)).await;
     assert_eq!(cluster.server(1).run::<u32>(&["CLUSTER", "COUNTKEYSINSLOT", &slot]), 1, "asked for there");
     assert_eq!(win(store, claim(at, 1)).await, (fence, 1));
 
     for master in [1, 0, 2] {
-        cluster.server(master).run::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(1)]);
+        cluster.server(master).run::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &id(cluster, 1)]);
     }
     assert_eq!(win(store, claim(at, 1)).await, (fence, 1));
     assert_eq!(store.complete(&complete(at, 1, "moved")).await.unwrap(), Ownership::Held);
@@ -178,6 +187,22 @@ async fn replicas_are_waited_for() {
     })
     .await;
     assert!(matches!(claimed, Claimed::Won { attempt: 1, .. }), "{claimed:?}");
+    replicas_of_where_a_slot_moves_to_are_waited_for(&cluster, &store, keys[51]).await;
+}
+
+async fn replicas_of_where_a_slot_moves_to_are_waited_for(cluster: &RedisCluster, store: &RedisStore, at: u32) {
+    begin_to_move(cluster, at);
+    cluster.server(4).pause();
+    let error = store.claim(claim(at, 1)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    cluster.server(4).resume();
+    let claimed = eventually_async("the replica confirms", Duration::from_secs(20), async || {
+        store.claim(claim(at, 1)).await.ok()
+    })
+    .await;
+    assert!(matches!(claimed, Claimed::Won { attempt: 1, .. }), "{claimed:?}");
+    assert_eq!(store.complete(&complete(at, 1, "body")).await.unwrap(), Ownership::Held);
+    assert_eq!(cluster.server(4).run::<u32>(&["DBSIZE"]), 1);
 }
 
 /// As where all nodes of a Cluster are started anew and have other addresses, and the name that was given is still theirs.

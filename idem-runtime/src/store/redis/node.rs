@@ -87,6 +87,10 @@ impl Node {
 
     /// Takes a step for a slot that is on its way to this server.
     pub(super) async fn ask_while_moving(&self, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
+        if let (Some(replicas), Kind::Claim | Kind::Complete | Kind::Enlist) = (&self.replicas, step.kind) {
+            let asked = Box::pin(timeout_at(deadline, replicas.ask_while_moving(step.with_source()))).await;
+            return Ok(Reply { value: asked.unwrap_or(Err(Fault::Silent))?, repeated: false, late: false });
+        }
         let sent = Instant::now();
         let mut commands = redis::pipe();
         // With its source: a script that is unknown here would cost another `ASKING`.

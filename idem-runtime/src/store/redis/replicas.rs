@@ -41,6 +41,8 @@ struct Queue {
 
 struct Waiting {
     command: Cmd,
+    /// For a slot that is on its way to this server.
+    moving: bool,
     done: oneshot::Sender<Result<Value, Fault>>,
 }
 
@@ -58,10 +60,19 @@ impl Replicas {
 
     /// Sends one command, and answers when enough replicas have everything it wrote.
     pub(super) async fn ask(&self, command: Cmd) -> Result<Value, Fault> {
+        self.enqueue(command, false).await
+    }
+
+    /// The same for a slot that is on its way to this server.
+    pub(super) async fn ask_while_moving(&self, command: Cmd) -> Result<Value, Fault> {
+        self.enqueue(command, true).await
+    }
+
+    async fn enqueue(&self, command: Cmd, moving: bool) -> Result<Value, Fault> {
         let (done, answer) = oneshot::channel();
         let is_served = {
             let mut queue = self.0.queue();
-            queue.steps.push(Waiting { command, done });
+            queue.steps.push(Waiting { command, moving, done });
             std::mem::replace(&mut queue.is_served, true)
         };
         if !is_served {
@@ -125,6 +136,9 @@ impl Shared {
     async fn serve(&self, batch: Vec<Waiting>) {
         let mut commands = redis::pipe();
         for waiting in &batch {
+            if waiting.moving {
+                commands.cmd("ASKING");
+            }
             commands.add_command(waiting.command.clone());
         }
         let timeout = self.quorum.timeout.as_millis().max(1);
@@ -137,7 +151,9 @@ impl Shared {
                     Some(Value::Int(replicas)) => replicas >= i64::from(self.quorum.replicas),
                     _ => false,
                 };
-                for (waiting, reply) in batch.into_iter().zip(replies) {
+                let mut replies = replies.into_iter();
+                for waiting in batch {
+                    let Some(reply) = replies.nth(usize::from(waiting.moving)) else { return };
                     let answer = match reply.extract_error() {
                         Ok(_) if !confirmed => Err(Fault::NotReplicated),
                         Ok(value) => Ok(value),
