@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use idem_runtime::consumer::{BrokerErrorKind, redis_streams::Worker};
-use tests::servers::{RedisServer, eventually_async};
+use tests::{
+    gate::Gate,
+    servers::{RedisServer, eventually_async},
+};
 
 use crate::bus::{Bus, Options, PATIENCE, POLICY, consumer};
 
@@ -63,5 +66,35 @@ async fn a_failed_event_comes_again_when_its_time_has_come_and_not_before() {
     assert_eq!(pauses.len(), 2);
     assert!(pauses[0] >= Duration::from_millis(95) && pauses[0] < Duration::from_secs(5), "{pauses:?}");
     assert!(pauses[1] >= Duration::from_millis(195) && pauses[1] < Duration::from_secs(5), "{pauses:?}");
+    running.stop().await;
+}
+
+/// A server without memory refuses a letter and takes an acknowledgement.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_event_is_acknowledged_before_its_dead_letter_is_written() {
+    let bus = Bus::redis().await;
+    let Bus::Redis { server } = &bus else { unreachable!() };
+    bus.publish(Some("e"), "{}").await;
+    let worker = bus.worker("one", Options { dead_letters: Some("letters"), ..Options::default() }).await;
+    let refused = || server.run::<String>(&["INFO", "errorstats"]).contains("errorstat_OOM");
+    let gate = Gate::new();
+    let running = worker.run(&consumer(POLICY.max_attempts(1)), {
+        let gate = gate.clone();
+        move |_, _| {
+            let gate = gate.clone();
+            async move {
+                gate.pass().await;
+                Err("no")
+            }
+        }
+    });
+    gate.reached().await;
+    server.run::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+    gate.open();
+    eventually_async("the letter is refused", PATIENCE, async || refused().then_some(())).await;
+    assert_eq!(bus.open().await, Some(1), "the event is still there");
+    server.run::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
+    bus.settled().await;
+    assert_eq!(bus.dead_letters("letters").await.len(), 1);
     running.stop().await;
 }

@@ -185,7 +185,7 @@ impl Broker for Stream {
     }
 
     async fn settle(&self, settlements: &[Settlement<EntryId>]) -> Result<(), BrokerError> {
-        let mut commands = redis::pipe();
+        let (mut commands, mut letters) = (redis::pipe(), redis::pipe());
         let (mut done, mut expected) = (Vec::new(), Vec::new());
         for settlement in settlements {
             match settlement {
@@ -199,11 +199,15 @@ impl Broker for Stream {
                     if let Some(stream) = &self.dead_letters {
                         let mut letter = self.add(stream, event);
                         letter.arg("reason").arg(reason.to_string());
-                        commands.add_command(letter);
+                        letters.add_command(letter);
                     }
                     done.push(receipt);
                 }
             }
+        }
+        if !letters.is_empty() {
+            // Whole before anything is acknowledged: a server without memory refuses a letter and takes an acknowledgement.
+            all_but(&[], self.asking.send_all(&letters, self.command_timeout).await?)?;
         }
         if !done.is_empty() {
             let mut acknowledge = redis::cmd("XACK");
