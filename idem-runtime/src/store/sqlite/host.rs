@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -15,43 +16,66 @@ use crate::clock::{Clock, micros};
 pub(super) struct Boot {
     /// Another one after each start.
     pub(super) id: String,
-    /// Read at `read`.
-    uptime: Duration,
-    read: Instant,
+    uptime: Uptime,
 }
 
 /// Counts from the host's start.
 #[derive(Debug)]
 struct SinceBoot {
-    /// At `read`, in microseconds since the Unix epoch.
-    time: u64,
+    /// In microseconds since the Unix epoch.
+    started_at: u64,
+    /// Locked for a moment, to be set right where the host slept.
+    uptime: Mutex<Uptime>,
+}
+
+/// How long the host is up, the time it slept included.
+#[derive(Debug, Clone, Copy)]
+struct Uptime {
+    /// At `read`.
+    uptime: Duration,
     read: Instant,
 }
+
+/// The system counts hundredths of a second; what is further off is a time the host slept, which [`Instant`] leaves out.
+const SLEPT: Duration = Duration::from_millis(50);
 
 impl Boot {
     /// `None`: this system does not tell.
     pub(super) fn read() -> Option<Self> {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        let uptime = fs::read_to_string("/proc/uptime").ok()?;
-        let seconds: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
-        let uptime = Duration::try_from_secs_f64(seconds).ok()?;
-        Some(Self { id: id.trim().to_owned(), uptime, read: Instant::now() })
+        Some(Self { id: id.trim().to_owned(), uptime: Uptime::read()? })
     }
 
     /// When the host started, if it is `now`, which is microseconds since the Unix epoch.
     pub(super) fn started_at(&self, now: u64) -> u64 {
-        now.saturating_sub(micros(self.uptime + self.read.elapsed()))
+        now.saturating_sub(micros(self.uptime.now()))
     }
 
     /// The clock of a file that has this time for the host's start.
     pub(super) fn clock(&self, started_at: u64) -> impl Clock + use<> {
-        SinceBoot { time: started_at.saturating_add(micros(self.uptime)), read: self.read }
+        SinceBoot { started_at, uptime: Mutex::new(self.uptime) }
+    }
+}
+
+impl Uptime {
+    fn read() -> Option<Self> {
+        let uptime = fs::read_to_string("/proc/uptime").ok()?;
+        let seconds: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+        Some(Self { uptime: Duration::try_from_secs_f64(seconds).ok()?, read: Instant::now() })
+    }
+
+    fn now(&self) -> Duration {
+        self.uptime + self.read.elapsed()
     }
 }
 
 impl Clock for SinceBoot {
     fn now(&self) -> u64 {
-        self.time.saturating_add(micros(self.read.elapsed()))
+        let mut uptime = self.uptime.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(read) = Uptime::read().filter(|read| read.now() > uptime.now() + SLEPT) {
+            *uptime = read;
+        }
+        self.started_at.saturating_add(micros(uptime.now()))
     }
 }
 
@@ -75,4 +99,19 @@ mod tests {
         // The system counts hundredths of a second.
         assert!(one.abs_diff(other) < 30_000, "{one} {other}");
     }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_time_that_the_host_slept_counts_for_who_was_there_before() {
+        let boot = Boot::read().expect("a Linux says when it started");
+        // As one that was opened before the host slept for an hour: `Instant` did not count it.
+        let before = Boot { uptime: Uptime { uptime: boot.uptime.uptime.saturating_sub(HOUR), ..boot.uptime }, ..boot };
+        let clock = before.clock(HOUR.as_micros() as u64);
+        let after = Boot::read().expect("a Linux says when it started").clock(HOUR.as_micros() as u64);
+        let (one, other) = (clock.now(), after.now());
+        assert!(one.abs_diff(other) < 80_000, "{one} {other}");
+        assert!(clock.now() >= one, "and goes on from there");
+    }
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
 }
