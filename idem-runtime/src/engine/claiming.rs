@@ -5,14 +5,14 @@ use std::future::Future;
 use tokio::time::Instant;
 
 use super::{
-    CatchPanic, Engine, Granted, HeldLease, Operation, Permit, Ran, Refusal, Settled, Unanswered,
+    CatchPanic, Engine, Granted, HeldLease, Operation, Permit, Ran, Refusal, Settled, UNSURE, Unanswered,
     aftermath::insist,
     attempt::NO_FENCE,
     step::{Closing, known, until_answered},
 };
 use crate::{
     policy::{OnAbandoned, OnStoreError},
-    store::{Claim, Claimed, Complete, Fence, Outcome, Ownership, Renew, StoreError, StoreErrorKind, Token},
+    store::{Claim, Claimed, Complete, Fence, Outcome, Ownership, Release, Renew, StoreError, StoreErrorKind, Token},
 };
 
 /// An operation under way: who claims it, and the effect until it runs.
@@ -94,6 +94,9 @@ where
             // In a box, as all that is rare: every operation would carry the room for it.
             Err(Err(unanswered)) => return Box::pin(self.unanswered(unanswered)).await,
         };
+        if attempt > 1 && self.engine.0.leases.runs_under_another(&self.operation.key, self.token) {
+            return Box::pin(self.give_back(attempt)).await;
+        }
         self.run_won(fence, attempt).await
     }
 
@@ -111,6 +114,16 @@ where
             }
             OnStoreError::Run => self.run_unguarded(taken_perhaps).await,
         }
+    }
+
+    /// The claim took over what this process is still at, as the store's clock leapt or its answers came late. The owner finds the key
+    /// free, so that it can complete.
+    async fn give_back(&mut self, attempt: u32) -> Result<Ran<T>, Refusal> {
+        tracing::warn!(key = %self.operation.key, attempt, "the store took an operation for abandoned that runs in this process");
+        drop(self.lease.take());
+        let release = Release::new(self.operation.key, self.token).remember(self.operation.terms.remember);
+        self.engine.release(&release).await;
+        Err(Refusal::InFlight { retry_after: UNSURE })
     }
 
     async fn run_won(&mut self, fence: Fence, attempt: u32) -> Result<Ran<T>, Refusal> {

@@ -23,7 +23,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    CatchPanic, Closing, Detached, Engine, Operation, Permit, Ran, Recording, Refusal, Settled, Turn, Won, ask_again,
+    CatchPanic, Closing, Detached, Engine, Operation, Permit, Ran, Recording, Refusal, Settled, Turn, UNSURE, Won,
+    ask_again,
     gate::Pass,
     known,
     tx::{Leaked, Place},
@@ -400,6 +401,12 @@ impl<D: Transactions> Ground<D> {
                 return Err(known);
             }
             match self.begin(claim).await {
+                Ok(Begun::Won { transaction, attempt, .. })
+                    if attempt > 1 && self.engine.0.leases.runs_under_another(&claim.key, claim.token) =>
+                {
+                    self.store.rollback(transaction).await;
+                    return Err(Once::Busy(Refusal::InFlight { retry_after: UNSURE }));
+                }
                 Ok(Begun::Won { transaction, fence, attempt }) => return Ok((transaction, fence, attempt)),
                 Ok(Begun::NotWon(claimed)) => return Err(not_won(known(&claim.key, claimed))),
                 Err(error) if error.kind() == StoreErrorKind::Unreachable && Instant::now() < deadline => {

@@ -34,7 +34,7 @@ use crate::{
     clock::micros,
     key::StorageKey,
     per_thread::PerThread,
-    store::{Ownership, Renew, Store},
+    store::{Ownership, Renew, Store, Token},
 };
 
 /// The leases this process holds.
@@ -111,6 +111,13 @@ impl Leases {
             self.0.look_for_ends(now);
         }
         self.0.doubt.is_about(key)
+    }
+
+    /// Whether this process runs the operation under a claim with another token. From then on it is unsure of that one.
+    ///
+    /// Looks through all tables: to be asked only by who has taken over what was abandoned.
+    pub(crate) fn runs_under_another(&self, key: &StorageKey, token: Token) -> bool {
+        self.0.tables.iter().filter(|table| table.doubt_other(key, token)).count() > 0
     }
 
     /// Sees to it that the renewing task looks at `due`, or earlier. The lease is in its table.

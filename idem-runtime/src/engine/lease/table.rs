@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use super::doubt::Doubt;
-use crate::store::Renew;
+use crate::{
+    key::StorageKey,
+    store::{Renew, Token},
+};
 
 /// On cache lines of its own, the count of its handles too.
 #[derive(Debug)]
@@ -92,6 +95,18 @@ impl Table {
             }
         }
         first
+    }
+
+    /// Doubts the leases of this key that another token holds; `false`: there is none.
+    pub(super) fn doubt_other(&self, key: &StorageKey, token: Token) -> bool {
+        let mut found = false;
+        for (_, held) in self.slots().held().filter(|(_, held)| held.renew.key == *key && held.renew.token != token) {
+            if held.standing == Standing::Sure {
+                self.note(held, Standing::Unsure);
+            }
+            found = true;
+        }
+        found
     }
 
     /// Adds every lease that is due, put off by a third of its time, and tells when to look again.
