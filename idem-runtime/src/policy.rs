@@ -276,6 +276,9 @@ impl Policy {
         assert!(!self.ttl.is_zero(), "`ttl` must be longer than zero");
         assert!(self.lease_time().as_millis() >= 10, "`lease` must be at least 10 ms");
         assert!(self.lease_time().as_secs() <= 24 * 60 * 60, "`lease` must be at most 24 h");
+        if let OnConflict::Wait(limit) = self.on_conflict {
+            assert!(limit.as_secs() <= MAX_SECONDS, "`wait` must be at most 10 years");
+        }
         assert!(self.ttl.as_secs() <= MAX_SECONDS, "`ttl` must be at most 10 years");
         if let Some(remember) = self.remember {
             assert!(remember.as_nanos() >= self.ttl.as_nanos(), "`remember` must be at least `ttl`");

@@ -3,9 +3,13 @@
 //! An answer is one envelope: a format byte, a kind byte, four bytes of checksum, then the content. The layout is
 //! frozen by golden tests; a reader that meets a newer format or broken bytes says so and never takes them for absent.
 
-use std::fmt;
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use bytes::{BufMut, Bytes};
+use serde::Serialize;
 
 /// What a store keeps for a completed operation: opaque to the store, given back byte for byte.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -63,6 +67,13 @@ impl Answer {
         let checksum = checksum(kind, &bytes[HEADER..]);
         bytes[2..HEADER].copy_from_slice(&checksum);
         Self(bytes.into())
+    }
+
+    /// A value as JSON of at most `max` bytes. `None`: it is larger, or cannot be written, be it that its `Serialize` panics.
+    pub(crate) fn of_value(value: &(impl Serialize + ?Sized), max: usize) -> Option<Self> {
+        // Unwind safe: a value is only looked at, and one that panics is not looked at again.
+        let json = catch_unwind(AssertUnwindSafe(|| serde_json::to_vec(value))).ok()?.ok()?;
+        (json.len() <= max).then(|| Self::seal(Kind::Value, json.len(), |bytes| bytes.put_slice(&json)))
     }
 
     /// The content, if the bytes are whole and of this kind.

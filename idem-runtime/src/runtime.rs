@@ -4,7 +4,6 @@ mod transact;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use bytes::BufMut;
 use http::request::Parts;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -245,13 +244,8 @@ impl Idempotency {
 fn recording<T: Serialize, E>(value: &Result<T, E>, max: usize) -> Recording {
     match value {
         Err(_) => Recording::Release,
-        Ok(value) => match serde_json::to_vec(value) {
-            Ok(json) if json.len() <= max => {
-                Recording::Answer(Answer::seal(Kind::Value, json.len(), |bytes| bytes.put_slice(&json)))
-            }
-            // It ran: a value that cannot be kept is no reason to run it again.
-            Ok(_) | Err(_) => Recording::Tombstone,
-        },
+        // It ran: a value that cannot be kept is no reason to run it again.
+        Ok(value) => Answer::of_value(value, max).map_or(Recording::Tombstone, Recording::Answer),
     }
 }
 

@@ -6,14 +6,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use bytes::BufMut;
 use serde::Serialize;
 
 use super::{ConsumeError, Consumer, Event, ParkedReason};
 use crate::{
     Attempt,
     engine::{CatchPanic, Recording, Settled, Terms, Won},
-    record::{Answer, Kind},
+    record::Answer,
 };
 
 /// A handler on its way to the one claim that it runs under: which of an event's records that is, the store says.
@@ -119,13 +118,8 @@ impl Work {
 
     pub(super) fn keep<T: Serialize, E>(&self, value: T) -> Settled<Done<T, E>> {
         let max = self.consumer.runtime.limits().max_answer_bytes;
-        let kept = match serde_json::to_vec(&value) {
-            Ok(json) if json.len() <= max => {
-                Some(Answer::seal(Kind::Value, json.len(), |bytes| bytes.put_slice(&json)))
-            }
-            // It ran: a value that cannot be kept is no reason to run it again.
-            Ok(_) | Err(_) => None,
-        };
+        let kept = Answer::of_value(&value, max);
+        // It ran: a value that cannot be kept is no reason to run it again.
         let recording = kept.clone().map_or(Recording::Tombstone, Recording::Answer);
         Settled { value: Done::Value { value, kept }, recording }
     }

@@ -1,6 +1,9 @@
 //! What is written down of a parked event: frozen by a golden test, as every record is.
 
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use bytes::{Buf, BufMut, Bytes};
 
@@ -60,7 +63,9 @@ impl Note {
     }
 
     pub(super) fn error(mut self, error: &(impl ToString + ?Sized)) -> Self {
-        let mut text = error.to_string();
+        // Unwind safe: an error that cannot be written is not looked at again. The attempt failed all the same.
+        let text = catch_unwind(AssertUnwindSafe(|| error.to_string()));
+        let mut text = text.unwrap_or_else(|_| "the error panicked as it was written".to_owned());
         text.truncate(text.floor_char_boundary(MAX_ERROR));
         self.error = Some(text);
         self

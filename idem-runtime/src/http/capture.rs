@@ -161,11 +161,14 @@ impl Keeping {
 impl Reading {
     /// Goes on where it stopped waiting.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Read> {
-        if self.body.size_hint().lower() > self.max as u64 {
-            return Poll::Ready(Read::TooMuch);
-        }
+        let read = || {
+            if self.body.size_hint().lower() > self.max as u64 {
+                return Poll::Ready(Read::TooMuch);
+            }
+            self.pieces.poll_read(&mut self.body, self.max, context)
+        };
         // Unwind safe: after a panic the body is never polled again.
-        catch_unwind(AssertUnwindSafe(|| self.pieces.poll_read(&mut self.body, self.max, context)))
+        catch_unwind(AssertUnwindSafe(read))
             .unwrap_or_else(|_| Poll::Ready(Read::Broken(axum::Error::new(BodyPanicked))))
     }
 }

@@ -8,6 +8,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 
+use super::Disposition;
 use crate::{engine::Refusal, policy::Policy};
 
 /// A request was refused before the handler ran, or there is no answer to give to it.
@@ -233,6 +234,10 @@ impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.problem()));
         *response.status_mut() = self.code.status();
+        if self.retryable || self.code == Code::OutcomeUnknown {
+            // Of a guard inside another one: that asks it again, and does not keep what is true only now.
+            response.extensions_mut().insert(Disposition::Release);
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.retryable {

@@ -127,7 +127,8 @@ fn is_kept(name: &HeaderName) -> bool {
     let of_one_delivery = match name.as_str() {
         "set-cookie" | "date" | "content-length" => true,
         "connection" | "keep-alive" | "proxy-connection" | "proxy-authenticate" => true,
-        "te" | "trailer" | "transfer-encoding" | "upgrade" => true,
+        // `Trailer` stays: without it HTTP/1.1 does not send the trailers that are kept.
+        "te" | "transfer-encoding" | "upgrade" => true,
         "x-request-id" | "request-id" | "x-correlation-id" | "x-trace-id" => true,
         "traceparent" | "tracestate" | "traceresponse" | "server-timing" | "x-amzn-trace-id" => true,
         name => name.starts_with("x-b3-") || name == REPLAYED.as_str(),

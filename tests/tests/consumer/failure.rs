@@ -2,7 +2,7 @@
 
 use idem_runtime::{
     OnAbandoned, Policy,
-    consumer::{ConsumeError, Delivery, ParkedReason, Redriven},
+    consumer::{ConsumeError, Delivery, ParkedReason, ProcessError, Redriven},
 };
 use tests::backend::Backend;
 
@@ -17,6 +17,7 @@ tests::on_every_store!(
     a_panic_of_a_financial_handler_is_parked,
     a_refused_panic_is_parked,
     a_long_error_is_cut_between_characters,
+    a_value_or_an_error_that_panics_as_it_is_written_is_counted,
 );
 
 async fn an_error_leaves_the_event_undone(backend: Backend) {
@@ -109,4 +110,52 @@ async fn a_long_error_is_cut_between_characters(backend: Backend) {
     // 1024 is in the middle of the 342nd.
     assert!(worker.fail(&event("evt_1"), &"日".repeat(5000)).await.is_err());
     assert_eq!(worker.parked_one().await.error(), Some(&*"日".repeat(341)));
+}
+
+/// Whoever writes it down finds that it cannot be written.
+#[derive(Debug)]
+struct Unwritable;
+
+impl serde::Serialize for Unwritable {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic!("as it should")
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Unwritable {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        unreachable!("it was never written")
+    }
+}
+
+impl std::fmt::Display for Unwritable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("as it should")
+    }
+}
+
+async fn a_value_or_an_error_that_panics_as_it_is_written_is_counted(backend: Backend) {
+    for policy in [POLICY.max_attempts(2), FINANCIAL.max_attempts(2)] {
+        let worker = Worker::start(&backend, policy).await;
+        let deliver = |id: &str, succeeds: bool| {
+            let counting = worker.clone();
+            worker.consumer.process(event(id), move |_| async move {
+                counting.effect();
+                if succeeds { Ok(Unwritable) } else { Err(Unwritable) }
+            })
+        };
+        let id = format!("value {policy:?}");
+        assert!(deliver(&id, true).await.is_ok(), "it ran, whatever becomes of its value");
+        assert!(matches!(deliver(&id, true).await, Err(ProcessError::Refused(ConsumeError::NotKept))));
+        assert_eq!(worker.effects(), 1);
+
+        let id = format!("error {policy:?}");
+        for attempt in [1, 2] {
+            let failed = deliver(&id, false).await;
+            assert!(matches!(failed, Err(ProcessError::Failed { attempt: number, .. }) if number == attempt));
+        }
+        assert!(matches!(deliver(&id, false).await, Err(ProcessError::Refused(ConsumeError::Parked(_)))));
+        assert_eq!(worker.effects(), 3);
+        worker.redrive(ParkedReason::Failed).await;
+    }
 }

@@ -138,6 +138,12 @@ fn an_operation_takes_no_policy_that_guards_nothing() {
     let _ = Operation::new(Policy::new("zero").ttl(Duration::ZERO), Principal::SHARED, "key-1");
 }
 
+#[test]
+#[should_panic(expected = "`wait` must be at most 10 years")]
+fn nobody_waits_for_ever() {
+    let _ = Operation::new(RETRY.on_conflict(OnConflict::Wait(Duration::MAX)), Principal::SHARED, "key-1");
+}
+
 /// It is nobody's: no store has seen it, and no other run can have its key.
 #[tokio::test(start_paused = true)]
 async fn a_handler_under_a_layer_has_its_attempt_without_a_key_too() {
