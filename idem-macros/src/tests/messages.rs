@@ -106,6 +106,7 @@ fn words() {
         ("missing = ignore", "`missing` cannot be `ignore`: write `reject` or `run`"),
         ("missing = rejct", "`missing` cannot be `rejct`: did you mean `reject`?"),
         ("missing = \"reject\"", "`reject` is a word, not a text: write `missing = reject`"),
+        ("on_conflict = \"wait\"", "`wait` is a word, not a text: write `on_conflict = wait(\"5s\")`"),
         ("missing = \"ignore\"", "`missing` is a word: write `reject` or `run`"),
         ("missing = reject()", "`reject` takes nothing: write `reject` alone"),
         ("missing = Missing::Reject", "`missing` is a word: write `reject` or `run`"),
@@ -175,6 +176,7 @@ fn keys() {
             "\"X-Request-Id\"",
             "a constant key makes every request a duplicate of the first: write `key = from_header(\"X-Request-Id\")`",
         ),
+        ("\"from_header\"", "`from_header` is a word, not a text: write it without quotes, as in `key = from_header`"),
         ("7", "a constant key makes every request a duplicate of the first: write `key = from_header`"),
         (
             "Uuid::new_v4()",

@@ -106,6 +106,13 @@ struct Word {
     payload: Option<&'static str>,
 }
 
+impl Word {
+    /// As it is written: `wait("5s")`.
+    fn spelled(&self) -> String {
+        self.payload.map_or_else(|| self.name.to_owned(), |payload| format!("{}({payload})", self.name))
+    }
+}
+
 /// The word that was written.
 struct Choice<'a> {
     word: &'a Ident,
@@ -122,12 +129,12 @@ impl<'a> Choice<'a> {
         };
         let choices = spell(words);
         let Some(found) = found else {
-            if let Some(literal) = text(value).filter(|text| words.iter().any(|word| text.value() == word.name)) {
-                let bare = literal.value();
-                return Err(error(
-                    literal,
-                    format!("`{bare}` is a word, not a text: write `{} = {bare}`", written.name),
-                ));
+            let quoted =
+                text(value).and_then(|text| Some((text, words.iter().find(|word| text.value() == word.name)?)));
+            if let Some((literal, word)) = quoted {
+                let message =
+                    format!("`{}` is a word, not a text: write `{} = {}`", word.name, written.name, word.spelled());
+                return Err(error(literal, message));
             }
             return Err(error(value, format!("`{}` is a word: write {choices}", written.name)));
         };
@@ -163,13 +170,7 @@ impl<'a> Choice<'a> {
 
 /// `` `reject` or `wait("5s")` ``
 fn spell(words: &[Word]) -> String {
-    let forms: Vec<String> = words
-        .iter()
-        .map(|word| match word.payload {
-            Some(payload) => format!("`{}({payload})`", word.name),
-            None => format!("`{}`", word.name),
-        })
-        .collect();
+    let forms: Vec<String> = words.iter().map(|word| format!("`{}`", word.spelled())).collect();
     match forms.split_last() {
         Some((last, [])) => last.clone(),
         Some((last, others)) => format!("{} or {last}", others.join(", ")),

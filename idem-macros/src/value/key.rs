@@ -264,7 +264,12 @@ fn no_source_twice(call: &ExprCall, sources: &[Source]) -> Result<()> {
 
 /// A literal is one key for all requests, and mostly meant as a header's name.
 fn constant(value: &Expr) -> String {
-    let header = text(value).and_then(|_| name::header(value).ok()).and(text(value));
+    let written = text(value);
+    if let Some(source) = written.filter(|text| FORMS.iter().any(|(form, _)| text.value() == *form)) {
+        let source = source.value();
+        return format!("`{source}` is a word, not a text: write it without quotes, as in `key = from_header`");
+    }
+    let header = written.filter(|_| name::header(value).is_ok());
     let example = match header {
         Some(name) => format!("from_header({})", name.token()),
         None => "from_header".to_owned(),
