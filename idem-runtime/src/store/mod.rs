@@ -11,7 +11,7 @@
 //! | in flight | token, fence, fingerprint, lease, attempt |
 //! | completed | fingerprint, and the answer or a tombstone |
 //! | unknown | token, fence, fingerprint, attempt |
-//! | parked | token, fence, fingerprint, attempt, and a note of why |
+//! | parked | token, fence, fingerprint, attempt, and a note of why; no token once [`Store::resolve`] parked it |
 //!
 //! A record in flight past its lease is *abandoned*. Nothing sweeps it: the next claim sees it. One whose owner released it
 //! and [remembers its attempt](Release::remember) is in flight without an owner: the next claim wins the next attempt.
@@ -86,7 +86,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// one key the second sees what the first one did.
     async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>>;
 
-    /// Starts the lease again, if the token still owns the record in flight, even past its lease.
+    /// Starts the lease again, if the token still owns the record in flight, even past its lease. Past [`Claim::retention`] too there is
+    /// no record, and it is [`Ownership::Lost`], as a completion and a release are.
     async fn renew(&self, renew: Renew) -> Result<Ownership, StoreError>;
 
     /// Records how the operation ended, if the token owns the record in flight or unknown.

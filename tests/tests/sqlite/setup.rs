@@ -38,6 +38,7 @@ async fn what_is_no_file_of_ours_is_refused() {
         (directory.join("text"), "not a SQLite database"),
         (":memory:".into(), "take `MemoryStore`"),
         ("".into(), "take `MemoryStore`"),
+        ("sqlite://records.db".into(), "not a URL: write `records.db`"),
     ] {
         let said = refused(SqliteStore::open(&path).await, Misconfigured);
         assert!(said.contains(says), "{said}");

@@ -222,6 +222,10 @@ fn require_place(path: &Path) -> Result<PathBuf, Fault> {
     if path.as_os_str().is_empty() || path == Path::new(IN_MEMORY) {
         return Err(Fault::misconfigured("a database in memory keeps nothing: name a file, or take `MemoryStore`"));
     }
+    if let Some(file) = path.to_str().and_then(|path| path.strip_prefix("sqlite:")) {
+        let file = file.trim_start_matches("//");
+        return Err(Fault::misconfigured(format!("a path is asked for, not a URL: write `{file}`")));
+    }
     let whole =
         std::path::absolute(path).map_err(|error| Fault::misconfigured(format!("the path is none: {error}")))?;
     let name = path.display();
