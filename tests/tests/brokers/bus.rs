@@ -192,6 +192,24 @@ impl Bus {
         }
     }
 
+    /// Nothing can be written there any more.
+    pub(crate) async fn lose_dead_letter_box(&self, name: &str) {
+        match self {
+            Self::Redis { server } => server.run::<()>(&["SET", name, "no stream"]),
+            Self::Nats { jetstream, .. } => {
+                jetstream.delete_stream(name).await.unwrap();
+            }
+        }
+    }
+
+    /// Now it can.
+    pub(crate) async fn find_dead_letter_box(&self, name: &str) {
+        match self {
+            Self::Redis { server } => server.run::<()>(&["DEL", name]),
+            Self::Nats { .. } => self.dead_letter_box(name).await,
+        }
+    }
+
     /// What is there: payloads and reasons.
     pub(crate) async fn dead_letters(&self, name: &str) -> Vec<(String, String)> {
         match self {

@@ -6,14 +6,16 @@ use std::sync::{
 };
 
 use idem_runtime::consumer::{ParkedReason, Redriven};
+use tests::servers::eventually_async;
 
-use crate::bus::{Bus, Options, POLICY, consumer, on_both_brokers};
+use crate::bus::{Bus, Options, PATIENCE, POLICY, consumer, on_both_brokers};
 
 on_both_brokers!(
     an_event_that_fails_is_parked_listed_and_redriven,
     what_has_no_id_or_does_not_decode_is_parked_at_once,
     an_id_that_is_used_again_with_another_payload_is_parked,
     a_parked_event_leaves_a_dead_letter,
+    a_dead_letter_that_cannot_be_written_holds_up_nothing_else,
 );
 
 async fn an_event_that_fails_is_parked_listed_and_redriven(bus: Bus) {
@@ -105,5 +107,26 @@ async fn a_parked_event_leaves_a_dead_letter(bus: Bus) {
     let running = bus.worker("one", options).await.run(&consumer(POLICY), |_, _| async { Ok::<_, String>(7) });
     bus.settled().await;
     assert_eq!(bus.dead_letters("dead").await, [("lost".to_owned(), ParkedReason::NoId.to_string())]);
+    running.stop().await;
+}
+
+async fn a_dead_letter_that_cannot_be_written_holds_up_nothing_else(bus: Bus) {
+    bus.dead_letter_box("letters").await;
+    let worker = bus.worker("one", Options { dead_letters: Some("letters"), ..Options::default() }).await;
+    let running = worker.run(&consumer(POLICY), |_, _| async { Ok::<_, String>(7) });
+    bus.publish(Some("first"), "{}").await;
+    bus.settled().await;
+    bus.lose_dead_letter_box("letters").await;
+    bus.publish(None, "{}").await;
+    for at in 0..3 {
+        bus.publish(Some(&format!("e-{at}")), "{}").await;
+    }
+    eventually_async("all but the parked one are acknowledged", PATIENCE, async || {
+        (bus.open().await == Some(1)).then_some(())
+    })
+    .await;
+    bus.find_dead_letter_box("letters").await;
+    bus.settled().await;
+    assert_eq!(bus.dead_letters("letters").await.len(), 1);
     running.stop().await;
 }

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::EVENT_ID;
 use crate::consumer::{
-    BrokerError, Event,
+    BrokerError, Event, ParkedReason,
     worker::{Broker, Fetched, Settlement},
 };
 
@@ -211,19 +211,24 @@ impl Broker for Durable {
         }
     }
 
+    fn writes_dead_letters(&self) -> bool {
+        self.dead_letters.is_some()
+    }
+
+    async fn bury(&self, event: &Event, reason: ParkedReason) -> Result<(), BrokerError> {
+        let Some(subject) = &self.dead_letters else { return Ok(()) };
+        self.publish_to(subject, event, Some(&reason.to_string())).await
+    }
+
     async fn settle(&self, settlements: &[Settlement<Subject>]) -> Result<(), BrokerError> {
         for settlement in settlements {
             match settlement {
-                Settlement::Done { receipt } => self.answer(receipt, AckKind::Ack).await?,
+                Settlement::Done { receipt } | Settlement::Parked { receipt, .. } => {
+                    self.answer(receipt, AckKind::Ack).await?;
+                }
                 Settlement::Again { receipt, after } => {
                     let delay = (!after.is_zero()).then_some(*after);
                     self.answer(receipt, AckKind::Nak(delay)).await?;
-                }
-                Settlement::Parked { receipt, event, reason } => {
-                    if let Some(subject) = &self.dead_letters {
-                        self.publish_to(subject, event, Some(&reason.to_string())).await?;
-                    }
-                    self.answer(receipt, AckKind::Ack).await?;
                 }
             }
         }

@@ -17,7 +17,7 @@ use super::{
     wire::{Wire, fault},
 };
 use crate::consumer::{
-    BrokerError, Event,
+    BrokerError, Event, ParkedReason,
     worker::{Broker, Fetched, Settlement},
 };
 
@@ -184,30 +184,29 @@ impl Broker for Stream {
         Ok(entries.into_iter().map(|entry| self.fetched(entry, false)).collect())
     }
 
+    fn writes_dead_letters(&self) -> bool {
+        self.dead_letters.is_some()
+    }
+
+    async fn bury(&self, event: &Event, reason: ParkedReason) -> Result<(), BrokerError> {
+        let Some(stream) = &self.dead_letters else { return Ok(()) };
+        let mut letter = self.add(stream, event);
+        letter.arg("reason").arg(reason.to_string());
+        self.asking.send(&letter, self.command_timeout).await.map(drop)
+    }
+
     async fn settle(&self, settlements: &[Settlement<EntryId>]) -> Result<(), BrokerError> {
-        let (mut commands, mut letters) = (redis::pipe(), redis::pipe());
+        let mut commands = redis::pipe();
         let (mut done, mut expected) = (Vec::new(), Vec::new());
         for settlement in settlements {
             match settlement {
-                Settlement::Done { receipt } => done.push(receipt),
+                Settlement::Done { receipt } | Settlement::Parked { receipt, .. } => done.push(receipt),
                 Settlement::Again { receipt, after } => {
                     let after = (*after).min(self.reclaim_after);
                     commands.add_command(self.hold(std::slice::from_ref(receipt), self.reclaim_after - after));
                     expected.push(after + TICK);
                 }
-                Settlement::Parked { receipt, event, reason } => {
-                    if let Some(stream) = &self.dead_letters {
-                        let mut letter = self.add(stream, event);
-                        letter.arg("reason").arg(reason.to_string());
-                        letters.add_command(letter);
-                    }
-                    done.push(receipt);
-                }
             }
-        }
-        if !letters.is_empty() {
-            // Whole before anything is acknowledged: a server without memory refuses a letter and takes an acknowledgement.
-            all_but(&[], self.asking.send_all(&letters, self.command_timeout).await?)?;
         }
         if !done.is_empty() {
             let mut acknowledge = redis::cmd("XACK");

@@ -32,7 +32,7 @@ use self::{
     desk::{Desk, Held},
     settle::Backoff,
 };
-use super::Event;
+use super::{Event, ParkedReason};
 use crate::engine::Drained;
 
 pub use self::{
@@ -61,7 +61,13 @@ pub(super) trait Broker: Send + Sync + 'static {
     /// Not to be dropped halfway: what the broker has handed out by then would wait until it is reclaimed.
     fn fetch(&self, room: usize) -> impl Future<Output = Result<Vec<Fetched<Self::Receipt>>, BrokerError>> + Send;
 
-    /// Tells the broker what became of deliveries. Safe to repeat.
+    /// Whether parked events leave dead letters.
+    fn writes_dead_letters(&self) -> bool;
+
+    /// Writes the dead letter of a parked event.
+    fn bury(&self, event: &Event, reason: ParkedReason) -> impl Future<Output = Result<(), BrokerError>> + Send;
+
+    /// Tells the broker what became of deliveries, whose dead letters are written. Safe to repeat.
     fn settle(&self, settlements: &[Settlement<Self::Receipt>])
     -> impl Future<Output = Result<(), BrokerError>> + Send;
 

@@ -1,8 +1,11 @@
 //! Telling the broker what became of deliveries, and waiting for a broker that is away.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::{
+    sync::mpsc::UnboundedReceiver,
+    time::{Instant, sleep_until, timeout_at},
+};
 
 use super::{Broker, BrokerError};
 use crate::consumer::{Event, ParkedReason};
@@ -30,26 +33,103 @@ pub(super) struct Backoff {
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Tells the broker everything, in order, until nobody is left to say anything.
+/// Tells the broker everything, until nobody is left to say anything. A dead letter that cannot be written holds up nothing else.
 pub(super) async fn settle<B: Broker>(broker: Arc<B>, mut queue: UnboundedReceiver<Settlement<B::Receipt>>) {
-    let mut settlements = Vec::new();
-    while queue.recv_many(&mut settlements, AT_ONCE).await > 0 {
+    let (mut heard, mut letters) = (Vec::new(), Letters::default());
+    loop {
+        let is_over = match letters.due {
+            None => queue.recv_many(&mut heard, AT_ONCE).await == 0,
+            Some(due) => matches!(timeout_at(due, queue.recv_many(&mut heard, AT_ONCE)).await, Ok(0)),
+        };
+        if is_over {
+            match letters.due {
+                None => return,
+                Some(due) => sleep_until(due).await,
+            }
+        }
+        let mut settlements = Vec::new();
+        for settlement in heard.drain(..) {
+            match settlement {
+                Settlement::Parked { receipt, event, reason } if broker.writes_dead_letters() => {
+                    letters.push(Letter { receipt, event, reason });
+                }
+                settlement => settlements.push(settlement),
+            }
+        }
+        letters.write(&*broker, &mut settlements).await;
         let mut backoff = Backoff::default();
-        while let Err(error) = broker.settle(&settlements).await {
+        while let Err(error) = tell(&*broker, &settlements).await {
             backoff.pause_after(&error).await;
         }
-        settlements.clear();
+    }
+}
+
+async fn tell<B: Broker>(broker: &B, settlements: &[Settlement<B::Receipt>]) -> Result<(), BrokerError> {
+    if settlements.is_empty() { Ok(()) } else { broker.settle(settlements).await }
+}
+
+/// A parked event whose dead letter is not written.
+struct Letter<R> {
+    receipt: R,
+    event: Event,
+    reason: ParkedReason,
+}
+
+/// Dead letters on their way.
+struct Letters<R> {
+    unwritten: VecDeque<Letter<R>>,
+    /// When they are tried again; `None`: there are none.
+    due: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl<R> Default for Letters<R> {
+    fn default() -> Self {
+        Self { unwritten: VecDeque::new(), due: None, backoff: Backoff::default() }
+    }
+}
+
+impl<R> Letters<R> {
+    /// Beyond what is bearable the oldest is let go of: the broker delivers its event again.
+    fn push(&mut self, letter: Letter<R>) {
+        if self.unwritten.len() == AT_ONCE {
+            self.unwritten.pop_front();
+        }
+        self.unwritten.push_back(letter);
+        self.due.get_or_insert_with(Instant::now);
+    }
+
+    /// Writes those that are due, up to the first that cannot be written: that is the last to be tried next time. Adds the
+    /// deliveries of the others to what the broker may forget.
+    async fn write<B: Broker<Receipt = R>>(&mut self, broker: &B, settlements: &mut Vec<Settlement<R>>) {
+        if self.due.is_none_or(|due| due > Instant::now()) {
+            return;
+        }
+        while let Some(letter) = self.unwritten.pop_front() {
+            if let Err(error) = broker.bury(&letter.event, letter.reason).await {
+                self.unwritten.push_back(letter);
+                self.due = Some(Instant::now() + self.backoff.after(&error));
+                return;
+            }
+            settlements.push(Settlement::Done { receipt: letter.receipt });
+        }
+        self.due = None;
+        self.backoff.reset();
     }
 }
 
 impl Backoff {
     /// Says what is wrong, once, and waits; longer each time.
     pub(super) async fn pause_after(&mut self, error: &BrokerError) {
+        tokio::time::sleep(self.after(error)).await;
+    }
+
+    fn after(&mut self, error: &BrokerError) -> Duration {
         if self.next == FIRST {
             tracing::warn!(%error, "the broker does not answer as it should, it is asked again until it does");
         }
-        tokio::time::sleep(self.next).await;
-        self.next = (self.next * 2).min(LONGEST);
+        let longer = (self.next * 2).min(LONGEST);
+        std::mem::replace(&mut self.next, longer)
     }
 
     pub(super) const fn reset(&mut self) {
