@@ -88,6 +88,12 @@ fn options() {
             "scope = \"a\", principal = \"me\"",
             "a constant `principal` is the same for every caller: write an argument's value, as in `principal = user.id`",
         ),
+        (
+            "scope = \"a\", principal = from_header(\"X-Account\")",
+            "a header or a function of the request is named once, where the runtime is built: write \
+             `.principal_from_header(..)` or `.principal_from_fn(..)` there, or an argument's value here, as in \
+             `principal = user.id`",
+        ),
     ] {
         assert_eq!(said(options), [expected], "{options}");
     }

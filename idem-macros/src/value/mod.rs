@@ -130,6 +130,19 @@ impl Value for Argument {
                     ),
                 ))
             }
+            Expr::Call(call)
+                if word(&call.func).is_some_and(|source| source == "from_header" || source == "from_fn") =>
+            {
+                let Written { example, .. } = written;
+                Err(error(
+                    call,
+                    format!(
+                        "a header or a function of the request is named once, where the runtime is built: write \
+                         `.principal_from_header(..)` or `.principal_from_fn(..)` there, or an argument's value here, as in \
+                         `{example}`"
+                    ),
+                ))
+            }
             value => Ok(Self(value.clone())),
         }
     }

@@ -12,7 +12,7 @@ use crate::{Attempt, Idempotency, Policy, canonical_json, http::guarded::Argumen
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be made of a `ConsumeError`",
     label = "the error of this function cannot say that an event was refused",
-    note = "write `impl From<idem_runtime::ConsumeError> for {Self}`"
+    note = "write `impl From<idem_runtime::ConsumeError> for {Self}`; for a type of another crate, as `String`, take an error of your own"
 )]
 pub trait FromConsumeError {
     /// Makes it.
