@@ -81,6 +81,9 @@ where
 
     /// What follows from the answer to the claim.
     pub(super) async fn go_on(&mut self, mut claimed: Result<Claimed, Unanswered>) -> Result<Ran<T>, Refusal> {
+        if self.runs_here(&claimed) {
+            return Box::pin(self.give_back(claimed)).await;
+        }
         if let (Ok(Claimed::Unknown { fence, attempt }), OnAbandoned::Recover(ask)) =
             (&claimed, self.operation.terms.on_abandoned)
             && Box::pin(self.engine.recover(&self.operation, ask, *fence, *attempt)).await
@@ -94,9 +97,6 @@ where
             // In a box, as all that is rare: every operation would carry the room for it.
             Err(Err(unanswered)) => return Box::pin(self.unanswered(unanswered)).await,
         };
-        if attempt > 1 && self.engine.0.leases.runs_under_another(&self.operation.key, self.token) {
-            return Box::pin(self.give_back(attempt)).await;
-        }
         self.run_won(fence, attempt).await
     }
 
@@ -116,13 +116,20 @@ where
         }
     }
 
-    /// The claim took over what this process is still at, as the store's clock leapt or its answers came late. The owner finds the key
-    /// free, so that it can complete.
-    async fn give_back(&mut self, attempt: u32) -> Result<Ran<T>, Refusal> {
-        tracing::warn!(key = %self.operation.key, attempt, "the store took an operation for abandoned that runs in this process");
+    /// Whether the store took for abandoned what this process is still at, as its clock leapt or its answer came late.
+    fn runs_here(&self, claimed: &Result<Claimed, Unanswered>) -> bool {
+        matches!(claimed, Ok(Claimed::Won { attempt: 2.., .. } | Claimed::Unknown { .. }))
+            && self.engine.0.leases.runs_under_another(&self.operation.key, self.token)
+    }
+
+    /// The one who runs it must find the key free, or unknown, to complete it.
+    async fn give_back(&mut self, claimed: Result<Claimed, Unanswered>) -> Result<Ran<T>, Refusal> {
+        tracing::warn!(key = %self.operation.key, "the store took an operation for abandoned that runs in this process");
         drop(self.lease.take());
-        let release = Release::new(self.operation.key, self.token).remember(self.operation.terms.remember);
-        self.engine.release(&release).await;
+        if let Ok(Claimed::Won { .. }) = claimed {
+            let release = Release::new(self.operation.key, self.token).remember(self.operation.terms.remember);
+            self.engine.release(&release).await;
+        }
         Err(Refusal::InFlight { retry_after: UNSURE })
     }
 
