@@ -81,8 +81,8 @@ where
 
     /// What follows from the answer to the claim.
     pub(super) async fn go_on(&mut self, mut claimed: Result<Claimed, Unanswered>) -> Result<Ran<T>, Refusal> {
-        if self.runs_here(&claimed) {
-            return Box::pin(self.give_back(claimed)).await;
+        if let Some(owner) = self.owner_here(&claimed) {
+            return Box::pin(self.give_back(owner, claimed)).await;
         }
         if let (Ok(Claimed::Unknown { fence, attempt }), OnAbandoned::Recover(ask)) =
             (&claimed, self.operation.terms.on_abandoned)
@@ -116,19 +116,30 @@ where
         }
     }
 
-    /// Whether the store took for abandoned what this process is still at, as its clock leapt or its answer came late.
-    fn runs_here(&self, claimed: &Result<Claimed, Unanswered>) -> bool {
-        matches!(claimed, Ok(Claimed::Won { attempt: 2.., .. } | Claimed::Unknown { .. }))
-            && self.engine.0.leases.runs_under_another(&self.operation.key, self.token)
+    /// The owner in this process of what the store took for abandoned, as its clock leapt or its answer came late.
+    fn owner_here(&self, claimed: &Result<Claimed, Unanswered>) -> Option<Token> {
+        match claimed {
+            Ok(Claimed::Won { attempt: 2.., .. } | Claimed::Unknown { .. }) => {
+                self.engine.0.leases.other_owner(&self.operation.key, self.token)
+            }
+            _ => None,
+        }
     }
 
-    /// The one who runs it must find the key free, or unknown, to complete it.
-    async fn give_back(&mut self, claimed: Result<Claimed, Unanswered>) -> Result<Ran<T>, Refusal> {
+    /// What was taken over is claimed for its owner again, who renews and completes it. What is unknown it completes as that.
+    async fn give_back(&mut self, owner: Token, claimed: Result<Claimed, Unanswered>) -> Result<Ran<T>, Refusal> {
         tracing::warn!(key = %self.operation.key, "the store took an operation for abandoned that runs in this process");
         drop(self.lease.take());
-        if let Ok(Claimed::Won { .. }) = claimed {
-            let release = Release::new(self.operation.key, self.token).remember(self.operation.terms.remember);
-            self.engine.release(&release).await;
+        if let Ok(Claimed::Won { attempt, .. }) = claimed {
+            let release = Release::new(self.operation.key, self.token);
+            // A key that is free is claimed as the first attempt, which the owner's was, unless this is a later one.
+            let release = if attempt > 2 { release.remember(self.operation.terms.remember) } else { release };
+            if self.engine.release(&release).await
+                && let Err(error) = self.engine.store().claim(self.operation.claim_by(owner)).await
+            {
+                // Its completion claims it once more.
+                tracing::warn!(key = %self.operation.key, %error, "the operation is without a claim until it is completed");
+            }
         }
         Err(Refusal::InFlight { retry_after: UNSURE })
     }
@@ -154,7 +165,11 @@ where
                     false
                 }
             },
-            Closing::Release(release) => self.engine.release(release).await,
+            Closing::Release(release) => {
+                // Nobody runs it any more: whoever claims it from now on has not taken it over.
+                drop(lease);
+                self.engine.release(release).await
+            }
         };
         self.engine.0.waiters.wake(&self.operation.key);
         match (closing.parks(), recorded) {

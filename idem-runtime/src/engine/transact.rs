@@ -144,6 +144,11 @@ impl Engine {
         let known = match self.known_here(operation, Instant::now()) {
             Some(known) => known,
             None => match store.claim_in(connection, claim).await {
+                Ok(Claimed::Won { attempt: 2.., .. })
+                    if self.0.leases.other_owner(&claim.key, claim.token).is_some() =>
+                {
+                    Err(Refusal::InFlight { retry_after: UNSURE })
+                }
                 Ok(Claimed::Won { fence, attempt }) => {
                     let open = Open::new();
                     let won = Won::alone(self, &claim, fence, attempt, open.0.clone());
@@ -402,7 +407,7 @@ impl<D: Transactions> Ground<D> {
             }
             match self.begin(claim).await {
                 Ok(Begun::Won { transaction, attempt, .. })
-                    if attempt > 1 && self.engine.0.leases.runs_under_another(&claim.key, claim.token) =>
+                    if attempt > 1 && self.engine.0.leases.other_owner(&claim.key, claim.token).is_some() =>
                 {
                     self.store.rollback(transaction).await;
                     return Err(Once::Busy(Refusal::InFlight { retry_after: UNSURE }));

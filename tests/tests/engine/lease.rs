@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use idem_runtime::{Attempt, ExecuteError, FakeClock, Idempotency, MemoryStore, Policy, store::StoreErrorKind};
+use idem_runtime::{
+    Attempt, ExecuteError, FakeClock, Idempotency, MemoryStore, Policy, consumer::Event, store::StoreErrorKind,
+};
 use tests::{
     backend::Watched,
     faulty_store::{Fault, FaultyStore, Step},
@@ -68,20 +70,46 @@ fn two_replicas() -> (FaultyStore, Idempotency, Idempotency) {
     (store.clone(), runtime(store), runtime(shared))
 }
 
-/// The store's clock leaps, so that the lease is over there and not here: the claim that takes over is given back.
+/// The store's clock leaps, so that the lease is over there and not here: what took it over claims it for its owner again.
 #[tokio::test(start_paused = true)]
 async fn what_runs_here_is_not_run_beside_itself_where_the_stores_clock_leaps() {
     for policy in BOTH {
         let clock = FakeClock::new();
-        let idempotency = runtime(MemoryStore::with_clock(clock.clone()));
+        let store = MemoryStore::with_clock(clock.clone());
+        let (idempotency, other) = (runtime(store.clone()), runtime(store));
         let runs = Runs::default();
         let first = Standing::start(&idempotency, policy, &runs, Ok("paid")).await;
-        clock.advance(LEASE * 2);
         for _ in 0..3 {
-            assert_refused(&pay(&idempotency, policy, &runs).await, in_flight);
+            clock.advance(LEASE * 2);
+            for _ in 0..2 {
+                assert_refused(&pay(&idempotency, policy, &runs).await, in_flight);
+            }
+            assert_refused(&pay(&other, policy, &runs).await, |refusal| in_flight(refusal) || unknown(refusal));
+            // Renewed, and sure again.
+            tokio::time::sleep(LEASE).await;
         }
         first.finish_as_the_only_one(&idempotency, policy, &runs).await;
     }
+}
+
+/// Whoever claims an operation whose attempt has just failed has not taken it over.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_failed_is_followed_by_the_next_while_its_release_is_on_the_way() {
+    let (store, idempotency) = faulty();
+    let consumer = idempotency.consumer(Policy::new("events").max_attempts(2).validate_for_events());
+    let deliver = |succeeds: bool| {
+        let consumer = consumer.clone();
+        let handler = move |attempt: Attempt| async move { if succeeds { Ok(attempt.number()) } else { Err("no") } };
+        async move { consumer.process(Event::new("e", "{}"), handler).await }
+    };
+    let gate = Gate::new();
+    store.fail(Step::Release, Fault::HeldAfter(gate.clone()));
+    let first = tokio::spawn(deliver(false));
+    gate.reached().await;
+    let second = deliver(true).await;
+    assert!(matches!(&second, Ok(done) if done.value == 2), "{second:?}");
+    gate.open();
+    assert!(first.await.unwrap().is_err());
 }
 
 /// As if the whole process stood still: its renewals do not leave it.

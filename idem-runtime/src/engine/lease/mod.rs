@@ -113,11 +113,11 @@ impl Leases {
         self.0.doubt.is_about(key)
     }
 
-    /// Whether this process runs the operation under a claim with another token. From then on it is unsure of that one.
+    /// The other token under which this process runs the operation. From then on it is unsure of that claim, until it is renewed.
     ///
     /// Looks through all tables: to be asked only by who has taken over what was abandoned.
-    pub(crate) fn runs_under_another(&self, key: &StorageKey, token: Token) -> bool {
-        self.0.tables.iter().filter(|table| table.doubt_other(key, token)).count() > 0
+    pub(crate) fn other_owner(&self, key: &StorageKey, token: Token) -> Option<Token> {
+        self.0.tables.iter().filter_map(|table| table.doubt_other(key, token)).fold(None, |_, other| Some(other))
     }
 
     /// Sees to it that the renewing task looks at `due`, or earlier. The lease is in its table.

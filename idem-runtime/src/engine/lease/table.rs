@@ -97,16 +97,16 @@ impl Table {
         first
     }
 
-    /// Doubts the leases of this key that another token holds; `false`: there is none.
-    pub(super) fn doubt_other(&self, key: &StorageKey, token: Token) -> bool {
-        let mut found = false;
+    /// Doubts the leases of this key under another token, and tells the last of those.
+    pub(super) fn doubt_other(&self, key: &StorageKey, token: Token) -> Option<Token> {
+        let mut other = None;
         for (_, held) in self.slots().held().filter(|(_, held)| held.renew.key == *key && held.renew.token != token) {
             if held.standing == Standing::Sure {
                 self.note(held, Standing::Unsure);
             }
-            found = true;
+            other = Some(held.renew.token);
         }
-        found
+        other
     }
 
     /// Adds every lease that is due, put off by a third of its time, and tells when to look again.
