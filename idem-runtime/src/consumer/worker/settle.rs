@@ -56,16 +56,21 @@ pub(super) async fn settle<B: Broker>(broker: Arc<B>, mut queue: UnboundedReceiv
                 settlement => settlements.push(settlement),
             }
         }
-        letters.write(&*broker, &mut settlements).await;
-        let mut backoff = Backoff::default();
-        while let Err(error) = tell(&*broker, &settlements).await {
-            backoff.pause_after(&error).await;
+        tell(&*broker, &settlements).await;
+        if let Some(done) = letters.write_one(&*broker).await {
+            tell(&*broker, &[done]).await;
         }
     }
 }
 
-async fn tell<B: Broker>(broker: &B, settlements: &[Settlement<B::Receipt>]) -> Result<(), BrokerError> {
-    if settlements.is_empty() { Ok(()) } else { broker.settle(settlements).await }
+/// Tells until the broker has heard it.
+async fn tell<B: Broker>(broker: &B, settlements: &[Settlement<B::Receipt>]) {
+    let mut backoff = Backoff::default();
+    while !settlements.is_empty()
+        && let Err(error) = broker.settle(settlements).await
+    {
+        backoff.pause_after(&error).await;
+    }
 }
 
 /// A parked event whose dead letter is not written.
@@ -90,8 +95,14 @@ impl<R> Default for Letters<R> {
 }
 
 impl<R> Letters<R> {
-    /// Beyond what is bearable the oldest is let go of: the broker delivers its event again.
+    /// An event that was delivered again meanwhile has one letter. Beyond what is bearable the oldest is let go of: the broker delivers
+    /// its event again.
     fn push(&mut self, letter: Letter<R>) {
+        let same = |other: &&mut Letter<R>| other.reason == letter.reason && other.event == letter.event;
+        if let Some(same) = self.unwritten.iter_mut().find(same) {
+            same.receipt = letter.receipt;
+            return;
+        }
         if self.unwritten.len() == AT_ONCE {
             self.unwritten.pop_front();
         }
@@ -99,22 +110,19 @@ impl<R> Letters<R> {
         self.due.get_or_insert_with(Instant::now);
     }
 
-    /// Writes those that are due, up to the first that cannot be written: that is the last to be tried next time. Adds the
-    /// deliveries of the others to what the broker may forget.
-    async fn write<B: Broker<Receipt = R>>(&mut self, broker: &B, settlements: &mut Vec<Settlement<R>>) {
-        if self.due.is_none_or(|due| due > Instant::now()) {
-            return;
+    /// Writes the next one if it is due, and says what the broker may forget then. One that cannot be written is tried again as the
+    /// last.
+    async fn write_one<B: Broker<Receipt = R>>(&mut self, broker: &B) -> Option<Settlement<R>> {
+        self.due.filter(|due| *due <= Instant::now())?;
+        let letter = self.unwritten.pop_front()?;
+        if let Err(error) = broker.bury(&letter.event, letter.reason).await {
+            self.unwritten.push_back(letter);
+            self.due = Some(Instant::now() + self.backoff.after(&error));
+            return None;
         }
-        while let Some(letter) = self.unwritten.pop_front() {
-            if let Err(error) = broker.bury(&letter.event, letter.reason).await {
-                self.unwritten.push_back(letter);
-                self.due = Some(Instant::now() + self.backoff.after(&error));
-                return;
-            }
-            settlements.push(Settlement::Done { receipt: letter.receipt });
-        }
-        self.due = None;
         self.backoff.reset();
+        self.due = (!self.unwritten.is_empty()).then(Instant::now);
+        Some(Settlement::Done { receipt: letter.receipt })
     }
 }
 
