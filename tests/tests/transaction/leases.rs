@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use idem_runtime::{
-    ExecuteError, Executed, Fingerprint, Idempotency, MemoryStore, Operation, Policy, Principal, Refusal, Tx,
+    ExecuteError, Executed, FakeClock, Fingerprint, Idempotency, MemoryStore, Operation, Policy, Principal, Refusal,
+    Tx,
     consumer::{Event, ProcessError},
     store::{StoreErrorKind, Transactions},
 };
@@ -37,17 +38,25 @@ fn gone() -> Fault {
 
 /// In a transaction of ours, and in one of the caller's own.
 async fn in_both_ways(runtime: &Idempotency, fake: &Fake, operation: Operation) -> [Result; 2] {
+    let ours = in_a_transaction_of_ours(runtime, fake, operation.clone()).await;
+    [ours, in_one_of_the_callers(runtime, fake, operation).await]
+}
+
+async fn in_a_transaction_of_ours(runtime: &Idempotency, fake: &Fake, operation: Operation) -> Result {
     let effect = |mut tx: Tx<Fake>, _| async move {
         tx.connection().write("again");
         Ok("again".to_owned())
     };
-    let ours = runtime.transact(fake, operation.clone(), effect).await;
+    runtime.transact(fake, operation, effect).await
+}
+
+async fn in_one_of_the_callers(runtime: &Idempotency, fake: &Fake, operation: Operation) -> Result {
     let mut transaction = fake.begin().await.expect("a transaction");
     let effect = async |connection: &mut Connection, _| {
         connection.write("again");
         Ok("again".to_owned())
     };
-    [ours, runtime.execute_in(fake, &mut transaction, &operation, effect).await]
+    runtime.execute_in(fake, &mut transaction, &operation, effect).await
 }
 
 /// Asserts that nothing ran in either, and that this is what is said of it.
@@ -100,6 +109,37 @@ async fn what_still_runs_under_a_lease_that_ran_out_is_in_flight() {
     assert!(paid.is_ok_and(|paid| !paid.replayed));
     assert_replayed(in_both_ways(&runtime, &fake, operation()).await);
     assert_eq!((fake.entries().len(), runtime.metrics().executed), (0, 1));
+}
+
+/// There it was taken over, and is undone with its transaction.
+#[tokio::test(start_paused = true)]
+async fn what_runs_under_a_lease_is_in_flight_where_the_stores_clock_leaps() {
+    for in_ours in [true, false] {
+        let clock = FakeClock::new();
+        let records = MemoryStore::with_clock(clock.clone());
+        let runtime = Idempotency::builder(records.clone()).shared().build();
+        let (fake, gate) = (Fake::on(records), Gate::new());
+        let first = tokio::spawn({
+            let (runtime, gate) = (runtime.clone(), gate.clone());
+            let effect = async move |_| {
+                gate.pass().await;
+                Ok("paid".to_owned())
+            };
+            async move { runtime.execute(operation(), effect).await }
+        });
+        gate.reached().await;
+        clock.advance(LEASE * 2);
+        let duplicate = match in_ours {
+            true => in_a_transaction_of_ours(&runtime, &fake, operation()).await,
+            false => in_one_of_the_callers(&runtime, &fake, operation()).await,
+        };
+        assert!(matches!(duplicate, Err(ExecuteError::Refused(Refusal::InFlight { .. }))), "{duplicate:?}");
+        gate.open();
+        let paid: Result = first.await.expect("no panic");
+        assert!(paid.is_ok_and(|paid| !paid.replayed));
+        assert_replayed(in_both_ways(&runtime, &fake, operation()).await);
+        assert_eq!((fake.entries().len(), runtime.metrics().executed), (0, 1));
+    }
 }
 
 /// The attempt that was rolled back came first, and is counted last.
