@@ -159,8 +159,7 @@ async fn a_claim_that_was_won_is_never_told_as_one_that_was_not_asked() {
     let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(&world.postgres.url()).await.unwrap();
     let store = world.postgres.builder().command_timeout(TIMEOUT).with_pool(pool.clone()).await.unwrap();
     // Somebody else's transaction has the key, and is rolled back.
-    let other = world.store.begin().await.unwrap();
-    let mut other = other;
+    let mut other = world.store.begin().await.unwrap();
     assert!(is_won(&world.store.claim_in(&mut other, claim(1, 2)).await.unwrap()));
     let claiming = tokio::spawn({
         let store = store.clone();

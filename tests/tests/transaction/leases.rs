@@ -13,6 +13,7 @@ use tests::{
     gate::Gate,
     probe::RuntimeClock,
 };
+use tokio::task::JoinHandle;
 
 use crate::fake::{Connection, Fake};
 
@@ -34,6 +35,21 @@ fn operation() -> Operation {
 
 fn gone() -> Fault {
     Fault::Refused(StoreErrorKind::Unreachable)
+}
+
+/// A run under a lease that stands at the gate.
+async fn stands(runtime: &Idempotency) -> (Gate, JoinHandle<Result>) {
+    let gate = Gate::new();
+    let run = tokio::spawn({
+        let (runtime, gate) = (runtime.clone(), gate.clone());
+        let effect = async move |_| {
+            gate.pass().await;
+            Ok("paid".to_owned())
+        };
+        async move { runtime.execute(operation(), effect).await }
+    });
+    gate.reached().await;
+    (gate, run)
 }
 
 /// In a transaction of ours, and in one of the caller's own.
@@ -91,21 +107,12 @@ async fn an_outcome_that_is_not_recorded_yet_is_replayed() {
 async fn what_still_runs_under_a_lease_that_ran_out_is_in_flight() {
     let (store, fake, runtime) = started();
     store.fail(Step::Renew, gone());
-    let gate = Gate::new();
-    let first = tokio::spawn({
-        let (runtime, gate) = (runtime.clone(), gate.clone());
-        let effect = async move |_| {
-            gate.pass().await;
-            Ok("paid".to_owned())
-        };
-        async move { runtime.execute(operation(), effect).await }
-    });
-    gate.reached().await;
+    let (gate, first) = stands(&runtime).await;
     tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
     let in_flight = |refusal: &Refusal| matches!(refusal, Refusal::InFlight { .. });
     assert_refused(in_both_ways(&runtime, &fake, operation()).await, in_flight);
     gate.open();
-    let paid: Result = first.await.expect("no panic");
+    let paid = first.await.expect("no panic");
     assert!(paid.is_ok_and(|paid| !paid.replayed));
     assert_replayed(in_both_ways(&runtime, &fake, operation()).await);
     assert_eq!((fake.entries().len(), runtime.metrics().executed), (0, 1));
@@ -118,16 +125,8 @@ async fn what_runs_under_a_lease_is_in_flight_where_the_stores_clock_leaps() {
         let clock = FakeClock::new();
         let records = MemoryStore::with_clock(clock.clone());
         let runtime = Idempotency::builder(records.clone()).shared().build();
-        let (fake, gate) = (Fake::on(records), Gate::new());
-        let first = tokio::spawn({
-            let (runtime, gate) = (runtime.clone(), gate.clone());
-            let effect = async move |_| {
-                gate.pass().await;
-                Ok("paid".to_owned())
-            };
-            async move { runtime.execute(operation(), effect).await }
-        });
-        gate.reached().await;
+        let fake = Fake::on(records);
+        let (gate, first) = stands(&runtime).await;
         clock.advance(LEASE * 2);
         let duplicate = match in_ours {
             true => in_a_transaction_of_ours(&runtime, &fake, operation()).await,
@@ -135,7 +134,7 @@ async fn what_runs_under_a_lease_is_in_flight_where_the_stores_clock_leaps() {
         };
         assert!(matches!(duplicate, Err(ExecuteError::Refused(Refusal::InFlight { .. }))), "{duplicate:?}");
         gate.open();
-        let paid: Result = first.await.expect("no panic");
+        let paid = first.await.expect("no panic");
         assert!(paid.is_ok_and(|paid| !paid.replayed));
         assert_replayed(in_both_ways(&runtime, &fake, operation()).await);
         assert_eq!((fake.entries().len(), runtime.metrics().executed), (0, 1));

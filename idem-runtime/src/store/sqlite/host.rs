@@ -71,8 +71,10 @@ impl Uptime {
 
 impl Clock for SinceBoot {
     fn now(&self) -> u64 {
+        // Read outside the lock.
+        let read = Uptime::read();
         let mut uptime = self.uptime.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(read) = Uptime::read().filter(|read| read.now() > uptime.now() + SLEPT) {
+        if let Some(read) = read.filter(|read| read.now() > uptime.now() + SLEPT) {
             *uptime = read;
         }
         self.started_at.saturating_add(micros(uptime.now()))
