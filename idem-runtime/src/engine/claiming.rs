@@ -5,7 +5,7 @@ use std::future::Future;
 use tokio::time::Instant;
 
 use super::{
-    CatchPanic, Engine, Granted, HeldLease, Operation, Permit, Ran, Refusal, Settled, UNSURE, Unanswered,
+    CatchPanic, Engine, Granted, HeldLease, Operation, Permit, RUNS_HERE, Ran, Refusal, Settled, Unanswered,
     aftermath::insist,
     attempt::NO_FENCE,
     step::{Closing, known, until_answered},
@@ -81,8 +81,10 @@ where
 
     /// What follows from the answer to the claim.
     pub(super) async fn go_on(&mut self, mut claimed: Result<Claimed, Unanswered>) -> Result<Ran<T>, Refusal> {
-        if let Some(owner) = self.owner_here(&claimed) {
-            return Box::pin(self.give_back(owner, claimed)).await;
+        if let Ok(claimed) = &claimed
+            && let Some(owner) = self.engine.owner_here(&self.operation.key, self.token, claimed)
+        {
+            return Box::pin(self.give_back(owner, claimed.clone())).await;
         }
         if let (Ok(Claimed::Unknown { fence, attempt }), OnAbandoned::Recover(ask)) =
             (&claimed, self.operation.terms.on_abandoned)
@@ -116,21 +118,11 @@ where
         }
     }
 
-    /// The owner in this process of what the store took for abandoned, as its clock leapt or its answer came late.
-    fn owner_here(&self, claimed: &Result<Claimed, Unanswered>) -> Option<Token> {
-        match claimed {
-            Ok(Claimed::Won { attempt: 2.., .. } | Claimed::Unknown { .. }) => {
-                self.engine.0.leases.other_owner(&self.operation.key, self.token)
-            }
-            _ => None,
-        }
-    }
-
     /// What was taken over is claimed for its owner again, who renews and completes it. What is unknown it completes as that.
-    async fn give_back(&mut self, owner: Token, claimed: Result<Claimed, Unanswered>) -> Result<Ran<T>, Refusal> {
+    async fn give_back(&mut self, owner: Token, claimed: Claimed) -> Result<Ran<T>, Refusal> {
         tracing::warn!(key = %self.operation.key, "the store took an operation for abandoned that runs in this process");
         drop(self.lease.take());
-        if let Ok(Claimed::Won { attempt, .. }) = claimed {
+        if let Claimed::Won { attempt, .. } = claimed {
             let release = Release::new(self.operation.key, self.token);
             // A key that is free is claimed as the first attempt, which the owner's was, unless this is a later one.
             let release = if attempt > 2 { release.remember(self.operation.terms.remember) } else { release };
@@ -141,7 +133,7 @@ where
                 tracing::warn!(key = %self.operation.key, %error, "the operation is without a claim until it is completed");
             }
         }
-        Err(Refusal::InFlight { retry_after: UNSURE })
+        Err(RUNS_HERE)
     }
 
     async fn run_won(&mut self, fence: Fence, attempt: u32) -> Result<Ran<T>, Refusal> {

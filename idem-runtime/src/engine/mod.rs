@@ -158,6 +158,9 @@ pub(crate) enum Ran<T> {
 /// When to come back to what this process runs under a lease that may have run out.
 const UNSURE: Duration = Duration::from_secs(1);
 
+/// What is said of an operation that this process runs itself.
+const RUNS_HERE: Refusal = Refusal::InFlight { retry_after: UNSURE };
+
 /// How often a claim is asked for whose answer comes too late.
 const SLOW_CLAIMS: usize = 3;
 
@@ -375,8 +378,17 @@ impl Engine {
     fn known_here<T>(&self, operation: &Operation, now: Instant) -> Option<Result<Ran<T>, Refusal>> {
         self.0.aftermath.find(operation).or_else(|| {
             let runs = self.0.leases.is_unsure_of(&operation.key, now);
-            runs.then_some(Err(Refusal::InFlight { retry_after: UNSURE }))
+            runs.then_some(Err(RUNS_HERE))
         })
+    }
+
+    /// The owner in this process of what a claim has taken over or found unknown: what the store took for abandoned, as its clock
+    /// leapt or its answer came late.
+    fn owner_here(&self, key: &StorageKey, token: Token, claimed: &Claimed) -> Option<Token> {
+        match claimed {
+            Claimed::Won { attempt: 2.., .. } | Claimed::Unknown { .. } => self.0.leases.other_owner(key, token),
+            _ => None,
+        }
     }
 
     /// Asks for the claim, and asks again with the same token while the answer may only have been lost, or comes too late.

@@ -23,7 +23,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    CatchPanic, Closing, Detached, Engine, Operation, Permit, Ran, Recording, Refusal, Settled, Turn, UNSURE, Won,
+    CatchPanic, Closing, Detached, Engine, Operation, Permit, RUNS_HERE, Ran, Recording, Refusal, Settled, Turn, Won,
     ask_again,
     gate::Pass,
     known,
@@ -144,11 +144,7 @@ impl Engine {
         let known = match self.known_here(operation, Instant::now()) {
             Some(known) => known,
             None => match store.claim_in(connection, claim).await {
-                Ok(Claimed::Won { attempt: 2.., .. })
-                    if self.0.leases.other_owner(&claim.key, claim.token).is_some() =>
-                {
-                    Err(Refusal::InFlight { retry_after: UNSURE })
-                }
+                Ok(claimed) if self.owner_here(&claim.key, claim.token, &claimed).is_some() => Err(RUNS_HERE),
                 Ok(Claimed::Won { fence, attempt }) => {
                     let open = Open::new();
                     let won = Won::alone(self, &claim, fence, attempt, open.0.clone());
@@ -406,13 +402,14 @@ impl<D: Transactions> Ground<D> {
                 return Err(known);
             }
             match self.begin(claim).await {
-                Ok(Begun::Won { transaction, attempt, .. })
-                    if attempt > 1 && self.engine.0.leases.other_owner(&claim.key, claim.token).is_some() =>
-                {
-                    self.store.rollback(transaction).await;
-                    return Err(Once::Busy(Refusal::InFlight { retry_after: UNSURE }));
+                Ok(Begun::Won { transaction, fence, attempt }) => {
+                    let claimed = Claimed::Won { fence, attempt };
+                    if self.engine.owner_here(&claim.key, claim.token, &claimed).is_some() {
+                        self.store.rollback(transaction).await;
+                        return Err(Once::Busy(RUNS_HERE));
+                    }
+                    return Ok((transaction, fence, attempt));
                 }
-                Ok(Begun::Won { transaction, fence, attempt }) => return Ok((transaction, fence, attempt)),
                 Ok(Begun::NotWon(claimed)) => return Err(not_won(known(&claim.key, claimed))),
                 Err(error) if error.kind() == StoreErrorKind::Unreachable && Instant::now() < deadline => {
                     tokio::time::sleep(jittered(BEGIN_AGAIN / 5)).await;
