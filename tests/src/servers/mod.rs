@@ -2,6 +2,7 @@
 //!
 //! A server that cannot be started fails the test: a test that is skipped in silence proves nothing.
 
+mod ask;
 mod cluster;
 mod nats;
 mod postgres;

@@ -2,10 +2,11 @@
 
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
-use redis::{Client, Connection, FromRedisValue};
+use redis::FromRedisValue;
 use tempfile::TempDir;
 
 use super::{
+    ask::ask,
     eventually,
     process::{Process, free_port},
 };
@@ -143,13 +144,7 @@ impl RedisServer {
     ///
     /// Whatever the server or the way there says.
     pub fn try_run<T: FromRedisValue>(&self, command: &[&str]) -> redis::RedisResult<T> {
-        let mut connection = self.connection()?;
-        let (name, args) = command.split_first().expect("a command");
-        let mut built = redis::cmd(name);
-        for arg in args {
-            built.arg(arg);
-        }
-        built.query(&mut connection)
+        ask(self.port, self.password.as_deref(), command)
     }
 
     /// A field of `INFO`, empty if there is none.
@@ -178,12 +173,6 @@ impl RedisServer {
     #[must_use]
     pub fn count(&self, command: &str) -> u64 {
         self.calls().into_iter().find_map(|(name, calls)| (name == command).then_some(calls)).unwrap_or_default()
-    }
-
-    fn connection(&self) -> redis::RedisResult<Connection> {
-        let connection = Client::open(self.url())?.get_connection_with_timeout(Duration::from_secs(2))?;
-        connection.set_read_timeout(Some(Duration::from_secs(5)))?;
-        Ok(connection)
     }
 
     fn wait_until_ready(&mut self) {

@@ -2,11 +2,12 @@
 
 use std::{fs, time::Duration};
 
-use redis::Client;
 use tempfile::TempDir;
 
 use super::{
-    RedisServer, eventually,
+    RedisServer,
+    ask::ask,
+    eventually,
     process::{Process, free_port},
 };
 
@@ -56,7 +57,7 @@ impl SentinelTrio {
     /// The URLs of the Sentinels.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
-        self.sentinels.iter().map(Sentinel::url).collect()
+        self.sentinels.iter().map(|sentinel| format!("redis://127.0.0.1:{}", sentinel.port)).collect()
     }
 
     /// Waits until every Sentinel names the replica.
@@ -89,16 +90,8 @@ impl Sentinel {
         sentinel
     }
 
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-
     /// What it says of the master, empty if it says nothing.
     fn master(&self) -> Vec<String> {
-        let ask = || -> redis::RedisResult<Vec<String>> {
-            let mut connection = Client::open(self.url())?.get_connection_with_timeout(Duration::from_secs(1))?;
-            redis::cmd("SENTINEL").arg("MASTER").arg(SentinelTrio::NAME).query(&mut connection)
-        };
-        ask().unwrap_or_default()
+        ask(self.port, None, &["SENTINEL", "MASTER", SentinelTrio::NAME]).unwrap_or_default()
     }
 }
