@@ -158,7 +158,9 @@ async fn a_worker_that_stops_finishes_what_it_began(bus: Bus) {
 }
 
 async fn a_worker_that_may_not_wait_leaves_the_rest(bus: Bus) {
-    bus.publish(Some("stuck"), "{}").await;
+    for number in 0..3 {
+        bus.publish(Some(&format!("stuck {number}")), "{}").await;
+    }
     let (consumer, gate) = (consumer(POLICY), Gate::new());
     let options = Options { drain: Duration::from_millis(50), ..Options::default() };
     let running = bus.worker("one", options).await.run(&consumer, {
@@ -171,8 +173,8 @@ async fn a_worker_that_may_not_wait_leaves_the_rest(bus: Bus) {
             }
         }
     });
-    gate.reached().await;
+    gate.reached_by(3).await;
     let drained = running.stop().await;
-    assert!(!drained.finished && drained.left == 1, "{drained:?}");
-    assert_eq!(bus.open().await, Some(1));
+    assert!(!drained.finished && drained.left == 3, "{drained:?}");
+    assert_eq!(bus.open().await, Some(3));
 }

@@ -223,7 +223,7 @@ impl Broker for Durable {
     async fn settle(&self, settlements: &[Settlement<Subject>]) -> Result<(), BrokerError> {
         for settlement in settlements {
             match settlement {
-                Settlement::Done { receipt } | Settlement::Parked { receipt, .. } => {
+                Settlement::Done { receipt } => {
                     self.answer(receipt, AckKind::Ack).await?;
                 }
                 Settlement::Again { receipt, after } => {

@@ -200,7 +200,7 @@ impl Broker for Stream {
         let (mut done, mut expected) = (Vec::new(), Vec::new());
         for settlement in settlements {
             match settlement {
-                Settlement::Done { receipt } | Settlement::Parked { receipt, .. } => done.push(receipt),
+                Settlement::Done { receipt } => done.push(receipt),
                 Settlement::Again { receipt, after } => {
                     let after = (*after).min(self.reclaim_after);
                     commands.add_command(self.hold(std::slice::from_ref(receipt), self.reclaim_after - after));

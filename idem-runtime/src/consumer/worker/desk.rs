@@ -11,8 +11,11 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc::UnboundedSender};
 
-use super::{Outcome, Settlement};
-use crate::consumer::{Delivery, Event};
+use super::{
+    Outcome,
+    settle::{Settlement, Word},
+};
+use crate::consumer::{Delivery, Event, ParkedReason};
 
 /// What a worker did since it was built. Clones of a worker count together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,7 +53,7 @@ struct Table {
 #[derive(Debug)]
 pub(super) struct Desk<R> {
     held: Arc<Held<R>>,
-    settlements: UnboundedSender<Settlement<R>>,
+    words: UnboundedSender<Word<R>>,
     counters: Counters,
     backoff: (Duration, Duration),
     next: AtomicU64,
@@ -65,7 +68,10 @@ pub(super) struct Held<R>(Mutex<HashMap<u64, R>>);
 pub(in crate::consumer) struct Job<R> {
     desk: Arc<Desk<R>>,
     number: u64,
+    /// Free again as soon as the job is settled.
     _slot: Option<OwnedSemaphorePermit>,
+    /// Free again once the broker has heard of it.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Counters {
@@ -84,12 +90,8 @@ impl Counters {
 }
 
 impl<R: Clone> Desk<R> {
-    pub(super) fn new(
-        settlements: UnboundedSender<Settlement<R>>,
-        counters: Counters,
-        backoff: (Duration, Duration),
-    ) -> Self {
-        Self { held: Arc::new(Held(Mutex::default())), settlements, counters, backoff, next: AtomicU64::new(0) }
+    pub(super) fn new(words: UnboundedSender<Word<R>>, counters: Counters, backoff: (Duration, Duration)) -> Self {
+        Self { held: Arc::new(Held(Mutex::default())), words, counters, backoff, next: AtomicU64::new(0) }
     }
 
     pub(super) fn held(&self) -> Arc<Held<R>> {
@@ -103,15 +105,11 @@ impl<R: Clone> Desk<R> {
         }
     }
 
-    pub(super) fn take(self: &Arc<Self>, receipt: R, slot: Option<OwnedSemaphorePermit>) -> Job<R> {
+    /// `slot` is the delivery's own while it is handled, `place` until the broker has heard what became of it.
+    pub(super) fn take(self: &Arc<Self>, receipt: R, [slot, place]: [Option<OwnedSemaphorePermit>; 2]) -> Job<R> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.held.lock().insert(number, receipt);
-        Job { desk: self.clone(), number, _slot: slot }
-    }
-
-    fn settle(&self, settlement: Settlement<R>) {
-        // Nobody listens once the worker is gone, and the broker delivers again what it was not told of.
-        let _ = self.settlements.send(settlement);
+        Job { desk: self.clone(), number, _slot: slot, place }
     }
 }
 
@@ -122,6 +120,10 @@ impl<R: Clone> Held<R> {
 }
 
 impl<R> Held<R> {
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, R>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -129,35 +131,36 @@ impl<R> Held<R> {
 
 impl<R: Clone> Job<R> {
     /// Does what the outcome asks for.
-    pub(in crate::consumer) fn settle(self, event: Event, outcome: &impl Outcome) {
-        let Some(receipt) = self.release() else { return };
+    pub(in crate::consumer) fn settle(mut self, event: Event, outcome: &impl Outcome) {
         let counters = &self.desk.counters.0;
         if outcome.is_duplicate() {
             add(&counters.duplicates);
         }
-        self.desk.settle(match (outcome.delivery(), outcome.parked()) {
+        match (outcome.delivery(), outcome.parked()) {
             (Delivery::Retry { after }, _) => {
                 add(&counters.retried);
                 let (least, most) = self.desk.backoff;
-                Settlement::Again { receipt, after: after.max(least).min(most) }
+                self.say(|receipt| Settlement::Again { receipt, after: after.max(least).min(most) }, None);
             }
-            (Delivery::Acknowledge, None) => {
+            (Delivery::Acknowledge, reason) => {
                 add(&counters.acknowledged);
-                Settlement::Done { receipt }
+                if reason.is_some() {
+                    add(&counters.parked);
+                }
+                self.say(|receipt| Settlement::Done { receipt }, reason.map(|reason| (event, reason)));
             }
-            (Delivery::Acknowledge, Some(reason)) => {
-                add(&counters.acknowledged);
-                add(&counters.parked);
-                Settlement::Parked { receipt, event, reason }
-            }
-        });
+        }
     }
 
     /// It was not begun: whoever has a free slot may take it.
-    pub(super) fn give_back(self) {
-        if let Some(receipt) = self.release() {
-            self.desk.settle(Settlement::Again { receipt, after: Duration::ZERO });
-        }
+    pub(super) fn give_back(mut self) {
+        self.say(|receipt| Settlement::Again { receipt, after: Duration::ZERO }, None);
+    }
+
+    fn say(&mut self, settlement: impl FnOnce(R) -> Settlement<R>, parked: Option<(Event, ParkedReason)>) {
+        let Some(receipt) = self.release() else { return };
+        // Nobody listens once the worker is gone, and the broker delivers again what it was not told of.
+        let _ = self.desk.words.send(Word { settlement: settlement(receipt), parked, place: self.place.take() });
     }
 }
 

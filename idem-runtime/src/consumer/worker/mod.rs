@@ -13,6 +13,8 @@ mod methods;
 mod outcome;
 mod redrive;
 mod settle;
+#[cfg(test)]
+mod tests;
 
 use std::{
     future::Future,
@@ -106,6 +108,18 @@ pub(super) struct Limits {
     pub(super) drain: Duration,
 }
 
+/// How many deliveries may be settled that the broker has not heard of: telling it goes on beside handling, but a broker that hands out
+/// and does not listen gets no further.
+const UNHEARD: usize = 2 * settle::AT_ONCE;
+
+/// Room for deliveries.
+struct Room {
+    /// One each while it is handled.
+    slots: Arc<Semaphore>,
+    /// One each until the broker has heard what became of it.
+    places: Arc<Semaphore>,
+}
+
 /// The broker hears the last settlements even when the time to drain is over.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -135,8 +149,8 @@ pub(super) async fn run<B: Broker>(
         Either::Right((ready, _)) => ready?,
     }
 
-    let (settlements, queue) = mpsc::unbounded_channel();
-    let desk = Arc::new(Desk::new(settlements, counters, limits.backoff));
+    let (words, queue) = mpsc::unbounded_channel();
+    let desk = Arc::new(Desk::new(words, counters, limits.backoff));
     // They end with this future: a worker that is dropped says nothing more to the broker.
     let mut clerks = JoinSet::new();
     clerks.spawn(renew(broker.clone(), desk.held()));
@@ -147,7 +161,7 @@ pub(super) async fn run<B: Broker>(
 
     let deadline = Instant::now() + limits.drain;
     let finished = timeout_at(deadline, async { while running.join_next().await.is_some() {} }).await.is_ok();
-    let left = running.len();
+    let left = desk.held().count();
     running.shutdown().await;
     // With the last sender gone, the settler ends once the broker has heard everything.
     drop(desk);
@@ -180,15 +194,15 @@ async fn work<B: Broker>(
     running: &mut JoinSet<()>,
     mut shutdown: Pin<&mut impl FusedFuture<Output = ()>>,
 ) {
-    let slots = Arc::new(Semaphore::new(limits.concurrency));
+    let room = Room::new(limits.concurrency);
     let mut backoff = Backoff::default();
     loop {
         reap(running);
-        let mut room = match future::select(&mut shutdown, pin!(free(&slots, limits.batch))).await {
+        let (mut slots, mut places) = match future::select(&mut shutdown, pin!(room.take(limits.batch))).await {
             Either::Left(_) => return,
-            Either::Right((room, _)) => room,
+            Either::Right((taken, _)) => taken,
         };
-        let mut fetching = pin!(broker.fetch(room.num_permits()));
+        let mut fetching = pin!(broker.fetch(slots.num_permits()));
         let (fetched, stop) = match future::select(&mut shutdown, &mut fetching).await {
             // What the broker is about to hand out must not be forgotten.
             Either::Left(_) => (fetching.await, true),
@@ -198,7 +212,7 @@ async fn work<B: Broker>(
             Ok(fetched) => fetched,
             Err(_) if stop => return,
             Err(error) => {
-                drop(room);
+                drop((slots, places));
                 let mended = async {
                     backoff.pause_after(&error).await;
                     if let Err(error) = broker.prepare().await {
@@ -214,8 +228,8 @@ async fn work<B: Broker>(
         backoff.reset();
         let jobs = fetched.into_iter().map(|Fetched { event, receipt, again }| {
             desk.delivered(again);
-            let slot = room.split(1);
-            (event, desk.take(receipt, slot))
+            let job = desk.take(receipt, [slots.split(1), places.split(1)]);
+            (event, job)
         });
         if stop {
             jobs.for_each(|(_, job)| job.give_back());
@@ -228,20 +242,35 @@ async fn work<B: Broker>(
     }
 }
 
-/// Waits for a free slot, and takes as many as are free then, `most` at most.
-async fn free(slots: &Arc<Semaphore>, most: usize) -> OwnedSemaphorePermit {
-    // Nobody closes it, and nobody else takes from it.
-    let mut room = loop {
-        if let Ok(slot) = slots.clone().acquire_owned().await {
-            break slot;
-        }
-    };
-    let more = slots.available_permits().min(most.saturating_sub(1));
-    let more = u32::try_from(more).unwrap_or(u32::MAX);
-    if let Ok(more) = slots.clone().try_acquire_many_owned(more) {
-        room.merge(more);
+impl Room {
+    fn new(concurrency: usize) -> Self {
+        let with = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
+        Self { slots: with(concurrency), places: with(concurrency.saturating_add(UNHEARD)) }
     }
-    room
+
+    /// Waits until there is a slot and a place, and takes as many of both as are free then, `most` at most.
+    async fn take(&self, most: usize) -> (OwnedSemaphorePermit, OwnedSemaphorePermit) {
+        let (mut slots, mut places) = (one(&self.slots).await, one(&self.places).await);
+        let more = self.slots.available_permits().min(self.places.available_permits()).min(most.saturating_sub(1));
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        // Nobody else takes from them.
+        if let Ok(more_slots) = self.slots.clone().try_acquire_many_owned(more)
+            && let Ok(more_places) = self.places.clone().try_acquire_many_owned(more)
+        {
+            slots.merge(more_slots);
+            places.merge(more_places);
+        }
+        (slots, places)
+    }
+}
+
+async fn one(permits: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    // Nobody closes it.
+    loop {
+        if let Ok(permit) = permits.clone().acquire_owned().await {
+            return permit;
+        }
+    }
 }
 
 fn reap(running: &mut JoinSet<()>) {

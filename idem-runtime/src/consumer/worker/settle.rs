@@ -3,26 +3,34 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::mpsc::UnboundedReceiver,
+    sync::{OwnedSemaphorePermit, mpsc::UnboundedReceiver},
     time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{Broker, BrokerError};
 use crate::consumer::{Event, ParkedReason};
 
-/// What became of one delivery.
+/// What the broker is told of one delivery.
 #[derive(Debug, Clone)]
 pub(in crate::consumer) enum Settlement<R> {
-    /// The event took effect: the broker may forget the delivery.
+    /// The event took effect or is parked: the broker may forget the delivery.
     Done { receipt: R },
     /// The event is open: it is to be delivered again, not before `after`.
     Again { receipt: R, after: Duration },
-    /// The event is parked: the broker may forget the delivery once the dead letter, if one is wanted, is written.
-    Parked { receipt: R, event: Event, reason: ParkedReason },
+}
+
+/// What became of one delivery, on its way to the broker.
+#[derive(Debug)]
+pub(super) struct Word<R> {
+    pub(super) settlement: Settlement<R>,
+    /// The event is parked, so that its dead letter, if the broker writes any, comes first.
+    pub(super) parked: Option<(Event, ParkedReason)>,
+    /// Keeps short what waits for a broker that hands out and does not listen.
+    pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
 /// How many settlements the broker is told at once.
-const AT_ONCE: usize = 512;
+pub(super) const AT_ONCE: usize = 512;
 
 /// Pauses that grow while a broker is away.
 #[derive(Debug)]
@@ -34,7 +42,7 @@ const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// Tells the broker everything, until nobody is left to say anything. A dead letter that cannot be written holds up nothing else.
-pub(super) async fn settle<B: Broker>(broker: Arc<B>, mut queue: UnboundedReceiver<Settlement<B::Receipt>>) {
+pub(super) async fn settle<B: Broker>(broker: Arc<B>, mut queue: UnboundedReceiver<Word<B::Receipt>>) {
     let (mut heard, mut letters) = (Vec::new(), Letters::default());
     loop {
         let is_over = match letters.due {
@@ -47,16 +55,20 @@ pub(super) async fn settle<B: Broker>(broker: Arc<B>, mut queue: UnboundedReceiv
                 Some(due) => sleep_until(due).await,
             }
         }
-        let mut settlements = Vec::new();
-        for settlement in heard.drain(..) {
-            match settlement {
-                Settlement::Parked { receipt, event, reason } if broker.writes_dead_letters() => {
+        let (mut settlements, mut places) = (Vec::new(), Vec::new());
+        for Word { settlement, parked, place } in heard.drain(..) {
+            match (settlement, parked) {
+                (Settlement::Done { receipt }, Some((event, reason))) if broker.writes_dead_letters() => {
                     letters.push(Letter { receipt, event, reason });
                 }
-                settlement => settlements.push(settlement),
+                (settlement, _) => {
+                    settlements.push(settlement);
+                    places.push(place);
+                }
             }
         }
         tell(&*broker, &settlements).await;
+        drop(places);
         if let Some(done) = letters.write_one(&*broker).await {
             tell(&*broker, &[done]).await;
         }

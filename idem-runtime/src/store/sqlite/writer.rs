@@ -8,6 +8,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    iter,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -150,14 +151,16 @@ impl Task {
         if jobs.len() == 1 && !made_room {
             return answer(jobs, &Err(fault));
         }
-        for job in jobs {
+        let mut jobs = jobs.into_iter();
+        while let Some(job) = jobs.next() {
             match self.begin().await {
                 Ok(transaction) => {
                     let mut alone = vec![job];
                     let taken = self.take(transaction, &mut alone).await;
                     answer(alone, &taken);
                 }
-                Err(fault) => queue.refuse_one(job, &fault),
+                // Each of the rest would wait as long for the lock again.
+                Err(fault) => iter::once(job).chain(jobs.by_ref()).for_each(|job| queue.refuse_one(job, &fault)),
             }
         }
     }
