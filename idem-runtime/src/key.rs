@@ -86,8 +86,8 @@ pub(crate) enum EventName<'a> {
     Reused { id: &'a str, payload: &'a [u8; 32] },
     /// One without an id, by the digest of its payload.
     Anonymous(&'a [u8; 32]),
-    /// One whose bytes are not what they should be, by their digest.
-    Undecodable(&'a [u8; 32]),
+    /// One whose bytes are not what they should be, by their digest; those of another id are another event.
+    Undecodable { id: Option<&'a str>, payload: &'a [u8; 32] },
     /// One that was parked under this key and runs beside it.
     Redriven(&'a StorageKey),
 }
@@ -257,7 +257,12 @@ impl StorageKey {
                 Self::of_parts(&[scope, (tag::EVENT, id.as_bytes()), (tag::PAYLOAD, payload)], pepper)
             }
             EventName::Anonymous(payload) => Self::of_parts(&[scope, (tag::PAYLOAD, payload)], pepper),
-            EventName::Undecodable(payload) => Self::of_parts(&[scope, (tag::UNDECODABLE, payload)], pepper),
+            EventName::Undecodable { id: None, payload } => {
+                Self::of_parts(&[scope, (tag::UNDECODABLE, payload)], pepper)
+            }
+            EventName::Undecodable { id: Some(id), payload } => {
+                Self::of_parts(&[scope, (tag::EVENT, id.as_bytes()), (tag::UNDECODABLE, payload)], pepper)
+            }
             EventName::Redriven(key) => Self::of_parts(&[scope, (tag::REDRIVEN, key.as_bytes())], pepper),
         }
     }

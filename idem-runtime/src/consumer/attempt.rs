@@ -54,7 +54,7 @@ pub(super) struct Work {
 /// The error of an event whose workers did not live to tell one.
 pub(super) const VANISHED: &str = "the worker of the last attempt vanished";
 
-const PANICKED: &str = "the handler panicked";
+pub(super) const PANICKED: &str = "the handler panicked";
 
 impl Work {
     pub(super) fn new(consumer: &Consumer, event: &Event) -> Self {

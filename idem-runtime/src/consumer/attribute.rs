@@ -102,9 +102,8 @@ async fn event(consumer: &Consumer, key: ArgumentKey, payload: Payload) -> Resul
     match payload.0 {
         Some(payload) if made => Ok(Event::new(id, payload)),
         payload => {
-            // What cannot be digested is told apart by its id.
-            let payload = payload.unwrap_or_else(|| Bytes::from(id.clone()));
-            consumer.park(&Event::new(id, payload), "its key or payload is no JSON").await?;
+            let event = Event::new(id, payload.unwrap_or_default());
+            consumer.park(&event, "its key or payload is no JSON").await?;
             Err(ConsumeError::Parked(ParkedReason::Undecodable))
         }
     }

@@ -80,7 +80,7 @@ pub enum ParkedReason {
     KeyReused,
     /// It has no id.
     NoId,
-    /// Its bytes are not what they should be.
+    /// Its bytes are not what they should be. It is parked beside its id: what is delivered under that and decodes, runs.
     Undecodable,
 }
 
@@ -88,7 +88,8 @@ pub enum ParkedReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a delivery that is not acknowledged comes again"]
 pub enum Delivery {
-    /// The event is settled: done, or parked in the store. The broker may forget it.
+    /// The event is settled: done, or parked in the store. The broker may forget it. The store has no payload that is larger than
+    /// [`max_answer_bytes`](crate::IdempotencySetup::max_answer_bytes): where the broker has the only copy, see to a dead letter first.
     Acknowledge,
     /// The event is open: the broker is to deliver it again, best not before `after`.
     Retry {

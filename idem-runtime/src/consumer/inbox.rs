@@ -6,11 +6,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     ConsumeError, Consumer, Entry, Event, ParkedReason, Parking, ProcessError, Processed,
-    attempt::{Done, Given, VANISHED, Work},
+    attempt::{Done, Given, PANICKED, VANISHED, Work},
 };
 use crate::{
     Attempt,
-    engine::{self, Ended, Operation, Place, Ran, Recording, Refusal, Slot, Tx, Won},
+    engine::{self, CatchPanic, Ended, Operation, Place, Ran, Recording, Refusal, Slot, Tx, Won},
     key::StorageKey,
     record::Kind,
     store::Transactions,
@@ -34,6 +34,8 @@ enum Why<E> {
         error: E,
         operation: Option<Operation>,
     },
+    /// `None`: it runs without a record.
+    Panicked(Option<Operation>),
     /// It is not to be run.
     NotRun(ParkedReason),
     /// The workers of all its attempts vanished.
@@ -135,25 +137,31 @@ impl Consumer {
     /// `handler` writes and its value are part of it. The caller commits, and acknowledges after that.
     ///
     /// ```
-    /// # use idem_runtime::{consumer::{Consumer, Delivery, Event}, store::Transactions};
-    /// # async fn ship<C>(_: &mut C) -> Result<u32, std::io::Error> { Ok(1) }
-    /// async fn handle<D: Transactions>(consumer: &Consumer, store: &D, event: Event) -> Result<Delivery, idem_runtime::store::StoreError> {
-    ///     let mut transaction = store.begin().await?;
+    /// # use idem_runtime::{consumer::{ConsumeError, Consumer, Event, ProcessError, Processed}, store::Transactions};
+    /// # use std::io;
+    /// # async fn ship<C>(_: &mut C) -> Result<u32, io::Error> { Ok(1) }
+    /// async fn handle<D: Transactions>(
+    ///     consumer: &Consumer,
+    ///     store: &D,
+    ///     event: Event,
+    /// ) -> Result<Processed<u32>, ProcessError<io::Error>> {
+    ///     let mut transaction = store.begin().await.map_err(|_| ConsumeError::Unavailable)?;
     ///     let done = consumer.process_in(store, &mut transaction, event, async |connection, _attempt| ship(connection).await).await;
     ///     match done {
-    ///         Ok(_) => {
-    ///             store.commit(transaction).await?;
-    ///             Ok(Delivery::Acknowledge)
+    ///         Ok(done) => {
+    ///             store.commit(transaction).await.map_err(|_| ConsumeError::Unavailable)?;
+    ///             Ok(done)
     ///         }
     ///         Err(undone) => {
     ///             store.rollback(transaction).await;
-    ///             Ok(undone.settle().await.delivery())
+    ///             Err(undone.settle().await)
     ///         }
     ///     }
     /// }
     /// ```
     ///
-    /// An event without an id runs without a record where `missing = run` is chosen.
+    /// A panic of `handler` is caught, and counts as an error does. An event without an id runs without a record where
+    /// `missing = run` is chosen.
     ///
     /// # Errors
     /// [`Undone`]: roll back, then [settle](Undone::settle) it. **After an error the transaction must not be committed.**
@@ -194,10 +202,11 @@ impl Consumer {
             Entry::Unguarded => {
                 let slot = Slot::default();
                 self.runtime.engine().fill_unclaimed(&slot);
-                let value = handler(connection, Attempt::of(slot)).await;
+                let value = CatchPanic::call(|| handler(connection, Attempt::of(slot))).await;
                 return match value {
-                    Ok(value) => Ok(Processed { value, duplicate: false }),
-                    Err(error) => Err(Why::Failed { error, operation: None }),
+                    Ok(Ok(value)) => Ok(Processed { value, duplicate: false }),
+                    Ok(Err(error)) => Err(Why::Failed { error, operation: None }),
+                    Err(_) => Err(Why::Panicked(None)),
                 };
             }
             Entry::Guarded(operation) => {
@@ -247,9 +256,10 @@ impl Consumer {
         if won.number() > self.policy.attempts() {
             return Joint::Over(Err(Why::Exhausted(operation)));
         }
-        let value = match handler(connection, won.into_attempt()).await {
-            Ok(value) => value,
-            Err(error) => return Joint::Over(Err(Why::Failed { error, operation: Some(operation) })),
+        let value = match CatchPanic::call(|| handler(connection, won.into_attempt())).await {
+            Ok(Ok(value)) => value,
+            Ok(Err(error)) => return Joint::Over(Err(Why::Failed { error, operation: Some(operation) })),
+            Err(_) => return Joint::Over(Err(Why::Panicked(Some(operation)))),
         };
         let settled = Work::new(self, event).keep::<T, E>(value);
         Joint::Over(match joined.complete(store, connection, settled).await {
@@ -296,6 +306,23 @@ impl<D: Transactions, E: fmt::Display> Undone<D, E> {
                 };
                 let settled = engine.settle_apart(&store, operation, operation.claim(), recording).await;
                 return ProcessError::Failed { error, attempt, parked: settled && attempt >= max };
+            }
+            Why::Panicked(operation) => {
+                engine.panicked();
+                let mut attempt = 1;
+                let recording = |number| {
+                    attempt = number;
+                    if number >= max { park(number, &PANICKED, true) } else { Recording::Failed }
+                };
+                let settled = match operation {
+                    Some(operation) => engine.settle_apart(&store, operation, operation.claim(), recording).await,
+                    None => false,
+                };
+                if settled && attempt >= max {
+                    ConsumeError::Parked(ParkedReason::Failed)
+                } else {
+                    ConsumeError::Panicked { attempt }
+                }
             }
             Why::Exhausted(operation) => {
                 let recording = |_| park(max, &VANISHED, false);

@@ -36,8 +36,9 @@
 //! | its bytes are not JSON where [`Policy::fingerprint`] reads JSON, or [`Consumer::park`] says so | parked |
 //!
 //! A parked event is kept in the store, with its payload, until [`redrive`](Consumer::redrive) or
-//! [`settle`](Consumer::settle) is called; the broker may forget it, unless its payload
-//! is too large to be kept ([`ParkedEvent::payload`]).
+//! [`settle`](Consumer::settle) is called; the broker may forget it. Only where its payload is larger than
+//! [`max_answer_bytes`](crate::IdempotencySetup::max_answer_bytes) is it kept without ([`ParkedEvent::payload`]): where the broker
+//! has the only copy, have the worker write dead letters.
 //!
 //! # In a transaction
 //!
@@ -52,6 +53,7 @@
 mod attempt;
 pub(crate) mod attribute;
 mod batch;
+mod decode;
 mod event;
 mod inbox;
 #[cfg(feature = "nats")]
@@ -72,6 +74,7 @@ use sha2::{Digest, Sha256};
 
 use self::{
     attempt::{Done, Given, Work},
+    decode::decode,
     note::Note,
 };
 use crate::{
@@ -214,7 +217,7 @@ impl Consumer {
 
     /// Parks an event that cannot be handled as it is, because its bytes are not what they should be: `why` says it.
     ///
-    /// It is found by the digest of its payload, so parking it again changes nothing.
+    /// It is found by its id, if it has one, and the digest of its payload, so parking it again changes nothing.
     ///
     /// # Errors
     /// When it is not in the store: [`ConsumeError::delivery`] says when to try again.
@@ -299,7 +302,7 @@ impl Consumer {
     }
 
     fn replay<T: DeserializeOwned>(&self, key: &StorageKey, kept: &Answer) -> Result<Processed<T>, ConsumeError> {
-        let value = kept.open(Kind::Value).ok().and_then(|json| serde_json::from_slice(&json).ok());
+        let value = kept.open(Kind::Value).ok().and_then(|json| decode(&json).ok());
         self.runtime.engine().replayed(key, value.is_some());
         value.map(|value| Processed { value, duplicate: true }).ok_or(ConsumeError::Unreadable)
     }
@@ -377,7 +380,7 @@ impl Consumer {
     fn parking_key(&self, event: &Event, reason: ParkedReason) -> StorageKey {
         let payload: [u8; 32] = Sha256::digest(event.payload()).into();
         self.key(match (reason, event.id()) {
-            (ParkedReason::Undecodable, _) => EventName::Undecodable(&payload),
+            (ParkedReason::Undecodable, id) => EventName::Undecodable { id, payload: &payload },
             (_, Some(id)) => EventName::Reused { id, payload: &payload },
             (_, None) => EventName::Anonymous(&payload),
         })

@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use super::{Consumer, Event, ParkedReason, note::Note};
 use crate::{
-    key::StorageKey,
+    fingerprint::Fingerprint,
+    key::{EventName, StorageKey},
     record::{Answer, Kind},
-    store::{Fence, Parked, Resolve, Resolved, StoreError, Verdict},
+    store::{Claimed, Complete, Fence, Outcome, Ownership, Parked, Resolve, Resolved, StoreError, Verdict},
 };
 
 /// An event that does not run until somebody redrives it.
@@ -62,7 +63,7 @@ impl Consumer {
     /// | parked because | what runs when it is delivered again |
     /// |---|---|
     /// | it failed, its outcome is unknown | the event, under its id |
-    /// | its id was used with another payload | the event, beside the first one and under a key of its own |
+    /// | its id was used with another payload | the event, beside the first one and under a key of its own, as long as the first is remembered |
     /// | it has no id | the event, under the digest of its payload; or under its id, if it was given one |
     /// | its bytes are not what they should be | whatever they are by then: mended, it runs; else it is parked again |
     ///
@@ -79,24 +80,38 @@ impl Consumer {
         };
         Ok(match self.resolve(event, verdict).await? {
             Resolved::NotUnknown => Redriven::NotParked,
-            Resolved::Applied => match &event.note.payload {
-                None => Redriven::PayloadNotKept,
-                Some(payload) => Redriven::Deliver(match &event.note.id {
-                    Some(id) => Event::new(id, payload.clone()),
-                    None => Event::without_id(payload.clone()),
-                }),
-            },
+            Resolved::Applied => event.event().map_or(Redriven::PayloadNotKept, Redriven::Deliver),
         })
     }
 
     /// Settles a parked event as done, on an operator's word: whoever delivers it again is told that it took effect, and it does not
-    /// run, as long as this consumer or the one that parked it remembers what ran, whichever is longer.
+    /// run, as long as this consumer or the one that parked it remembers what ran, whichever is longer. One whose id was used by
+    /// another event is found beside that one: once that one is forgotten, the id is free.
     ///
     /// # Errors
     /// When the store gives no answer; the event is then parked or settled.
     pub async fn settle(&self, event: &ParkedEvent) -> Result<Resolved, StoreError> {
+        self.settle_id(event).await?;
         let remember = self.remember(event);
         self.resolve(event, Verdict::Completed { answer: None, ttl: remember, remember }).await
+    }
+
+    /// Nobody has looked under the id of an event that could not be decoded; a consumer that has learnt to decode it will.
+    async fn settle_id(&self, event: &ParkedEvent) -> Result<(), StoreError> {
+        let Note { reason: ParkedReason::Undecodable, id: Some(id), payload: Some(payload), .. } = &event.note else {
+            return Ok(());
+        };
+        let Ok(fingerprint) = Fingerprint::of_payload(self.policy.fingerprint_rule(), payload) else { return Ok(()) };
+        let claim = self.operation(self.key(EventName::Id(id)), fingerprint).claim();
+        let store = self.runtime.engine().store();
+        // What anybody knows of this id already stays as it is.
+        if let Claimed::Won { .. } = store.claim(claim).await? {
+            let remember = self.remember(event);
+            let done = Complete::new(claim.key, claim.token, Outcome::Tombstone, remember).remember(remember);
+            // Lost: somebody runs it by now, and it is theirs to record.
+            let (Ownership::Held | Ownership::Lost) = store.complete(&done).await?;
+        }
+        Ok(())
     }
 
     fn remember(&self, event: &ParkedEvent) -> Duration {
@@ -141,6 +156,15 @@ impl ParkedEvent {
     /// Its bytes; `None`: there were more than [`max_answer_bytes`](crate::IdempotencySetup::max_answer_bytes).
     pub const fn payload(&self) -> Option<&Bytes> {
         self.note.payload.as_ref()
+    }
+
+    /// As it was delivered, if its payload is kept.
+    pub(super) fn event(&self) -> Option<Event> {
+        let payload = self.note.payload.clone()?;
+        Some(match &self.note.id {
+            Some(id) => Event::new(id, payload),
+            None => Event::without_id(payload),
+        })
     }
 
     /// Why it is parked.

@@ -104,7 +104,7 @@ impl Engine {
                     let now = Instant::now();
                     // It may be somebody else's by now: the claim tells, and the lease stays held until it has.
                     if lease.as_ref().is_some_and(|lease| !lease.is_sure(now)) {
-                        claimed = permit.claim(&claim, now).await;
+                        claimed = permit.claim_once_more(&claim, now, true).await;
                         lease = permit.hold_if_won(&claim, &claimed, now);
                     }
                     let mut claiming = Claiming::by(claim.token, lease, permit, &operation, effect);
@@ -155,7 +155,8 @@ impl Engine {
             answers.push(match heard {
                 Heard::Claimed(claimed) => Ok(claimed),
                 Heard::Failed(error) => Err(Unanswered { error, taken_perhaps }),
-                Heard::TooLate | Heard::Nothing => self.claim(&claim, Instant::now()).await,
+                Heard::TooLate => self.claim_once_more(&claim, Instant::now(), true).await,
+                Heard::Nothing => self.claim_once_more(&claim, Instant::now(), taken_perhaps).await,
             });
         }
         answers

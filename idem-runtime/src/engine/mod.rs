@@ -396,8 +396,15 @@ impl Engine {
         match self.0.store.claim(*claim).await {
             Ok(claimed) if is_in_time(claim, asked, &claimed) => Ok(claimed),
             // In a box, as all that is rare.
-            answer => Box::pin(self.claim_again(claim, asked, answer)).await,
+            answer => Box::pin(self.claim_again(claim, asked, answer, false)).await,
         }
+    }
+
+    /// As [`claim`](Self::claim), where the store was asked before: what it granted then must not be forgotten if it gives no
+    /// answer now.
+    async fn claim_once_more(&self, claim: &Claim, asked: Instant, taken_perhaps: bool) -> Result<Claimed, Unanswered> {
+        let answer = self.0.store.claim(*claim).await;
+        self.claim_again(claim, asked, answer, taken_perhaps).await
     }
 
     async fn claim_again(
@@ -405,8 +412,9 @@ impl Engine {
         claim: &Claim,
         mut asked: Instant,
         mut answer: Result<Claimed, StoreError>,
+        mut taken_perhaps: bool,
     ) -> Result<Claimed, Unanswered> {
-        let (mut asks, mut taken_perhaps) = (1, false);
+        let mut asks = 1;
         let ask = || self.0.store.claim(*claim);
         loop {
             if let Err(error) = answer {

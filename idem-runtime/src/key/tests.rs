@@ -89,9 +89,15 @@ fn golden_of_events() {
         ),
         (
             ship,
-            EventName::Undecodable(&payload),
+            EventName::Undecodable { id: None, payload: &payload },
             None,
             "a097c38d6c025017cb3256898130655b09ea15f5fc12311fd3082e85931c7d39",
+        ),
+        (
+            ship,
+            EventName::Undecodable { id: Some("evt_1"), payload: &payload },
+            None,
+            "c7aa79efe11c637e71880992cba14c457d44994452db97e97e1a88905971b877",
         ),
         (ship, EventName::Redriven(&parked), None, "1e840a64c61bf88426b8f34d0e24d1c5511fb1f62e5ae0b0491fabf2b965a890"),
     ] {
@@ -113,7 +119,8 @@ fn no_event_meets_another_or_a_request() {
         StorageKey::of_event(&policy, EventName::Reused { id: &text, payload: &digest }, None),
         StorageKey::of_event(&policy, EventName::Reused { id: "", payload: &digest }, None),
         StorageKey::of_event(&policy, EventName::Anonymous(&digest), None),
-        StorageKey::of_event(&policy, EventName::Undecodable(&digest), None),
+        StorageKey::of_event(&policy, EventName::Undecodable { id: None, payload: &digest }, None),
+        StorageKey::of_event(&policy, EventName::Undecodable { id: Some(&text), payload: &digest }, None),
         StorageKey::of_event(&policy, EventName::Redriven(&StorageKey::from_bytes(digest)), None),
         StorageKey::of_event(&Policy::new("bill"), EventName::Id(&text), None),
     ];

@@ -145,6 +145,7 @@ EVENTS = {
     "reused": event_key("ship", (7, b"evt_1"), (8, PAYLOAD)),
     "anonymous": event_key("ship", (8, PAYLOAD)),
     "undecodable": event_key("ship", (9, PAYLOAD)),
+    "undecodable, id": event_key("ship", (7, b"evt_1"), (9, PAYLOAD)),
     "redriven": event_key("ship", (10, bytes(range(32)))),
     "payload, json": digest((10, JSON)),
     "payload, fields": digest((7, b"/amount"), (8, b"1999"), (7, b"/source")),

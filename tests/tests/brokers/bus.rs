@@ -10,7 +10,7 @@ use idem_runtime::{
     Attempt, Drained, Idempotency, MemoryStore, Policy,
     consumer::{BrokerError, Consumer, Event, Outcome, ParkedEvent, Redriven, WorkerMetrics, nats, redis_streams},
 };
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 use tests::servers::{NatsServer, RedisServer, eventually_async};
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -267,9 +267,10 @@ impl Worker {
     }
 
     /// Runs it in a task, for payloads that are JSON.
-    pub(crate) fn run_json<F, Fut>(&self, consumer: &Consumer, handler: F) -> Running
+    pub(crate) fn run_json<T, F, Fut>(&self, consumer: &Consumer, handler: F) -> Running
     where
-        F: Fn(Value, Attempt) -> Fut + Send + Sync + 'static,
+        T: DeserializeOwned + Send + 'static,
+        F: Fn(T, Attempt) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<u32, String>> + Send + 'static,
     {
         let consumer = consumer.clone();
@@ -325,6 +326,12 @@ impl Running {
     pub(crate) async fn stop(self) -> Drained {
         self.stop.send_replace(true);
         tokio::time::timeout(PATIENCE, self.task).await.expect("it stops").expect("no panic").expect("no refusal")
+    }
+
+    /// Why it ended by itself, at its start.
+    pub(crate) async fn refused(self) -> BrokerError {
+        let ended = tokio::time::timeout(PATIENCE, self.task).await.expect("it ends").expect("no panic");
+        ended.expect_err("a refusal")
     }
 
     /// Ends it where it stands. What its consumer has begun goes on.

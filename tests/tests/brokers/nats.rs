@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
-use idem_runtime::consumer::{BrokerErrorKind, ParkedReason, Redriven, nats::Worker};
+use idem_runtime::consumer::{BrokerErrorKind, ParkedReason, RedriveError, Redriven, nats::Worker};
 use tests::servers::{NatsServer, eventually_async};
 
 use crate::bus::{Bus, PATIENCE, POLICY, consumer};
@@ -51,4 +51,27 @@ async fn a_redriven_event_passes_the_servers_own_window() {
     };
     tokio::time::timeout(Duration::from_secs(60), worker.run_until(&consumer, handler, stop)).await.unwrap().unwrap();
     assert_eq!(bus.open().await, Some(0));
+}
+
+/// Runnable and published nowhere, it would be lost with whoever asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_published_stays_parked() {
+    let server = tokio::task::spawn_blocking(NatsServer::start).await.unwrap();
+    let context = jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let config =
+        jetstream::stream::Config { name: "many".into(), subjects: vec!["many.*".into()], ..Default::default() };
+    context.create_stream(config).await.unwrap();
+    let (worker, consumer) = (Worker::builder(context.clone(), "many"), consumer(POLICY));
+    consumer.park(&idem_runtime::consumer::Event::new("e", "{}"), "why").await.unwrap();
+    consumer.park(&idem_runtime::consumer::Event::new("two\nlines", "{}"), "why").await.unwrap();
+    let nowhere = worker.build();
+    let somewhere = Worker::builder(context, "many").publish_to("many.orders").build();
+    for parked in consumer.parked(10).await.unwrap() {
+        let refused = nowhere.redrive(&consumer, &parked).await;
+        assert!(matches!(refused, Err(RedriveError::Unpublishable(_))), "{refused:?}");
+        let redriven = somewhere.redrive(&consumer, &parked).await;
+        assert_eq!(redriven.is_ok(), parked.id() == Some("e"), "{redriven:?}");
+    }
+    let left = consumer.parked(10).await.unwrap();
+    assert_eq!((left.len(), left[0].id()), (1, Some("two\nlines")));
 }

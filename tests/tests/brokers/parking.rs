@@ -5,7 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
-use idem_runtime::consumer::{ParkedReason, Redriven};
+use idem_runtime::consumer::{BrokerErrorKind, ParkedReason, ProcessError, Redriven};
+use serde::Deserialize as _;
 use tests::servers::eventually_async;
 
 use crate::bus::{Bus, Options, PATIENCE, POLICY, consumer, on_both_brokers};
@@ -13,8 +14,11 @@ use crate::bus::{Bus, Options, PATIENCE, POLICY, consumer, on_both_brokers};
 on_both_brokers!(
     an_event_that_fails_is_parked_listed_and_redriven,
     what_has_no_id_or_does_not_decode_is_parked_at_once,
+    an_event_that_panics_as_it_is_decoded_is_parked_and_its_neighbours_run,
     an_id_that_is_used_again_with_another_payload_is_parked,
     a_parked_event_leaves_a_dead_letter,
+    what_a_handler_says_of_a_parked_event_leaves_a_dead_letter,
+    dead_letters_that_would_come_back_are_refused_at_the_start,
     a_dead_letter_that_cannot_be_written_holds_up_nothing_else,
 );
 
@@ -56,7 +60,7 @@ async fn what_has_no_id_or_does_not_decode_is_parked_at_once(bus: Bus) {
     let (consumer, runs) = (consumer(POLICY), Arc::new(AtomicUsize::new(0)));
     let running = bus.worker("one", Options::default()).await.run_json(&consumer, {
         let runs = runs.clone();
-        move |order, _| {
+        move |order: serde_json::Value, _| {
             assert_eq!(order["order"], 7);
             runs.fetch_add(1, SeqCst);
             async { Ok(7) }
@@ -70,6 +74,38 @@ async fn what_has_no_id_or_does_not_decode_is_parked_at_once(bus: Bus) {
     assert_eq!(reasons, [ParkedReason::NoId, ParkedReason::Undecodable]);
     let metrics = running.worker.metrics();
     assert_eq!((metrics.delivered, metrics.parked, metrics.acknowledged), (3, 2, 3));
+    running.stop().await;
+}
+
+/// Code of the user's that panics on some bytes.
+#[derive(serde::Deserialize)]
+struct Picky {
+    #[serde(deserialize_with = "at_most_seven")]
+    order: u64,
+}
+
+fn at_most_seven<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let order = u64::deserialize(deserializer)?;
+    assert!(order <= 7, "as it should");
+    Ok(order)
+}
+
+async fn an_event_that_panics_as_it_is_decoded_is_parked_and_its_neighbours_run(bus: Bus) {
+    for (id, order) in [("a", 6), ("bad", 8), ("b", 7)] {
+        bus.publish(Some(id), &format!(r#"{{"order":{order}}}"#)).await;
+    }
+    let (consumer, runs) = (consumer(POLICY), Arc::new(AtomicUsize::new(0)));
+    let running = bus.worker("one", Options::default()).await.run_json(&consumer, {
+        let runs = runs.clone();
+        move |picky: Picky, _| {
+            runs.fetch_add(usize::try_from(picky.order).unwrap(), SeqCst);
+            async { Ok(7) }
+        }
+    });
+    bus.settled().await;
+    assert_eq!(runs.load(SeqCst), 13);
+    let parked = consumer.parked(10).await.unwrap();
+    assert_eq!((parked.len(), parked[0].id(), parked[0].reason()), (1, Some("bad"), ParkedReason::Undecodable));
     running.stop().await;
 }
 
@@ -108,6 +144,36 @@ async fn a_parked_event_leaves_a_dead_letter(bus: Bus) {
     bus.settled().await;
     assert_eq!(bus.dead_letters("dead").await, [("lost".to_owned(), ParkedReason::NoId.to_string())]);
     running.stop().await;
+}
+
+/// A handler that asks a consumer itself, as those under `#[idempotent_consumer]` are asked.
+async fn what_a_handler_says_of_a_parked_event_leaves_a_dead_letter(bus: Bus) {
+    bus.dead_letter_box("dead").await;
+    bus.publish(None, "lost").await;
+    let consumer = consumer(POLICY);
+    let worker = bus.worker("one", Options { dead_letters: Some("dead"), ..Options::default() }).await;
+    let running = worker.run_each(move |event| {
+        let consumer = consumer.clone();
+        async move {
+            match consumer.process(event, |_| async { Ok::<_, String>(7) }).await {
+                Err(ProcessError::Refused(error)) => Err(error),
+                done => Ok(done.is_ok()),
+            }
+        }
+    });
+    bus.settled().await;
+    assert_eq!(bus.dead_letters("dead").await, [("lost".to_owned(), ParkedReason::NoId.to_string())]);
+    assert_eq!(worker.metrics().parked, 1);
+    running.stop().await;
+}
+
+/// Each letter would be parked again, and leave a letter.
+async fn dead_letters_that_would_come_back_are_refused_at_the_start(bus: Bus) {
+    let worker = bus.worker("one", Options { dead_letters: Some("events"), ..Options::default() }).await;
+    let running = worker.run(&consumer(POLICY), |_, _| async { Ok::<_, String>(7) });
+    let error = running.refused().await;
+    assert_eq!(error.kind(), BrokerErrorKind::Misconfigured, "{error}");
+    assert!(error.to_string().contains("`dead_letters`"), "{error}");
 }
 
 async fn a_dead_letter_that_cannot_be_written_holds_up_nothing_else(bus: Bus) {

@@ -41,6 +41,7 @@ on_every_database!(
     a_transaction_of_the_callers_own_commits_all_of_it,
     a_transaction_of_the_callers_own_that_is_dropped_leaves_nothing,
     an_error_in_a_transaction_of_the_callers_own_counts_once_it_is_rolled_back,
+    a_panic_in_a_transaction_of_the_callers_own_counts_once_it_is_rolled_back,
     an_event_that_is_not_run_is_parked_once_the_callers_own_is_rolled_back,
     both_ways_are_one_consumer,
 );
@@ -320,6 +321,20 @@ async fn an_error_in_a_transaction_of_the_callers_own_counts_once_it_is_rolled_b
     let event = ledger.redrive(&consumer, ParkedReason::Failed).await;
     assert_eq!(ledger.deliver_in(&consumer, &event, Way::Works).await, Ok((1, false)));
     assert_eq!(ledger.effects().await, ["evt_1"]);
+}
+
+async fn a_panic_in_a_transaction_of_the_callers_own_counts_once_it_is_rolled_back<D: Database>(ledger: Ledger<D>) {
+    let consumer = ledger.consumer(POLICY.max_attempts(2));
+    let panicked = ledger.deliver_in(&consumer, &event("evt_1"), Way::Panics).await;
+    assert_eq!(panicked, refused(ConsumeError::Panicked { attempt: 1 }));
+    let parked = refused(ConsumeError::Parked(ParkedReason::Failed));
+    assert_eq!(ledger.deliver_in(&consumer, &event("evt_1"), Way::Panics).await, parked);
+    assert_eq!(ledger.deliver_in(&consumer, &event("evt_1"), Way::Works).await, parked);
+    assert_eq!(ledger.effects().await, [""; 0]);
+    assert_eq!(ledger.runtime.metrics().panics, 2);
+    let careless = ledger.consumer(POLICY.missing(Missing::Run));
+    let panicked = ledger.deliver_in(&careless, &Event::without_id("payload"), Way::Panics).await;
+    assert_eq!(panicked, refused(ConsumeError::Panicked { attempt: 1 }));
 }
 
 async fn an_event_that_is_not_run_is_parked_once_the_callers_own_is_rolled_back<D: Database>(ledger: Ledger<D>) {

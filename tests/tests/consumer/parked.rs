@@ -19,7 +19,9 @@ tests::on_every_store!(
     an_id_with_another_payload_is_parked_and_the_first_still_replays,
     an_id_with_another_payload_runs_beside_the_first_once_it_is_redriven,
     a_redriven_event_is_counted_and_parked_as_any_other,
+    events_of_the_same_bad_bytes_are_parked_each,
     an_event_that_is_settled_never_runs,
+    an_undecodable_event_that_is_settled_does_not_run_once_it_decodes,
     a_payload_that_is_too_large_is_not_kept,
     each_consumer_lists_its_own,
     a_list_comes_in_pages,
@@ -138,6 +140,33 @@ async fn a_redriven_event_is_counted_and_parked_as_any_other(backend: Backend) {
     assert_eq!(worker.deliver(&nameless).await, refused(ConsumeError::Parked(ParkedReason::Failed)));
     assert_eq!(worker.redrive(ParkedReason::Failed).await, nameless);
     assert_eq!(worker.deliver(&nameless).await, Ok((1, false)));
+}
+
+/// A producer that writes nothing where the payload belongs: each is an event of its own.
+async fn events_of_the_same_bad_bytes_are_parked_each(backend: Backend) {
+    let worker = Worker::start(&backend, POLICY).await;
+    for id in ["evt_1", "evt_2", "", "evt_1"] {
+        assert_eq!(worker.consumer.park(&Event::new(id, ""), "no JSON").await, Ok(()));
+    }
+    let mut ids: Vec<_> = worker.parked().await.iter().map(|parked| parked.id().map(str::to_owned)).collect();
+    ids.sort();
+    assert_eq!(ids, [None, Some("evt_1".to_owned()), Some("evt_2".to_owned())]);
+}
+
+/// Done by hand, it must not be done again by the version that can read it.
+async fn an_undecodable_event_that_is_settled_does_not_run_once_it_decodes(backend: Backend) {
+    let worker = Worker::start(&backend, POLICY).await;
+    for id in ["evt_1", "evt_2"] {
+        assert_eq!(worker.consumer.park(&event(id), "a field it does not know").await, Ok(()));
+    }
+    // What ran under the id stays as it is.
+    assert_eq!(worker.deliver(&event("evt_2")).await, Ok((1, false)));
+    for parked in worker.parked().await {
+        assert_eq!(worker.consumer.settle(&parked).await.unwrap(), Resolved::Applied);
+    }
+    assert_eq!(worker.deliver(&event("evt_1")).await, refused(ConsumeError::NotKept));
+    assert_eq!(worker.deliver(&event("evt_2")).await, Ok((1, true)));
+    assert_eq!(worker.parked().await, []);
 }
 
 async fn an_event_that_is_settled_never_runs(backend: Backend) {

@@ -73,6 +73,23 @@ async fn a_store_slower_than_the_leases_of_a_batch_is_as_good_as_none() {
     assert!(results.iter().all(|result| result.as_ref().is_ok_and(|done| !done.duplicate)), "{results:?}");
 }
 
+/// Nothing ran: it must not look as if something might have once that lease is out.
+#[tokio::test(start_paused = true)]
+async fn a_claim_of_a_batch_that_came_too_late_is_given_back_if_the_store_goes_away() {
+    const MONEY: Policy = Policy::new("money").financial().lease(Duration::from_millis(100)).validate_for_events();
+    let store = FaultyStore::new(MemoryStore::with_clock(RuntimeClock::new()));
+    let runtime = Idempotency::builder(store.clone()).shared().build();
+    let consumer = runtime.consumer(MONEY);
+    store.fail_next(Step::Claim, Fault::Slow(Duration::from_millis(60)));
+    store.fail(Step::Claim, down());
+    let results = consumer.process_many(vec![event("evt_1")], |_, _| async { Ok::<_, Broke>(7) }).await;
+    assert_eq!(results, [Err(ProcessError::Refused(ConsumeError::Unavailable))]);
+    store.heal();
+    assert!(runtime.drain(Duration::from_secs(30)).await.finished);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(run(&consumer, event("evt_1")).await, Ok((7, false)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_down_in_a_batch_is_given_up_in_time() {
     let (store, _, consumer) = started(POLICY);

@@ -11,7 +11,7 @@ use async_nats::{
     connection::State,
     jetstream::{
         AckKind, Context,
-        consumer::{AckPolicy, PullConsumer, pull},
+        consumer::{self, AckPolicy, PullConsumer, pull},
         context::{GetStreamByNameErrorKind, GetStreamErrorKind},
         message::PublishMessage,
         stream::{ConsumerErrorKind, Stream},
@@ -47,6 +47,9 @@ struct Ready {
     id_header: HeaderName,
     /// How soon a message that nobody speaks for is delivered again.
     patience: Duration,
+    /// How many messages one pull request may ask for, and for how long.
+    most: usize,
+    wait: Duration,
 }
 
 /// How long the server keeps a pull request that finds nothing. A worker that is told to stop waits for it.
@@ -88,9 +91,12 @@ impl Durable {
         })
     }
 
-    /// A dead letter that nobody keeps would hold up every acknowledgement.
-    async fn confirms(&self, subject: &str) -> Result<(), BrokerError> {
+    /// A dead letter that nobody keeps is never acknowledged, and one that `reader` reads comes back as an event.
+    async fn confirms(&self, subject: &str, reader: &consumer::Config) -> Result<(), BrokerError> {
         match self.context.stream_by_subject(subject).await {
+            Ok(stream) if stream == self.stream && reads(reader, subject) => Err(BrokerError::misconfigured(
+                "the subject of `dead_letters` is among those that are read: each letter would come back as an event",
+            )),
             Ok(_) => Ok(()),
             Err(error) if matches!(error.kind(), GetStreamByNameErrorKind::Request) => {
                 Err(BrokerError::unavailable("the stream of `dead_letters` could not be looked up"))
@@ -175,10 +181,13 @@ impl Broker for Durable {
             return Err(BrokerError::misconfigured(format!("`{}` must acknowledge explicitly", self.name)));
         }
         if let Some(subject) = &self.dead_letters {
-            self.confirms(subject).await?;
+            self.confirms(subject, config).await?;
         }
         let patience = config.backoff.iter().copied().min().unwrap_or(config.ack_wait);
-        *self.lock() = Some(Ready { consumer, id_header, patience });
+        // The server refuses what asks for more. Zero: for as much as one likes.
+        let most = usize::try_from(config.max_batch).ok().filter(|most| *most > 0).unwrap_or(usize::MAX);
+        let wait = Some(config.max_expires).filter(|wait| !wait.is_zero()).map_or(WAIT, |wait| wait.min(WAIT));
+        *self.lock() = Some(Ready { consumer, id_header, patience, most, wait });
         Ok(())
     }
 
@@ -186,11 +195,11 @@ impl Broker for Durable {
         if self.context.client().connection_state() != State::Connected {
             return Err(BrokerError::unavailable("there is no connection"));
         }
-        let Ready { consumer, id_header, .. } = self.ready()?;
+        let Ready { consumer, id_header, most, wait, .. } = self.ready()?;
         // With both, the server answers at once if it has anything, else as soon as it has.
-        let request = consumer.fetch().max_messages(room).expires(WAIT).messages().await;
+        let request = consumer.fetch().max_messages(room.min(most)).expires(wait).messages().await;
         let mut messages = request.map_err(|_| BrokerError::unavailable("the pull request could not be sent"))?;
-        let deadline = Instant::now() + WAIT + LATE;
+        let deadline = Instant::now() + wait + LATE;
         let mut fetched = Vec::new();
         loop {
             match timeout_at(deadline, messages.next()).await {
@@ -247,6 +256,11 @@ impl Broker for Durable {
         self.ready().map_or(self.ack_wait, |ready| ready.patience) / 3
     }
 
+    async fn may_publish(&self, event: &Event) -> Result<(), BrokerError> {
+        event.id().map(header_value).transpose()?;
+        self.subject().await.map(drop)
+    }
+
     async fn publish(&self, event: &Event) -> Result<(), BrokerError> {
         let subject = self.subject().await?;
         self.publish_to(&subject, event, None).await
@@ -271,6 +285,26 @@ fn event(headers: Option<&HeaderMap>, id_header: &HeaderName, payload: bytes::By
     }
 }
 
+/// Whether a consumer gets messages of this subject, if their stream has them.
+fn reads(consumer: &consumer::Config, subject: &str) -> bool {
+    let filters =
+        || consumer.filter_subjects.iter().chain(Some(&consumer.filter_subject)).filter(|one| !one.is_empty());
+    filters().next().is_none() || filters().any(|filter| covers(filter, subject))
+}
+
+/// `*` stands for one token, `>` for all that follow.
+fn covers(filter: &str, subject: &str) -> bool {
+    let (mut filter, mut subject) = (filter.split('.'), subject.split('.'));
+    loop {
+        match (filter.next(), subject.next()) {
+            (Some(">"), Some(_)) | (None, None) => return true,
+            (Some("*"), Some(_)) => {}
+            (Some(one), Some(other)) if one == other => {}
+            _ => return false,
+        }
+    }
+}
+
 /// A header is one line.
 fn header_value(id: &str) -> Result<async_nats::HeaderValue, BrokerError> {
     id.parse().map_err(|_| BrokerError::misconfigured("the event's id cannot be a header: it holds a line break"))
@@ -283,5 +317,33 @@ fn refused(refusal: &async_nats::jetstream::Error) -> BrokerError {
         BrokerError::unavailable(refusal.to_string())
     } else {
         BrokerError::misconfigured(refusal.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_durable_reads_is_up_to_its_filters() {
+        let reading = |filters: &[&str]| consumer::Config {
+            filter_subjects: filters.iter().map(|&filter| filter.to_owned()).collect(),
+            ..consumer::Config::default()
+        };
+        for (filters, subject, reads_it) in [
+            (&[][..], "orders.dead", true),
+            (&["orders.>"], "orders.dead", true),
+            (&["orders.>"], "orders", false),
+            (&["orders.*"], "orders.dead", true),
+            (&["orders.*"], "orders.dead.eu", false),
+            (&["*.new", "orders.new.*"], "orders.dead", false),
+            (&["*.new", "*.dead"], "orders.dead", true),
+            (&["orders.dead"], "orders.dead", true),
+            (&["orders"], "orders.dead", false),
+        ] {
+            assert_eq!(reads(&reading(filters), subject), reads_it, "{filters:?} {subject}");
+        }
+        let one = consumer::Config { filter_subject: "orders.new".to_owned(), ..consumer::Config::default() };
+        assert!(!reads(&one, "orders.dead") && reads(&one, "orders.new"));
     }
 }

@@ -49,7 +49,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use self::broker::Durable;
 use super::{
     BrokerError, Consumer, Event, Outcome, ParkedEvent, RedriveError, Redriven, WorkerMetrics,
-    worker::{self, Broker as _, Counters, Limits, worker_methods},
+    worker::{self, Broker as _, Counters, LONGEST, Limits, worker_methods},
 };
 use crate::{Attempt, engine::Drained};
 
@@ -114,7 +114,7 @@ impl WorkerBuilder {
     /// Longer than any pause of a living worker: one that stands still for longer meets its own messages at another. Then both
     /// may handle an event at once, and the store decides which of them does.
     pub fn ack_wait(mut self, wait: Duration) -> Self {
-        self.durable.ack_wait = wait.max(Duration::from_millis(10));
+        self.durable.ack_wait = wait.clamp(Duration::from_millis(10), LONGEST);
         self
     }
 
@@ -126,8 +126,9 @@ impl WorkerBuilder {
     }
 
     /// A subject that gets a copy of every event that is parked, before its message is acknowledged, with its id in
-    /// [`EVENT_ID`] and the reason in `Idem-Parked`. It must belong to a stream, which confirms it. An event may come there more
-    /// than once. Default: none; parked events are in the store.
+    /// [`EVENT_ID`] and the reason in `Idem-Parked`. It must belong to a stream, which confirms it, and not be among what the durable
+    /// reads. An event may come there more than once. A handler of [`run_each_until`](Worker::run_each_until) that returns a
+    /// bare [`Delivery`](super::Delivery) does not say what it parks. Default: none; parked events are in the store.
     pub fn dead_letters(mut self, subject: impl Into<String>) -> Self {
         self.durable.dead_letters = Some(subject.into());
         self

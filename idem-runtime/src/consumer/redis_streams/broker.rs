@@ -13,7 +13,7 @@ use redis::{Client, Cmd, Value};
 use tokio::time::Instant;
 
 use super::{
-    reply::{self, Entry, Unexpected},
+    reply::{self, Autoclaimed, Entry, Unexpected},
     wire::{Wire, fault},
 };
 use crate::consumer::{
@@ -85,7 +85,11 @@ impl Stream {
         claim.arg(&self.stream).arg(&self.group).arg(&self.name).arg(millis(self.reclaim_after));
         claim.arg(&cursor).arg("COUNT").arg(room);
         let reply = self.asking.send(&claim, self.command_timeout).await?;
-        let (next, claimed) = reply::autoclaimed(reply).map_err(|Unexpected| unexpected("XAUTOCLAIM"))?;
+        let Autoclaimed { next, claimed, vanished } =
+            reply::autoclaimed(reply).map_err(|Unexpected| unexpected("XAUTOCLAIM"))?;
+        if vanished > 0 {
+            tracing::warn!(vanished, "entries were deleted from the stream before they were handled");
+        }
         let mut reclaim = self.reclaiming();
         if next == START {
             // Often enough to find what a dead worker left soon after it may be taken.
@@ -163,6 +167,11 @@ impl Broker for Stream {
         created.add_command(create);
         all_but(&["BUSYGROUP"], self.asking.send_all(&created, self.command_timeout).await?)?;
         let Some(dead_letters) = &self.dead_letters else { return Ok(()) };
+        if *dead_letters == self.stream {
+            return Err(BrokerError::misconfigured(
+                "`dead_letters` is the stream that is read: each letter would come back as an event",
+            ));
+        }
         // Later it would hold up every acknowledgement.
         let kind = self.asking.send(redis::cmd("TYPE").arg(dead_letters), self.command_timeout).await?;
         match kind {
@@ -226,6 +235,10 @@ impl Broker for Stream {
 
     fn renew_every(&self) -> Duration {
         self.reclaim_after / 3
+    }
+
+    async fn may_publish(&self, _: &Event) -> Result<(), BrokerError> {
+        Ok(())
     }
 
     async fn publish(&self, event: &Event) -> Result<(), BrokerError> {

@@ -56,7 +56,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use self::broker::Stream;
 use super::{
     BrokerError, Consumer, Event, Outcome, ParkedEvent, RedriveError, Redriven, WorkerMetrics,
-    worker::{self, Broker as _, Counters, Limits, worker_methods},
+    worker::{self, Broker as _, Counters, LONGEST, Limits, worker_methods},
 };
 use crate::{Attempt, engine::Drained};
 
@@ -119,18 +119,19 @@ impl WorkerBuilder {
     /// The same for all workers of a group. Longer than any pause of a living worker: one that stands still for longer
     /// loses its entries to another. Then both may handle an event at once, and the store decides which of them does.
     pub fn reclaim_after(mut self, idle: Duration) -> Self {
-        self.stream.reclaim_after = idle.max(Duration::from_millis(10));
+        self.stream.reclaim_after = idle.clamp(Duration::from_millis(10), LONGEST);
         self
     }
 
     /// How long a command may take before its connection is taken for dead. Default: 2 seconds.
-    pub const fn command_timeout(mut self, timeout: Duration) -> Self {
-        self.stream.command_timeout = timeout;
+    pub fn command_timeout(mut self, timeout: Duration) -> Self {
+        self.stream.command_timeout = timeout.min(LONGEST);
         self
     }
 
     /// A stream that gets a copy of every event that is parked, before its entry is acknowledged: the id, the payload, and
-    /// the `reason`. An event may come there more than once. Default: none; parked events are in the store.
+    /// the `reason`. An event may come there more than once. A handler of [`run_each_until`](Worker::run_each_until) that returns a
+    /// bare [`Delivery`](super::Delivery) does not say what it parks. Default: none; parked events are in the store.
     pub fn dead_letters(mut self, stream: impl Into<String>) -> Self {
         self.stream.dead_letters = Some(stream.into());
         self

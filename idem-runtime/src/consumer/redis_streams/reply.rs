@@ -39,12 +39,25 @@ pub(super) fn read(reply: Value) -> Result<Vec<Entry>, Unexpected> {
     entries(of_stream.ok_or(Unexpected)?)
 }
 
-/// What `XAUTOCLAIM` answered: where to go on, and the entries that changed hands.
-pub(super) fn autoclaimed(reply: Value) -> Result<(Vec<u8>, Vec<Entry>), Unexpected> {
+/// What `XAUTOCLAIM` answers.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Autoclaimed {
+    /// Where to go on.
+    pub(super) next: Vec<u8>,
+    /// The entries that changed hands.
+    pub(super) claimed: Vec<Entry>,
+    /// How many were pending that are in the stream no longer.
+    pub(super) vanished: usize,
+}
+
+pub(super) fn autoclaimed(reply: Value) -> Result<Autoclaimed, Unexpected> {
     let Value::Array(parts) = reply else { return Err(Unexpected) };
     let mut parts = parts.into_iter();
-    match (parts.next().and_then(bytes), parts.next()) {
-        (Some(next), Some(claimed)) => Ok((next, entries(claimed)?)),
+    match (parts.next().and_then(bytes), parts.next(), parts.next()) {
+        (Some(next), Some(claimed), deleted) => {
+            let vanished = if let Some(Value::Array(deleted)) = deleted { deleted.len() } else { 0 };
+            Ok(Autoclaimed { next, claimed: entries(claimed)?, vanished })
+        }
         _ => Err(Unexpected),
     }
 }
@@ -121,7 +134,7 @@ mod tests {
         let reply = parse(
             b"*3\r\n$3\r\n0-0\r\n*2\r\n$-1\r\n*2\r\n$3\r\n2-0\r\n*2\r\n$2\r\nid\r\n$1\r\na\r\n*1\r\n$3\r\n1-0\r\n",
         );
-        let (next, claimed) = autoclaimed(reply).expect("entries");
-        assert_eq!((next.as_slice(), claimed.len()), (&b"0-0"[..], 1));
+        let Autoclaimed { next, claimed, vanished } = autoclaimed(reply).expect("entries");
+        assert_eq!((next.as_slice(), claimed.len(), vanished), (&b"0-0"[..], 1, 1));
     }
 }

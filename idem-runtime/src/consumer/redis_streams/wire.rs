@@ -32,14 +32,25 @@ impl Wire {
     pub(super) async fn send(&self, command: &Cmd, limit: Duration) -> Result<Value, BrokerError> {
         let mut live = self.live().await?;
         let reply = timeout(limit, live.send_packed_command(command)).await;
-        self.heard(reply).and_then(|reply| reply.extract_error().map_err(|error| fault(&error)))
+        let reply = self.heard(reply)?;
+        self.look_at(&reply);
+        reply.extract_error().map_err(|error| fault(&error))
     }
 
     /// Sends commands one behind the other. Their replies may be errors.
     pub(super) async fn send_all(&self, commands: &Pipeline, limit: Duration) -> Result<Vec<Value>, BrokerError> {
         let mut live = self.live().await?;
         let replies = timeout(limit, live.send_packed_commands(commands, 0, commands.len())).await;
-        self.heard(replies)
+        let replies = self.heard(replies)?;
+        replies.iter().for_each(|reply| self.look_at(reply));
+        Ok(replies)
+    }
+
+    /// A server that is a replica by now is not the one that the address leads to.
+    fn look_at(&self, reply: &Value) {
+        if matches!(reply, Value::ServerError(error) if error.code() == "READONLY") {
+            *self.lock() = None;
+        }
     }
 
     fn heard<T>(&self, reply: Result<Result<T, RedisError>, tokio::time::error::Elapsed>) -> Result<T, BrokerError> {

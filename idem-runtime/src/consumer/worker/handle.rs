@@ -1,6 +1,6 @@
 //! The ways in which events are handled: each by itself, or a batch with one claim.
 
-use std::{fmt, future::Future, marker::PhantomData, sync::Arc};
+use std::{convert::identity, fmt, future::Future, marker::PhantomData, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::JoinSet;
@@ -8,7 +8,10 @@ use tokio::task::JoinSet;
 use super::{Handle, Job, Outcome};
 use crate::{
     Attempt,
-    consumer::{ConsumeError, Consumer, Event, ParkedReason, ProcessError, Processed},
+    consumer::{
+        ConsumeError, Consumer, Event, ParkedReason, ProcessError, Processed,
+        decode::{Undecodable, decode},
+    },
 };
 
 /// Each event by itself, in a task of its own.
@@ -92,18 +95,18 @@ where
             let mut sound = Vec::with_capacity(jobs.len());
             for (event, job) in jobs {
                 // An event without an id is parked for that.
-                let decoded = serde_json::from_slice::<D>(event.payload());
-                match decoded {
+                match decode::<D>(event.payload()) {
                     Err(error) if event.id().is_some() => {
                         let parked = consumer.park(&event, error).await;
-                        job.settle(event, &Parking(parked));
+                        let parked = parked.map_or_else(identity, |()| ConsumeError::Parked(ParkedReason::Undecodable));
+                        job.settle(event, &parked);
                     }
                     _ => sound.push((event, job)),
                 }
             }
             process(&consumer, sound, move |event, attempt| {
                 // Decoded twice: before the claim, to see whether it may run at all, and here, for a batch is of bytes.
-                let decoded = serde_json::from_slice::<D>(event.payload()).map(|decoded| handler(decoded, attempt));
+                let decoded = decode::<D>(event.payload()).map(|decoded| handler(decoded, attempt));
                 async move {
                     match decoded {
                         Ok(handled) => handled.await.map_err(Trouble::Handler),
@@ -131,27 +134,10 @@ where
     }
 }
 
-/// What parking an undecodable event came to.
-struct Parking(Result<(), ConsumeError>);
-
 /// Why there is no value.
 enum Trouble<E> {
     Handler(E),
-    Undecodable(serde_json::Error),
-}
-
-impl Outcome for Parking {
-    fn delivery(&self) -> crate::consumer::Delivery {
-        self.0.map_or_else(|error| error.delivery(), |()| crate::consumer::Delivery::Acknowledge)
-    }
-
-    fn parked(&self) -> Option<ParkedReason> {
-        self.0.is_ok().then_some(ParkedReason::Undecodable)
-    }
-
-    fn is_duplicate(&self) -> bool {
-        false
-    }
+    Undecodable(Undecodable),
 }
 
 impl<E: fmt::Display> fmt::Display for Trouble<E> {

@@ -126,8 +126,8 @@ macro_rules! worker_methods {
             }
 
             /// How long a worker that stops waits for what it began. Default: 30 seconds.
-            pub const fn drain(mut self, deadline: Duration) -> Self {
-                self.limits.drain = deadline;
+            pub fn drain(mut self, deadline: Duration) -> Self {
+                self.limits.drain = deadline.min(LONGEST);
                 self
             }
         }

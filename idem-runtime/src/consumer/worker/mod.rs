@@ -79,6 +79,9 @@ pub(super) trait Broker: Send + Sync + 'static {
     /// How often it must hear that.
     fn renew_every(&self) -> Duration;
 
+    /// Whether this event could be published, as far as can be told without doing it.
+    fn may_publish(&self, event: &Event) -> impl Future<Output = Result<(), BrokerError>> + Send;
+
     /// Publishes an event to where deliveries come from.
     fn publish(&self, event: &Event) -> impl Future<Output = Result<(), BrokerError>> + Send;
 }
@@ -119,6 +122,9 @@ struct Room {
     /// One each until the broker has heard what became of it.
     places: Arc<Semaphore>,
 }
+
+/// Longer than anything waits, and far inside what every clock can count: ten years.
+pub(super) const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
 /// The broker hears the last settlements even when the time to drain is over.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -162,10 +168,13 @@ pub(super) async fn run<B: Broker>(
     let deadline = Instant::now() + limits.drain;
     let finished = timeout_at(deadline, async { while running.join_next().await.is_some() {} }).await.is_ok();
     let left = desk.held().count();
-    running.shutdown().await;
+    let deadline = deadline.max(Instant::now() + LAST_WORDS);
+    running.abort_all();
+    // One that holds up its thread is not waited for any longer.
+    let _ = timeout_at(deadline, async { while running.join_next().await.is_some() {} }).await;
     // With the last sender gone, the settler ends once the broker has heard everything.
     drop(desk);
-    let heard = timeout_at(deadline.max(Instant::now() + LAST_WORDS), async {
+    let heard = timeout_at(deadline, async {
         while !settler.is_finished() {
             clerks.join_next().await;
         }
@@ -195,7 +204,7 @@ async fn work<B: Broker>(
     mut shutdown: Pin<&mut impl FusedFuture<Output = ()>>,
 ) {
     let room = Room::new(limits.concurrency);
-    let mut backoff = Backoff::default();
+    let (mut backoff, mut mending) = (Backoff::default(), Backoff::default());
     loop {
         reap(running);
         let (mut slots, mut places) = match future::select(&mut shutdown, pin!(room.take(limits.batch))).await {
@@ -216,7 +225,7 @@ async fn work<B: Broker>(
                 let mended = async {
                     backoff.pause_after(&error).await;
                     if let Err(error) = broker.prepare().await {
-                        tracing::debug!(%error, "the broker is not back yet");
+                        mending.tell(&error);
                     }
                 };
                 match future::select(&mut shutdown, pin!(mended)).await {
@@ -226,6 +235,7 @@ async fn work<B: Broker>(
             }
         };
         backoff.reset();
+        mending.reset();
         let jobs = fetched.into_iter().map(|Fetched { event, receipt, again }| {
             desk.delivered(again);
             let job = desk.take(receipt, [slots.split(1), places.split(1)]);

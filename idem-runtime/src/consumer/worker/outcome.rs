@@ -6,7 +6,9 @@ use crate::consumer::{ConsumeError, Delivery, ParkedReason, ProcessError, Proces
 
 /// What a handler of deliveries may return: it says what is to become of the delivery.
 ///
-/// That is what [`Consumer::process`](crate::consumer::Consumer::process) gives, or a bare [`Delivery`].
+/// That is what [`Consumer::process`](crate::consumer::Consumer::process) gives; its error by itself, as
+/// [`Undone::settle`](crate::consumer::Undone::settle) does; the [`ConsumeError`] that a function under `#[idempotent_consumer]` gave; or a
+/// bare [`Delivery`], which does not say that the event is parked: it is not counted as that, and leaves no dead letter.
 pub trait Outcome {
     /// What is to become of the delivery.
     fn delivery(&self) -> Delivery;
@@ -38,18 +40,63 @@ impl<T, E> Outcome for Result<Processed<T>, ProcessError<E>> {
     }
 
     fn parked(&self) -> Option<ParkedReason> {
+        self.as_ref().err().and_then(Outcome::parked)
+    }
+
+    fn is_duplicate(&self) -> bool {
+        self.as_ref().map_or_else(Outcome::is_duplicate, |processed| processed.duplicate)
+    }
+}
+
+impl<E> Outcome for ProcessError<E> {
+    fn delivery(&self) -> Delivery {
+        Self::delivery(self)
+    }
+
+    fn parked(&self) -> Option<ParkedReason> {
         match self {
-            Err(ProcessError::Failed { parked: true, .. }) => Some(ParkedReason::Failed),
-            Err(ProcessError::Refused(ConsumeError::Parked(reason))) => Some(*reason),
-            _ => None,
+            Self::Failed { parked, .. } => parked.then_some(ParkedReason::Failed),
+            Self::Refused(error) => error.parked(),
         }
     }
 
     fn is_duplicate(&self) -> bool {
         match self {
-            Ok(processed) => processed.duplicate,
-            Err(error) => matches!(error, ProcessError::Refused(ConsumeError::NotKept)),
+            Self::Failed { .. } => false,
+            Self::Refused(error) => error.is_duplicate(),
         }
+    }
+}
+
+/// Where there is no error the event took effect, now or before.
+impl<T> Outcome for Result<T, ConsumeError> {
+    fn delivery(&self) -> Delivery {
+        self.as_ref().map_or_else(Outcome::delivery, |_| Delivery::Acknowledge)
+    }
+
+    fn parked(&self) -> Option<ParkedReason> {
+        self.as_ref().err().and_then(Outcome::parked)
+    }
+
+    fn is_duplicate(&self) -> bool {
+        self.as_ref().is_err_and(Outcome::is_duplicate)
+    }
+}
+
+impl Outcome for ConsumeError {
+    fn delivery(&self) -> Delivery {
+        Self::delivery(self)
+    }
+
+    fn parked(&self) -> Option<ParkedReason> {
+        match self {
+            Self::Parked(reason) => Some(*reason),
+            _ => None,
+        }
+    }
+
+    fn is_duplicate(&self) -> bool {
+        matches!(self, Self::NotKept)
     }
 }
 

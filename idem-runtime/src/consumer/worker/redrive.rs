@@ -14,6 +14,8 @@ use crate::{
 pub enum RedriveError {
     /// The store gave no answer: the event is parked or runnable. Redriving it again tells.
     Store(StoreError),
+    /// The event cannot be published; it is parked as before.
+    Unpublishable(BrokerError),
     /// The event is runnable and was not published, or nobody knows whether it was: publish it again.
     NotPublished {
         /// What is to be published. Twice does no harm.
@@ -28,6 +30,9 @@ pub(in crate::consumer) async fn redrive(
     consumer: &Consumer,
     parked: &ParkedEvent,
 ) -> Result<Redriven, RedriveError> {
+    if let Some(event) = parked.event() {
+        broker.may_publish(&event).await.map_err(RedriveError::Unpublishable)?;
+    }
     let redriven = consumer.redrive(parked).await.map_err(RedriveError::Store)?;
     if let Redriven::Deliver(event) = &redriven {
         // Not before: a worker that got it while it was parked would acknowledge it.
@@ -41,6 +46,7 @@ impl fmt::Display for RedriveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Store(error) => error.fmt(f),
+            Self::Unpublishable(error) => write!(f, "the event cannot be published, and is parked as before: {error}"),
             Self::NotPublished { error, .. } => write!(f, "the event may run again, but was not published: {error}"),
         }
     }
@@ -50,7 +56,7 @@ impl std::error::Error for RedriveError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Store(error) => Some(error),
-            Self::NotPublished { error, .. } => Some(error),
+            Self::Unpublishable(error) | Self::NotPublished { error, .. } => Some(error),
         }
     }
 }

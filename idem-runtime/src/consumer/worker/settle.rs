@@ -36,10 +36,15 @@ pub(super) const AT_ONCE: usize = 512;
 #[derive(Debug)]
 pub(super) struct Backoff {
     next: Duration,
+    /// When it was last said what is wrong.
+    told: Option<Instant>,
 }
 
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
+
+/// How often it is said what is wrong.
+const TELL: Duration = Duration::from_secs(60);
 
 /// Tells the broker everything, until nobody is left to say anything. A dead letter that cannot be written holds up nothing else.
 pub(super) async fn settle<B: Broker>(broker: Arc<B>, mut queue: UnboundedReceiver<Word<B::Receipt>>) {
@@ -139,26 +144,33 @@ impl<R> Letters<R> {
 }
 
 impl Backoff {
-    /// Says what is wrong, once, and waits; longer each time.
+    /// Says what is wrong, and waits; longer each time.
     pub(super) async fn pause_after(&mut self, error: &BrokerError) {
         tokio::time::sleep(self.after(error)).await;
     }
 
     fn after(&mut self, error: &BrokerError) -> Duration {
-        if self.next == FIRST {
-            tracing::warn!(%error, "the broker does not answer as it should, it is asked again until it does");
-        }
+        self.tell(error);
         let longer = (self.next * 2).min(LONGEST);
         std::mem::replace(&mut self.next, longer)
     }
 
-    pub(super) const fn reset(&mut self) {
-        self.next = FIRST;
+    /// At once, and then once a minute.
+    pub(super) fn tell(&mut self, error: &BrokerError) {
+        let now = Instant::now();
+        if self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL) {
+            tracing::warn!(%error, "the broker does not answer as it should, it is asked again until it does");
+            self.told = Some(now);
+        }
+    }
+
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
     }
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { next: FIRST }
+        Self { next: FIRST, told: None }
     }
 }

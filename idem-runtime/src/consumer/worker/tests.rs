@@ -1,7 +1,6 @@
 //! The loop, with a broker that does as the test says.
 
 use std::{
-    future::pending,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
@@ -36,7 +35,8 @@ impl Broker for Deaf {
 
     async fn fetch(&self, room: usize) -> Result<Vec<Fetched<u64>>, BrokerError> {
         if self.listens.load(SeqCst) {
-            pending::<()>().await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            return Ok(Vec::new());
         }
         let first = self.fetched.fetch_add(room as u64, SeqCst);
         assert!(first < FLOOD, "fetched {first} events and settled none");
@@ -71,6 +71,10 @@ impl Broker for Deaf {
         Duration::from_secs(20)
     }
 
+    async fn may_publish(&self, _: &Event) -> Result<(), BrokerError> {
+        Ok(())
+    }
+
     async fn publish(&self, _: &Event) -> Result<(), BrokerError> {
         Ok(())
     }
@@ -95,7 +99,47 @@ async fn a_broker_that_hands_out_and_does_not_listen_fills_no_memory() {
     assert_eq!(broker.heard.load(SeqCst), broker.fetched.load(SeqCst), "what was handled is told once");
 }
 
-#[test]
-fn there_may_be_no_limit() {
+/// As a handler does that computes for long, or calls what blocks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_holds_up_its_thread_does_not_hold_up_the_end() {
+    let (broker, (stop, stopped)) = (Arc::new(Deaf::default()), oneshot::channel::<()>());
+    let (begun, end) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+    let handler = Each::new({
+        let (begun, end) = (begun.clone(), end.clone());
+        move |_: Event| {
+            let (begun, end) = (begun.clone(), end.clone());
+            async move {
+                begun.notify_one();
+                while !end.load(SeqCst) {
+                    std::thread::yield_now();
+                }
+                Delivery::Acknowledge
+            }
+        }
+    });
+    let limits = Limits { concurrency: 1, drain: Duration::from_millis(10), ..Limits::default() };
+    let worker = run(broker.clone(), limits, Counters::default(), handler, async {
+        let _ = stopped.await;
+    });
+    let (drained, ()) = tokio::join!(worker, async {
+        begun.notified().await;
+        drop(stop);
+    });
+    end.store(true, SeqCst);
+    let drained = drained.unwrap();
+    assert!(!drained.finished && drained.left == 1, "{drained:?}");
+}
+
+#[tokio::test]
+async fn there_may_be_no_limit() {
     super::Room::new(usize::MAX);
+    let (broker, (stop, stopped)) = (Arc::new(Deaf::default()), oneshot::channel::<()>());
+    broker.listens.store(true, SeqCst);
+    let limits = Limits { concurrency: usize::MAX, batch: usize::MAX, drain: super::LONGEST, ..Limits::default() };
+    let handler = Each::new(|_: Event| std::future::ready(Delivery::Acknowledge));
+    drop(stop);
+    let drained = run(broker, limits, Counters::default(), handler, async {
+        let _ = stopped.await;
+    });
+    assert!(drained.await.unwrap().finished);
 }
