@@ -11,7 +11,10 @@ use std::{
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{
+    HeaderMap, StatusCode,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+};
 use http_body::Body as _;
 use pin_project_lite::pin_project;
 use tokio::time::timeout;
@@ -40,6 +43,8 @@ struct Reading {
     body: Body,
     pieces: Pieces,
     max: usize,
+    /// It did not say beforehand how long it is: what its headers say of that is somebody's word.
+    streams: bool,
 }
 
 pin_project! {
@@ -78,7 +83,8 @@ fn begin(mut response: Response, keeping: Keeping) -> Captured {
         Disposition::Unknown => return Captured::Settled(Settled { value: response, recording: Recording::Unknown }),
         Disposition::Store => {}
     }
-    let mut reading = Reading { body: take(response.body_mut()), pieces: Pieces::default(), max: keeping.max_bytes };
+    let mut reading =
+        Reading { body: take(response.body_mut()), pieces: Pieces::default(), max: keeping.max_bytes, streams: false };
     // Most answers are whole in memory: they need no clock.
     match reading.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(read) => Captured::Settled(settle(response, reading, read)),
@@ -91,10 +97,17 @@ fn begin(mut response: Response, keeping: Keeping) -> Captured {
     }
 }
 
-fn settle(response: Response, reading: Reading, read: Read) -> Settled<Response> {
-    let Reading { body, pieces, .. } = reading;
+fn settle(mut response: Response, reading: Reading, read: Read) -> Settled<Response> {
+    let Reading { body, pieces, streams, .. } = reading;
     let resumed = match read {
+        Read::All(_) if streams && is_of_another_length(&response, &pieces) => {
+            Resumed::new(pieces, Rest::Broken(axum::Error::new(OtherLength)))
+        }
         Read::All(trailers) => {
+            if streams && trailers.is_none() {
+                // It has a length now, beside which this must not stand (RFC 9112, section 6.2).
+                response.headers_mut().remove(TRANSFER_ENCODING);
+            }
             let body = pieces.joined();
             let answer = stored::seal(response.status(), response.headers(), &body, trailers.as_ref());
             return Settled { value: whole(response, body, trailers), recording: Recording::Answer(answer) };
@@ -104,6 +117,14 @@ fn settle(response: Response, reading: Reading, read: Read) -> Settled<Response>
         Read::Broken(error) => Resumed::new(pieces, Rest::Broken(error)),
     };
     Settled { value: response.map(|_| Body::new(resumed)), recording: Recording::Tombstone }
+}
+
+/// Cut short, or longer than its client will read: not what the handler meant to answer.
+fn is_of_another_length(response: &Response, pieces: &Pieces) -> bool {
+    let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    // Of what is not sent the length may be told all the same (RFC 9110, section 8.6).
+    let is_sent = response.status() != StatusCode::NOT_MODIFIED || pieces.len() > 0;
+    is_sent && length.is_some_and(|length: usize| length != pieces.len())
 }
 
 /// The response with a body that is whole in memory. The first client and every retry get theirs here.
@@ -162,7 +183,9 @@ impl Reading {
     /// Goes on where it stopped waiting.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Read> {
         let read = || {
-            if self.body.size_hint().lower() > self.max as u64 {
+            let hint = self.body.size_hint();
+            self.streams |= hint.exact().is_none();
+            if hint.lower() > self.max as u64 {
                 return Poll::Ready(Read::TooMuch);
             }
             self.pieces.poll_read(&mut self.body, self.max, context)
@@ -172,6 +195,17 @@ impl Reading {
             .unwrap_or_else(|_| Poll::Ready(Read::Broken(axum::Error::new(BodyPanicked))))
     }
 }
+
+#[derive(Debug)]
+struct OtherLength;
+
+impl std::fmt::Display for OtherLength {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the body of the answer is not as long as its `content-length`")
+    }
+}
+
+impl std::error::Error for OtherLength {}
 
 #[derive(Debug)]
 struct BodyPanicked;

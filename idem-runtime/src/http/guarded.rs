@@ -232,9 +232,11 @@ impl<S: Sync> FromRequestParts<S> for Attempt {
     }
 }
 
-/// One slot, if one of the arguments is an `Attempt`: the others pay nothing for it.
+/// One slot, if one of the arguments is an `Attempt`: the others pay nothing for it. Where a layer has left its own, for what takes an
+/// `Attempt` out of sight: it is this guard's that the handler runs under.
 pub(super) fn attempt_slot(arguments: &[TypeId], parts: &mut Parts) -> Option<Slot> {
-    arguments.contains(&TypeId::of::<Attempt>()).then(|| {
+    let wanted = arguments.contains(&TypeId::of::<Attempt>()) || parts.extensions.get::<AttemptSlot>().is_some();
+    wanted.then(|| {
         let slot = Slot::default();
         parts.extensions.insert(AttemptSlot(slot.clone()));
         slot

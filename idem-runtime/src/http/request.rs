@@ -19,7 +19,7 @@ use http_body_util::LengthLimitError;
 use tokio::time::timeout;
 
 use super::{
-    body::{Pieces, Read},
+    body::{Pieces, Read, Rest, Resumed},
     header::{KeySyntaxError, parse_key_header},
     rejection::{Code, Rejection},
 };
@@ -46,9 +46,11 @@ pub(super) enum Prepared {
 pub(super) struct Open {
     method: Method,
     uri: Uri,
-    principal: Option<Principal>,
+    /// `None`: it is among the arguments.
+    principal: Option<Result<Principal, Rejection>>,
     fingerprint: Result<Fingerprint, Rejection>,
-    key: Result<RequestKey, Rejection>,
+    /// With what is wrong, the place of the source that found it.
+    key: Result<RequestKey, (usize, Rejection)>,
 }
 
 /// The first key that the request itself holds.
@@ -75,26 +77,28 @@ pub(super) async fn prepare(
 ) -> Result<(Option<Prepared>, Body), Response> {
     let sources = policy.key_sources();
     let header_key = header_key(sources, &parts.headers).map_err(invalid_key)?;
-    if header_key.is_none() && sources.iter().all(|source| matches!(source, KeySource::Header(_))) {
+    if header_key.is_none() && sources.iter().all(|source| is_without_key(source, parts)) {
         return match policy.on_missing() {
             Missing::Reject => Err(key_missing(sources).into_response()),
             Missing::Run => Ok((None, body)),
         };
     }
-    let principal = match ask_principal {
-        true => Some(runtime.principal(parts)?),
-        false => None,
+    let principal = match (ask_principal, policy.on_missing()) {
+        (true, Missing::Reject) => Some(Ok(runtime.principal(parts)?)),
+        // Nobody need be known who sends no key.
+        (true, Missing::Run) => Some(runtime.principal(parts)),
+        (false, _) => None,
     };
     let header_key = match (header_key, &principal) {
         (None, _) => RequestKey::None,
-        (Some((place, key)), Some(principal))
+        (Some((place, key)), Some(Ok(principal)))
             if sources[..place].iter().all(|source| matches!(source, KeySource::Header(_))) =>
         {
             RequestKey::Known(runtime.storage_key(policy, principal, &key, Some(endpoint(&parts.method, uri(parts)))))
         }
         (Some((place, key)), _) => RequestKey::Text(place, key.into_owned()),
     };
-    let body = buffer(runtime, parts, body).await?;
+    let (body, trailers) = buffer(runtime, parts, body).await?;
     let path_params = match sources.iter().any(|source| matches!(source, KeySource::Path(_))) {
         true => Some(RawPathParams::from_request_parts(parts, &()).await),
         false => None,
@@ -114,18 +118,18 @@ pub(super) async fn prepare(
     let fingerprint = fingerprint.map(Ok).or_else(invalid_body)?;
     if let (RequestKey::Known(key), Ok(fingerprint)) = (&header_key, &fingerprint) {
         let prepared = Prepared::Operation { key: *key, fingerprint: *fingerprint };
-        return Ok((Some(prepared), Body::from(body)));
+        return Ok((Some(prepared), restored(body, trailers)));
     }
     let key = match request_key(sources, header_key, &KeyRequest::new(parts, uri, &body), path_params.as_ref()) {
         Ok(key) => Ok(key),
-        Err(KeyError::Invalid(detail)) => Err(Rejection::detail(Code::KeyInvalid, detail)),
-        Err(KeyError::Body(error)) => invalid_body(error)?.map_err(|_| {
-            Rejection::detail(Code::BodyInvalid, "The key is read from a JSON body, and this body is none.")
+        Err((place, KeyError::Invalid(detail))) => Err((place, Rejection::detail(Code::KeyInvalid, detail))),
+        Err((place, KeyError::Body(error))) => invalid_body(error)?.map_err(|_| {
+            (place, Rejection::detail(Code::BodyInvalid, "The key is read from a JSON body, and this body is none."))
         }),
-        Err(KeyError::NoParameter) => return Err(StatusCode::INTERNAL_SERVER_ERROR.into_response()),
+        Err((_, KeyError::NoParameter)) => return Err(StatusCode::INTERNAL_SERVER_ERROR.into_response()),
     };
     let open = Open { method: parts.method.clone(), uri: uri.clone(), principal, fingerprint, key };
-    Ok((Some(Prepared::Open(Box::new(open))), Body::from(body)))
+    Ok((Some(Prepared::Open(Box::new(open))), restored(body, trailers)))
 }
 
 impl Prepared {
@@ -157,10 +161,12 @@ impl Open {
         argument_key: impl Fn(usize) -> Result<Option<String>, Rejection>,
         principal: impl FnOnce() -> Option<Principal>,
     ) -> Result<Option<(StorageKey, Fingerprint)>, Rejection> {
-        let (before, request_key) = match self.key? {
-            RequestKey::Known(key) => return Ok(Some((key, self.fingerprint?))),
-            RequestKey::Text(place, key) => (place, Some(key)),
-            RequestKey::None => (usize::MAX, None),
+        let (before, request_key) = match self.key {
+            Ok(RequestKey::Known(key)) => return Ok(Some((key, self.fingerprint?))),
+            Ok(RequestKey::Text(place, key)) => (place, Ok(Some(key))),
+            Ok(RequestKey::None) => (usize::MAX, Ok(None)),
+            // A source before it may have the key.
+            Err((place, rejection)) => (place, Err(rejection)),
         };
         let mut key = None;
         for (place, source) in policy.key_sources().iter().enumerate().take(before) {
@@ -171,7 +177,7 @@ impl Open {
                 }
             }
         }
-        let Some(key) = key.or(request_key) else {
+        let Some(key) = key.map_or(request_key, |key| Ok(Some(key)))? else {
             return match policy.on_missing() {
                 Missing::Reject => Err(key_missing(policy.key_sources())),
                 Missing::Run => Ok(None),
@@ -180,7 +186,7 @@ impl Open {
         if key.is_empty() {
             return Err(Rejection::detail(Code::KeyInvalid, EMPTY_KEY));
         }
-        let principal = self.principal.or_else(principal).ok_or(Rejection::from(Code::PrincipalMissing))?;
+        let principal = self.principal.unwrap_or_else(|| principal().ok_or(Code::PrincipalMissing.into()))?;
         let key = runtime.storage_key(policy, &principal, &key, Some(endpoint(&self.method, &self.uri)));
         Ok(Some((key, self.fingerprint?)))
     }
@@ -206,9 +212,27 @@ enum KeyError {
 
 const EMPTY_KEY: &str = "The idempotency key is empty; write at least one character.";
 
-/// The target as the client sent it: a nested router has taken its prefix off `parts.uri`.
+/// The target as the client sent it: a nested router has taken its prefix off `parts.uri`. Where the target was replaced on the way,
+/// the original one is not what this request is for.
 fn uri(parts: &Parts) -> &Uri {
-    parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri)
+    match parts.extensions.get::<OriginalUri>() {
+        Some(OriginalUri(original)) if is_left_of(parts.uri.path(), original.path()) => original,
+        _ => &parts.uri,
+    }
+}
+
+/// Whether it is what is left of a path whose beginning was taken off.
+fn is_left_of(path: &str, original: &str) -> bool {
+    path == "/" || original.ends_with(path)
+}
+
+/// Whether a source that needs neither body nor arguments, and is no header, holds nothing.
+fn is_without_key(source: &KeySource, parts: &Parts) -> bool {
+    match source {
+        KeySource::Header(_) => true,
+        KeySource::Query(name) => matches!(query_param(uri(parts), name), Ok(None)),
+        KeySource::Path(_) | KeySource::Body(_) | KeySource::Function(_) | KeySource::Arguments => false,
+    }
 }
 
 fn endpoint<'a>(method: &'a Method, uri: &'a Uri) -> EndpointName<'a> {
@@ -235,7 +259,7 @@ fn request_key(
     header_key: RequestKey,
     request: &KeyRequest<'_>,
     path_params: Option<&PathParams>,
-) -> Result<RequestKey, KeyError> {
+) -> Result<RequestKey, (usize, KeyError)> {
     // Sources behind the first header that holds a key are not asked.
     let before = match header_key {
         RequestKey::Known(_) => 0,
@@ -243,24 +267,36 @@ fn request_key(
         RequestKey::None => sources.len(),
     };
     for (place, source) in sources.iter().enumerate().take(before) {
-        let key = match source {
-            KeySource::Path(name) => Some(path_param(path_params, name)?),
-            KeySource::Query(name) => query_param(request.uri, name)?,
-            KeySource::Body(pointer) => match body_key(request.body, pointer).map_err(KeyError::Body)? {
-                BodyKey::Absent => None,
-                BodyKey::Text(key) => Some(key),
-                BodyKey::Unusable => {
-                    return Err(KeyError::Invalid("The member that holds the key must be text or a whole number."));
-                }
-            },
-            KeySource::Function(find) => find(request),
-            KeySource::Header(_) | KeySource::Arguments => None,
-        };
-        if let Some(key) = key {
-            return if key.is_empty() { Err(KeyError::Invalid(EMPTY_KEY)) } else { Ok(RequestKey::Text(place, key)) };
+        let found = source_key(source, request, path_params);
+        let found = found.and_then(|key| match key {
+            Some(key) if key.is_empty() => Err(KeyError::Invalid(EMPTY_KEY)),
+            key => Ok(key),
+        });
+        if let Some(key) = found.map_err(|error| (place, error))? {
+            return Ok(RequestKey::Text(place, key));
         }
     }
     Ok(header_key)
+}
+
+fn source_key(
+    source: &KeySource,
+    request: &KeyRequest<'_>,
+    path_params: Option<&PathParams>,
+) -> Result<Option<String>, KeyError> {
+    Ok(match source {
+        KeySource::Path(name) => Some(path_param(path_params, name)?),
+        KeySource::Query(name) => query_param(request.uri, name)?,
+        KeySource::Body(pointer) => match body_key(request.body, pointer).map_err(KeyError::Body)? {
+            BodyKey::Absent => None,
+            BodyKey::Text(key) => Some(key),
+            BodyKey::Unusable => {
+                return Err(KeyError::Invalid("The member that holds the key must be text or a whole number."));
+            }
+        },
+        KeySource::Function(find) => find(request),
+        KeySource::Header(_) | KeySource::Arguments => None,
+    })
 }
 
 fn path_param(params: Option<&PathParams>, name: &str) -> Result<String, KeyError> {
@@ -281,16 +317,24 @@ fn query_param(uri: &Uri, name: &str) -> Result<Option<String>, KeyError> {
     let query = uri.query().unwrap_or_default();
     let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(param, _)| param == name);
     let value = values.next().map(|(_, value)| value.into_owned());
-    match values.next() {
-        Some(_) => Err(KeyError::Invalid("The query parameter that holds the key is given twice; give it once.")),
-        None => Ok(value),
+    match (values.next(), &value) {
+        (Some(_), _) => Err(KeyError::Invalid("The query parameter that holds the key is given twice; give it once.")),
+        // All bytes that are no text are read as this one character: two keys would be one.
+        (None, Some(key)) if key.contains(char::REPLACEMENT_CHARACTER) => {
+            Err(KeyError::Invalid("The query parameter that holds the key is not UTF-8; percent-encode UTF-8."))
+        }
+        (None, _) => Ok(value),
     }
 }
 
-/// The whole body, under the route's `DefaultBodyLimit` and the runtime's deadline.
-pub(super) async fn buffer(runtime: &Idempotency, parts: &mut Parts, body: Body) -> Result<Bytes, Response> {
+/// The whole body, under the route's `DefaultBodyLimit` and the runtime's deadline, and its trailers.
+pub(super) async fn buffer(
+    runtime: &Idempotency,
+    parts: &mut Parts,
+    body: Body,
+) -> Result<(Bytes, Option<HeaderMap>), Response> {
     if body.is_end_stream() {
-        return Ok(Bytes::new());
+        return Ok((Bytes::new(), None));
     }
     let (mut body, mut pieces) = (limited(parts, body), Pieces::default());
     let mut read = |context: &mut Context<'_>| pieces.poll_read(&mut body, usize::MAX, context);
@@ -302,9 +346,18 @@ pub(super) async fn buffer(runtime: &Idempotency, parts: &mut Parts, body: Body)
             .map_err(|_| Rejection::from(Code::BodyTimeout).into_response())?,
     };
     match read {
-        // Nothing is more than `usize::MAX`.
-        Read::All(_) | Read::TooMuch => Ok(pieces.joined()),
+        Read::All(trailers) => Ok((pieces.joined(), trailers)),
+        // Never: nothing is more than `usize::MAX`.
+        Read::TooMuch => Ok((pieces.joined(), None)),
         Read::Broken(error) => Err(unread(&error)),
+    }
+}
+
+/// The body as it came.
+pub(super) fn restored(body: Bytes, trailers: Option<HeaderMap>) -> Body {
+    match trailers {
+        None => Body::from(body),
+        Some(trailers) => Body::new(Resumed::new(Pieces::from(body), Rest::Trailers(trailers))),
     }
 }
 

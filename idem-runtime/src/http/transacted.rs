@@ -3,7 +3,6 @@
 use std::{any::TypeId, future::Future, marker::PhantomData, pin::Pin, sync::Arc};
 
 use axum::{
-    body::Body,
     extract::{FromRef, FromRequest, FromRequestParts, Request},
     response::{IntoResponse, Response},
 };
@@ -13,11 +12,11 @@ use super::{
     capture::{Keeping, capture},
     fresh, guarded,
     guarded::{Endpoint, RuntimeSource, Via, attempt_slot},
-    request::{Prepared, buffer, prepare},
+    request::{Prepared, buffer, prepare, restored},
 };
 use crate::{
     Idempotency, Tx,
-    engine::{Ended, Place, Slot, Won, Work, fill},
+    engine::{Ended, Place, Recording, Slot, Won, Work, fill},
     store::Transactions,
 };
 
@@ -170,7 +169,13 @@ where
         }
         let response = (self.handler)(arguments).await.into_response();
         let undo = !(response.status().is_success() || response.status().is_redirection());
-        Ended { settled: capture(response, self.keeping).await, undo }
+        let settled = capture(response, self.keeping).await;
+        if !undo && matches!(settled.recording, Recording::Release) {
+            tracing::warn!(
+                "`Disposition::Release` on an answer that says it succeeded: its transaction is rolled back"
+            );
+        }
+        Ended { settled, undo }
     }
 }
 
@@ -202,13 +207,14 @@ macro_rules! transacted {
                         $leading::from_request_parts(&mut parts, state).await.map_err(IntoResponse::into_response)?;
                 )*
                 let (prepared, body) = prepare(&runtime, E::POLICY, &mut parts, body, !E::PRINCIPAL).await?;
-                let body = buffer(&runtime, &mut parts, body).await?;
-                let request = Request::from_parts(parts, Body::from(body.clone()));
+                let (body, trailers) = buffer(&runtime, &mut parts, body).await?;
+                let request = Request::from_parts(parts, restored(body.clone(), trailers.clone()));
                 let $last = $last::from_request(request, state).await.map_err(IntoResponse::into_response)?;
                 let given = (($($leading,)* $last,), attempt);
                 let state = state.clone();
                 let again: Again<($($leading,)* $last,)> = Arc::new(move || {
-                    let (mut parts, body, state) = (kept.clone(), Body::from(body.clone()), state.clone());
+                    let (mut parts, state) = (kept.clone(), state.clone());
+                    let body = restored(body.clone(), trailers.clone());
                     Box::pin(async move {
                         let attempt = attempt_slot(&arguments, &mut parts);
                         $(

@@ -4,18 +4,21 @@ use std::time::Duration;
 
 use axum::{
     Router,
+    body::Body,
     extract::{DefaultBodyLimit, Request, State},
     response::{AppendHeaders, IntoResponse, Response},
     routing::{any, get, post},
 };
 use bytes::Bytes;
 use http::{Method, StatusCode, Version, header};
+use http_body_util::BodyExt;
 use idem_runtime::idempotent;
 use tests::{
     backend::Backend,
     client::{Client, Wire},
     service::{App, Call, Service},
 };
+use tower::ServiceExt;
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer, cors::CorsLayer, timeout::TimeoutLayer};
 
 tests::on_every_store!(
@@ -41,6 +44,8 @@ tests::on_every_store!(
     requests_on_one_connection_are_apart,
     older_and_longer_ways_to_ask_meet_in_one_key,
     a_handler_may_take_the_whole_request,
+    the_trailers_of_a_request_reach_the_handler,
+    requests_that_a_handler_makes_of_one_are_apart,
 );
 
 #[idempotent(scope = "things", key = from_header)]
@@ -391,6 +396,56 @@ async fn older_and_longer_ways_to_ask_meet_in_one_key(backend: Backend) {
         assert!(reply.windows(9).any(|bytes| bytes == b"{\"run\":1}"), "`{line}`: {}", reply.escape_ascii());
     }
     assert_eq!(service.runs(), 1);
+}
+
+#[idempotent(scope = "things", key = from_header)]
+async fn signed(State(app): State<App>, request: Request) -> Result<Response, StatusCode> {
+    let body = request.into_body().collect().await.map_err(|_| StatusCode::BAD_REQUEST)?;
+    let signature = body.trailers().and_then(|trailers| trailers.get("x-signature")).cloned();
+    let headers = signature.map(|signature| (header::HeaderName::from_static("x-signature"), signature));
+    let call = Call { headers: headers.into_iter().collect(), body: body.to_bytes(), ..Call::default() };
+    Ok(app.run(call).await)
+}
+
+async fn the_trailers_of_a_request_reach_the_handler(backend: Backend) {
+    let service = Service::start(&backend, Router::new().route("/signed", post(signed))).await;
+    let client = Client::http2(service.client().address());
+    let send = || {
+        let trailers =
+            http::HeaderMap::from_iter([(header::HeaderName::from_static("x-signature"), "s".parse().unwrap())]);
+        let frames = [http_body::Frame::data(Bytes::from("body")), http_body::Frame::trailers(trailers)];
+        let frames = futures_util::stream::iter(frames.map(Ok::<_, std::io::Error>));
+        client.post("/signed").key("k").body(Body::new(http_body_util::StreamBody::new(frames))).send()
+    };
+    let first = send().await;
+    first.assert_fresh(201);
+    send().await.assert_replay_of(&first);
+    let calls = service.script().calls();
+    assert_eq!((calls.len(), &calls[0].body[..]), (1, &b"body"[..]));
+    assert_eq!(calls[0].headers["x-signature"], "s");
+}
+
+/// Each to a path of its own, though all came to one.
+async fn several(State(app): State<App>, request: Request) -> String {
+    let (parts, _) = request.into_parts();
+    let inner = routes().with_state(app);
+    let mut told = String::new();
+    for path in ["/things/1/cancel", "/things/2/cancel"] {
+        let mut one = Request::from_parts(parts.clone(), Body::empty());
+        *one.uri_mut() = path.parse().unwrap();
+        let reply = inner.clone().oneshot(one).await.unwrap();
+        told += &format!("{} {} ", reply.status(), reply.headers().contains_key("idempotent-replayed"));
+    }
+    told
+}
+
+async fn requests_that_a_handler_makes_of_one_are_apart(backend: Backend) {
+    let service = Service::start(&backend, Router::new().route("/several", post(several))).await;
+    for replayed in [false, true] {
+        let told = service.post("/several").key("k").send().await.text();
+        assert_eq!(told, format!("201 Created {replayed} ").repeat(2));
+    }
+    assert_eq!(service.runs(), 2);
 }
 
 async fn a_handler_may_take_the_whole_request(backend: Backend) {

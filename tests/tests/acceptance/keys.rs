@@ -26,6 +26,8 @@ tests::on_every_store!(
     a_key_is_derived_from_what_the_request_says,
     the_arguments_may_name_the_caller,
     a_key_that_is_no_header_may_be_any_text,
+    who_sends_no_key_where_that_is_allowed_is_not_asked_for_a_name,
+    what_is_wrong_behind_the_key_is_nothing,
 );
 
 #[idempotent(scope = "things", key = from_path("id"))]
@@ -46,6 +48,16 @@ async fn by_header_or_path(State(app): State<App>, call: Call) -> Response {
 #[idempotent(scope = "things", key = from_query("token"))]
 async fn by_query(State(app): State<App>, call: Call) -> Response {
     app.run(call).await
+}
+
+#[idempotent(scope = "things", key = from_query("token"), missing = run)]
+async fn by_query_if_there_is_one(State(app): State<App>, call: Call) -> Response {
+    app.run(call).await
+}
+
+#[idempotent(scope = "things", key = any_of(order.id, from_body("/user"), from_query("token")))]
+async fn by_argument_or_body(State(app): State<App>, call: Parts, Json(order): Json<Order>) -> Response {
+    app.run(call.of(order.number)).await
 }
 
 #[idempotent(scope = "things", key = from_body("/order/id"))]
@@ -125,7 +137,8 @@ async fn service(backend: &Backend) -> Service {
         .route("/path/{id}", put(by_path))
         .route("/misnamed/{other}", put(by_path).post(by_path_if_there_is_one))
         .route("/unnamed", put(by_path).post(by_header_or_path))
-        .route("/query", post(by_query))
+        .route("/query", post(by_query).put(by_query_if_there_is_one))
+        .route("/argument-or-body", post(by_argument_or_body))
         .route("/body", post(by_body))
         .route("/function", post(by_function).put(by_function))
         .route("/any", post(by_any))
@@ -182,6 +195,10 @@ async fn the_query_may_hold_the_key(backend: Backend) {
     service.post("/query?token=").send().await.assert_problem(400, "key-invalid");
     service.post("/query?token=1&token=2").send().await.assert_problem(400, "key-invalid");
     service.post("/query?token=1&%74oken=1").send().await.assert_problem(400, "key-invalid");
+    // They would be one key: what is no text is read as one character.
+    for no_text in ["%ff", "%fe", "a%ffb", "%EF%BF%BD"] {
+        service.post(&format!("/query?token={no_text}")).send().await.assert_problem(400, "key-invalid");
+    }
     assert_eq!(service.runs(), 1);
 }
 
@@ -288,6 +305,32 @@ async fn the_arguments_may_name_the_caller(backend: Backend) {
     first.assert_fresh(201);
     ask("ada").await.assert_replay_of(&first);
     ask("bob").await.assert_fresh(201);
+    assert_eq!(service.runs(), 2);
+}
+
+async fn who_sends_no_key_where_that_is_allowed_is_not_asked_for_a_name(backend: Backend) {
+    let service = service(&backend).await;
+    let ask = |path: &str| service.ask(Method::PUT, path);
+    for _ in 0..2 {
+        ask("/query").without("x-account").send().await.assert_fresh(201);
+    }
+    ask("/query?token=t").without("x-account").send().await.assert_problem(400, "principal-missing");
+    let first = ask("/query?token=t").send().await;
+    first.assert_fresh(201);
+    ask("/query?token=t").send().await.assert_replay_of(&first);
+    assert_eq!(service.runs(), 3);
+}
+
+async fn what_is_wrong_behind_the_key_is_nothing(backend: Backend) {
+    let service = service(&backend).await;
+    let ask = |query: &str, body: &'static str| service.post(&format!("/argument-or-body{query}")).json(body).send();
+    let first = ask("?token=", r#"{"id":"a"}"#).await;
+    first.assert_fresh(201);
+    ask("?token=", r#"{"id":"a"}"#).await.assert_replay_of(&first);
+    // But not what is wrong before it, or instead of it.
+    ask("?token=t", r#"{"user":""}"#).await.assert_problem(400, "key-invalid");
+    ask("?token=", "{}").await.assert_problem(400, "key-invalid");
+    ask("?token=t", "{}").await.assert_fresh(201);
     assert_eq!(service.runs(), 2);
 }
 

@@ -25,6 +25,7 @@ tests::on_every_store!(
     a_stream_over_the_cap_reaches_the_first_client_and_is_not_kept,
     a_stream_that_breaks_is_never_replayed_as_whole,
     a_stream_that_panics_is_never_replayed_as_whole,
+    a_stream_of_another_length_than_it_says_is_never_replayed_as_whole,
     an_answer_slower_than_its_deadline_reaches_the_first_client_and_is_not_kept,
     an_error_over_the_cap_frees_the_key_all_the_same,
     an_answer_that_is_not_kept_is_still_compared,
@@ -110,6 +111,30 @@ async fn a_stream_that_panics_is_never_replayed_as_whole(backend: Backend) {
     let first = service.post("/reports").key("k").try_send().await;
     assert!(first.is_err() || first.is_ok_and(|reply| reply.broke), "a broken answer looks whole");
     assert_not_kept(&service).await;
+}
+
+/// Cut short, or a file that grew: beside a `content-length` that is wrong the next answer would be read as a part of this one.
+async fn a_stream_of_another_length_than_it_says_is_never_replayed_as_whole(backend: Backend) {
+    for length in ["3", "10"] {
+        let service = service(&backend).await;
+        service.script().answer(move |_, _| {
+            let pieces = stream::iter([Ok::<_, std::io::Error>(Bytes::from("begun"))]);
+            ([("content-length", length)], Body::from_stream(pieces)).into_response()
+        });
+        let first = service.post("/reports").key(length).try_send().await;
+        let whole = first.is_ok_and(|reply| !reply.broke && reply.body == "begun");
+        assert!(!whole, "a broken answer looks whole");
+        service.post("/reports").key(length).send().await.assert_problem(409, "response-not-kept");
+        assert_eq!(service.runs(), 1);
+    }
+    // Of what has no body, the length may be told.
+    let service = service(&backend).await;
+    service.script().answer(|_, _| {
+        let nothing = stream::iter([] as [Result<Bytes, std::io::Error>; 0]);
+        (StatusCode::NOT_MODIFIED, [("content-length", "5")], Body::from_stream(nothing)).into_response()
+    });
+    service.post("/reports").key("unchanged").send().await.assert_fresh(304);
+    assert!(service.post("/reports").key("unchanged").send().await.is_replay());
 }
 
 async fn an_answer_slower_than_its_deadline_reaches_the_first_client_and_is_not_kept(backend: Backend) {

@@ -2,11 +2,11 @@
 
 use axum::{
     Extension, Router,
-    extract::State,
+    extract::{FromRequestParts, State},
     response::{IntoResponse, Response},
     routing::{any, post},
 };
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, request::Parts};
 use idem_runtime::{
     Attempt, Disposition, FinancialRouter, FingerprintRule, Idempotency, IdempotencyLayer, KeySource, KeySpace,
     MemoryStore, OnConflict, Policy, StoreRule, financial, idempotent,
@@ -38,6 +38,7 @@ tests::on_every_store!(
     a_panic_is_answered,
     the_attribute_may_find_its_runtime_in_an_extension,
     a_layer_and_an_attribute_do_not_meet,
+    an_attempt_out_of_sight_is_that_of_the_guard_inside,
     layers_in_nested_routers_do_not_answer_each_others_keys,
     a_layer_around_the_whole_service_guards_it,
     a_financial_router_guards_what_it_mounts,
@@ -303,6 +304,35 @@ async fn a_layer_and_an_attribute_do_not_meet(backend: Backend) {
     service.post("/things").key("k").send().await.assert_replay_of(&first);
     assert_eq!(service.runs(), 1);
     assert_eq!(backend.records().await, 2);
+}
+
+/// Takes the attempt where the attribute does not see it.
+struct Provider(Attempt);
+
+impl<S: Send + Sync> FromRequestParts<S> for Provider {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        Attempt::from_request_parts(parts, state).await.map(Self)
+    }
+}
+
+#[idempotent(scope = "api", key = from_body("/id"))]
+async fn charges(State(app): State<App>, Provider(attempt): Provider, call: Call) -> Response {
+    let status = app.run(call).await.status();
+    (status, attempt.downstream_key("charge")).into_response()
+}
+
+async fn an_attempt_out_of_sight_is_that_of_the_guard_inside(backend: Backend) {
+    let routes = Router::new().route("/charges", post(charges));
+    let service = Service::layered(&backend, Policy::new("outer"), routes).start().await;
+    service.script().statuses(&[503, 201]);
+    // Without a key for the layer, which runs each of these by itself.
+    let first = service.post("/charges").json(r#"{"id":"o-1"}"#).send().await;
+    first.assert_fresh(503);
+    let second = service.post("/charges").json(r#"{"id":"o-1"}"#).send().await;
+    second.assert_fresh(201);
+    assert_eq!(first.text(), second.text(), "the provider sees one key");
 }
 
 async fn layers_in_nested_routers_do_not_answer_each_others_keys(backend: Backend) {

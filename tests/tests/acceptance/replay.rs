@@ -23,6 +23,7 @@ tests::on_every_store!(
     headers_that_a_connection_header_names_are_not_kept,
     bodies_are_byte_equal_and_have_a_right_length,
     a_body_of_unknown_length_is_replayed_with_its_length,
+    an_answer_that_is_passed_on_in_chunks_arrives,
     trailers_survive,
     another_replica_replays,
     a_service_that_was_started_again_replays,
@@ -239,6 +240,19 @@ async fn a_body_of_unknown_length_is_replayed_with_its_length(backend: Backend) 
     let replay = service.post("/payments").key("k").send().await;
     replay.assert_replay_of(&first);
     assert_eq!(replay.header("content-length").as_deref(), Some("11"));
+}
+
+/// As a handler answers that passes on the headers of another server.
+async fn an_answer_that_is_passed_on_in_chunks_arrives(backend: Backend) {
+    let service = service(&backend).await;
+    service.script().answer(|_, _| {
+        let pieces = ["one", "two"].map(|piece| Ok::<_, std::io::Error>(Bytes::from(piece)));
+        ([("transfer-encoding", "chunked")], Body::from_stream(futures_util::stream::iter(pieces))).into_response()
+    });
+    let first = service.post("/payments").key("k").send().await;
+    first.assert_fresh(200);
+    assert_eq!((first.text().as_str(), first.header("content-length").as_deref()), ("onetwo", Some("6")));
+    service.post("/payments").key("k").send().await.assert_replay_of(&first);
 }
 
 async fn trailers_survive(backend: Backend) {
