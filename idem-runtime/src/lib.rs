@@ -6,6 +6,7 @@ mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod consumer;
+mod decode;
 mod derive;
 mod digest;
 mod engine;

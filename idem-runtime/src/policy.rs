@@ -257,7 +257,7 @@ impl Policy {
     ///
     /// # Panics
     /// When `ttl` is zero or over ten years, `lease` is not within 10 ms and 24 h, `remember` is shorter than `ttl` or over ten years,
-    /// `max_attempts` is 0, `fields` is empty, a JSON pointer is none, `financial` stands beside an option that
+    /// `max_attempts` is 0, `fields` is empty, a header's name or a JSON pointer is none, `financial` stands beside an option that
     /// it refuses, or `transaction` beside one that it has no use for. In a constant this is a compile error.
     pub const fn validate(self) -> Self {
         assert!(
@@ -286,8 +286,14 @@ impl Policy {
         }
         let mut source = 0;
         while source < self.key.len() {
-            if let KeySource::Body(pointer) = self.key[source] {
-                assert!(is_pointer(pointer), "a body key is at a JSON pointer, `/order/id`");
+            match self.key[source] {
+                KeySource::Header(name) => {
+                    assert!(is_header(name), "a header key has the name of a header, `x-event-id`");
+                }
+                KeySource::Body(pointer) => {
+                    assert!(is_pointer(pointer), "a body key is at a JSON pointer, `/order/id`");
+                }
+                _ => {}
             }
             source += 1;
         }
@@ -402,6 +408,23 @@ impl Policy {
 /// Ten years: longer is a mistake, and far inside what every store can count.
 const MAX_SECONDS: u64 = 10 * 366 * 24 * 60 * 60;
 
+/// RFC 9110, section 5.1: a token.
+const fn is_header(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let is_mark = matches!(
+            bytes[at],
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        );
+        if !is_mark && !bytes[at].is_ascii_alphanumeric() {
+            return false;
+        }
+        at += 1;
+    }
+    !bytes.is_empty()
+}
+
 const fn is_scope(scope: &str) -> bool {
     let bytes = scope.as_bytes();
     if bytes.is_empty() || bytes.len() > 64 {
@@ -415,4 +438,22 @@ const fn is_scope(scope: &str) -> bool {
         at += 1;
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    /// No request could ever have such a header.
+    #[test]
+    fn a_key_in_a_header_needs_the_name_of_one() {
+        for (name, is_one) in
+            [("x-event-id", true), ("X-Event-Id", true), ("", false), ("x event", false), ("x:y", false), ("é", false)]
+        {
+            let key: &'static [KeySource] = Box::leak(Box::new([KeySource::Header(name)]));
+            assert_eq!(catch_unwind(|| Policy::new("a").key(key).validate()).is_ok(), is_one, "{name}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::{
     http::{PrincipalSource, Rejection},
     key::{EndpointName, EventName, Pepper, Principal, StorageKey},
     policy::Policy,
-    record::{Answer, Kind},
+    record::Answer,
     recovery::{Context, Settlement},
     store::{Resolve, Resolved, Store, StoreError},
 };
@@ -100,7 +100,7 @@ pub struct Executed<T> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ExecuteError<E> {
-    /// The effect ran and failed; the key is free again.
+    /// The effect ran and failed; the key is free again, or the outcome unknown if the effect said so.
     Effect(E),
     /// The effect did not run for this caller, or panicked.
     Refused(Refusal),
@@ -119,8 +119,9 @@ impl Idempotency {
 
     /// Runs `effect` unless the operation ran before; then gives back what it returned the first time.
     ///
-    /// `effect` runs to its end even if this future is dropped. A value is kept as JSON, so `T` must come out of
-    /// its JSON as it went in. An `Err` frees the key: the next call runs.
+    /// `effect` runs to its end even if this future is dropped. A value is kept as JSON, so `T` must be owned and come out of
+    /// its JSON as it went in: what does not, as after a deployment that changed `T`, is [`Refusal::NotKept`]. An `Err` frees the key: the next call runs, unless the effect called
+    /// [`mark_unknown`](Attempt::mark_unknown).
     ///
     /// ```
     /// # async fn example(idempotency: idem_runtime::Idempotency) -> Result<(), Box<dyn std::error::Error>> {
@@ -151,8 +152,11 @@ impl Idempotency {
         let run = self.0.run(&operation, move |granted| {
             let attempt = granted.keep().into_attempt();
             async move {
-                let value = effect(attempt).await;
-                let recording = recording(&value, max);
+                let value = effect(attempt.clone()).await;
+                let recording = match recording(&value, max) {
+                    Recording::Release if attempt.is_unknown() => Recording::Unknown,
+                    recording => recording,
+                };
                 Settled { value, recording }
             }
         });
@@ -218,9 +222,8 @@ impl Idempotency {
             Ok(Ran::Fresh(Ok(value))) => Ok(Executed { value, replayed: false }),
             Ok(Ran::Fresh(Err(error))) => Err(ExecuteError::Effect(error)),
             Ok(Ran::Replay(answer)) => {
-                let value = answer.open(Kind::Value).ok().and_then(|json| serde_json::from_slice(&json).ok());
-                self.0.replayed(&operation.key, value.is_some());
-                value.map(|value| Executed { value, replayed: true }).ok_or(ExecuteError::Refused(Refusal::Unreadable))
+                let value = self.0.replay_value(&operation.key, &answer);
+                value.map(|value| Executed { value, replayed: true }).map_err(ExecuteError::Refused)
             }
             Ok(Ran::Parked(_)) => Err(ExecuteError::Refused(Refusal::Unknown)),
             Err(refusal) => Err(ExecuteError::Refused(refusal)),

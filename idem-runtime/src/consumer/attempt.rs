@@ -49,6 +49,8 @@ pub(super) struct Work {
     max_attempts: u32,
     /// Whether nobody knows what a handler that panicked has done.
     unknowable: bool,
+    /// What is not committed is undone.
+    in_transaction: bool,
 }
 
 /// The error of an event whose workers did not live to tell one.
@@ -61,6 +63,7 @@ impl Work {
         Self {
             max_attempts: consumer.policy.attempts(),
             unknowable: Terms::of(&consumer.policy).refuses_abandoned(),
+            in_transaction: false,
             consumer: consumer.clone(),
             event: event.clone(),
         }
@@ -68,7 +71,7 @@ impl Work {
 
     /// The same in a transaction: what breaks off is undone.
     pub(super) fn in_transaction(self) -> Self {
-        Self { unknowable: false, ..self }
+        Self { unknowable: false, in_transaction: true, ..self }
     }
 
     /// The same in a transaction and without a record, in which it could be parked.
@@ -91,8 +94,13 @@ impl Work {
         let Some(handler) = handler.take() else {
             return Settled { value: Done::Refused(ConsumeError::Unavailable), recording: Recording::Release };
         };
-        match CatchPanic::call(move || handler(won.into_attempt())).await {
+        let tried = won.into_attempt();
+        let lent = tried.clone();
+        match CatchPanic::call(move || handler(lent)).await {
             Ok(Ok(value)) => self.keep(value),
+            Ok(Err(error)) if tried.is_unknown() && !self.in_transaction => {
+                self.park(ParkedReason::OutcomeUnknown, attempt, &error, true)
+            }
             Ok(Err(error)) => {
                 let recording = if attempt == max {
                     let note = self.consumer.note(ParkedReason::Failed, Some(attempt), &self.event).error(&error);
@@ -124,7 +132,13 @@ impl Work {
         Settled { value: Done::Value { value, kept }, recording }
     }
 
-    fn park<T, E>(&self, reason: ParkedReason, attempts: u32, error: &str, ran: bool) -> Settled<Done<T, E>> {
+    fn park<T, E>(
+        &self,
+        reason: ParkedReason,
+        attempts: u32,
+        error: &(impl ToString + ?Sized),
+        ran: bool,
+    ) -> Settled<Done<T, E>> {
         let note = self.consumer.note(reason, Some(attempts), &self.event).error(error);
         Settled {
             value: Done::Refused(ConsumeError::Parked(reason)),

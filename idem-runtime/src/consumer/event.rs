@@ -52,7 +52,8 @@ pub enum ConsumeError {
         /// What is left of its lease; it may be done much sooner.
         retry_after: Duration,
     },
-    /// It took effect; what the handler returned was too large, has expired, or was settled by hand.
+    /// It took effect; what the handler returned was too large, has expired, is of another type than is asked for now, or was settled by
+    /// hand.
     NotKept,
     /// The handler panicked: the event is undone.
     Panicked {
@@ -169,9 +170,26 @@ impl<E> ProcessError<E> {
             Self::Refused(error) => error.delivery(),
         }
     }
+
+    /// Why the event is parked, now or before; `None`: it is not. Whoever acknowledges it may want a dead letter first.
+    pub const fn parked(&self) -> Option<ParkedReason> {
+        match self {
+            Self::Failed { parked: true, .. } => Some(ParkedReason::Failed),
+            Self::Failed { parked: false, .. } => None,
+            Self::Refused(error) => error.parked(),
+        }
+    }
 }
 
 impl ConsumeError {
+    /// Why the event is parked, now or before; `None`: it is not.
+    pub const fn parked(&self) -> Option<ParkedReason> {
+        match self {
+            Self::Parked(reason) => Some(*reason),
+            _ => None,
+        }
+    }
+
     /// What is to become of the delivery.
     pub fn delivery(&self) -> Delivery {
         match self {

@@ -53,7 +53,6 @@
 mod attempt;
 pub(crate) mod attribute;
 mod batch;
-mod decode;
 mod event;
 mod inbox;
 #[cfg(feature = "nats")]
@@ -74,7 +73,6 @@ use sha2::{Digest, Sha256};
 
 use self::{
     attempt::{Done, Given, Work},
-    decode::decode,
     note::Note,
 };
 use crate::{
@@ -163,7 +161,8 @@ impl Consumer {
     /// Runs `handler` unless the event took effect before; then gives back what it returned the first time.
     ///
     /// `handler` runs to its end even if this future is dropped. A value is kept as JSON, so `T` must come out of its JSON as it
-    /// went in. The text of an error is kept with an event that is parked: its first 1024 bytes.
+    /// went in: what does not, as after a deployment that changed `T`, is [`ConsumeError::NotKept`]. An `Err` says that nothing
+    /// happened, unless the handler called [`mark_unknown`](Attempt::mark_unknown). The text of an error is kept with an event that is parked: its first 1024 bytes.
     ///
     /// # Errors
     /// [`ProcessError::Failed`] with the handler's own error, else [`ProcessError::Refused`]. Either says what to do about the
@@ -302,9 +301,10 @@ impl Consumer {
     }
 
     fn replay<T: DeserializeOwned>(&self, key: &StorageKey, kept: &Answer) -> Result<Processed<T>, ConsumeError> {
-        let value = kept.open(Kind::Value).ok().and_then(|json| decode(&json).ok());
-        self.runtime.engine().replayed(key, value.is_some());
-        value.map(|value| Processed { value, duplicate: true }).ok_or(ConsumeError::Unreadable)
+        let value = self.runtime.engine().replay_value(key, kept);
+        value
+            .map(|value| Processed { value, duplicate: true })
+            .map_err(|refusal| ConsumeError::from_refusal(refusal, 1))
     }
 
     /// Parks an event that is not to be run, or runs it if it was parked for the same reason and redriven.

@@ -26,8 +26,17 @@ use crate::{
 #[derive(Clone)]
 pub struct Attempt(Slot);
 
-/// Filled when the claim is won; until then the handler does not run, so nobody sees it empty.
-pub(crate) type Slot = Arc<OnceLock<Won>>;
+/// What an attempt and whoever runs it share.
+#[derive(Clone, Default)]
+pub(crate) struct Slot(Arc<Run>);
+
+#[derive(Default)]
+struct Run {
+    /// Filled when the claim is won; until then the handler does not run, so nobody sees it empty.
+    won: OnceLock<Won>,
+    /// Whether the handler said that nobody can tell what it did.
+    unknown: AtomicBool,
+}
 
 /// A won claim, lent to the effect that runs under it. Most never ask for it.
 #[derive(Clone, Copy)]
@@ -83,7 +92,13 @@ impl Won {
 
 pub(crate) fn fill(slot: &Slot, won: Won) {
     // A slot belongs to one run of one request, which fills it once.
-    let _ = slot.set(won);
+    let _ = slot.0.won.set(won);
+}
+
+impl Slot {
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.0.unknown.load(Ordering::Acquire)
+    }
 }
 
 impl Attempt {
@@ -109,6 +124,33 @@ impl Attempt {
         downstream_key(&self.won().lease.key, step)
     }
 
+    /// Says that nobody can tell whether the operation took effect, as where the connection broke after the charge was sent.
+    ///
+    /// ```
+    /// # use idem_runtime::Attempt;
+    /// # struct Broken { sent: bool }
+    /// # async fn send_charge(key: String) -> Result<u64, Broken> { Ok(1) }
+    /// async fn charge(attempt: Attempt) -> Result<u64, &'static str> {
+    ///     send_charge(attempt.downstream_key("charge")).await.map_err(|broken| {
+    ///         if broken.sent {
+    ///             attempt.mark_unknown();
+    ///         }
+    ///         "the provider cannot be reached"
+    ///     })
+    /// }
+    /// ```
+    ///
+    /// If the attempt ends in an error that would free its key, the outcome is unknown instead, whatever `on_abandoned` says: nothing
+    /// runs until that is settled, by a recovery function or by hand. An event is parked for it. What is returned or answered to be
+    /// kept is kept all the same, and what runs in a transaction is rolled back and never unknown. After a panic `on_abandoned` decides.
+    pub fn mark_unknown(&self) {
+        self.0.0.unknown.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.0.is_unknown()
+    }
+
     /// Asks the store whether this attempt still owns the operation, and starts its lease again if so. In a transaction: whether
     /// that is open. Without a key: always.
     ///
@@ -124,14 +166,14 @@ impl Attempt {
 
     #[expect(clippy::expect_used, reason = "the slot is filled before the handler is called")]
     fn won(&self) -> &Won {
-        self.0.get().expect("`Attempt` is used inside the guarded handler, after the claim was won")
+        self.0.0.won.get().expect("`Attempt` is used inside the guarded handler, after the claim was won")
     }
 }
 
 impl fmt::Debug for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Attempt");
-        if let Some(won) = self.0.get() {
+        if let Some(won) = self.0.0.won.get() {
             debug.field("key", &won.lease.key).field("number", &won.attempt).field("fence", &won.fence);
         }
         debug.finish()

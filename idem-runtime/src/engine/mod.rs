@@ -38,6 +38,7 @@ use std::{
     time::Duration,
 };
 
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use self::{
@@ -54,10 +55,11 @@ use self::{
     wait::Waiters,
 };
 use crate::{
+    decode::decode,
     fingerprint::Fingerprint,
     key::StorageKey,
     policy::{OnAbandoned, OnConflict, OnStoreError, Policy},
-    record::Answer,
+    record::{Answer, Kind},
     runtime::Settings,
     store::{
         Abandoned, Claim, Claimed, Complete, Outcome, Ownership, Release, Store, StoreError, StoreErrorKind, Token,
@@ -290,6 +292,26 @@ impl Engine {
         } else {
             self.0.counters.unknown.add();
             tracing::error!(%key, "the answer of an operation that ran cannot be read by this version");
+        }
+    }
+
+    /// The value that an operation returned when it ran. That it ran holds also where its value is no `T` any more.
+    pub(crate) fn replay_value<T: DeserializeOwned>(&self, key: &StorageKey, kept: &Answer) -> Result<T, Refusal> {
+        let Ok(json) = kept.open(Kind::Value) else {
+            self.replayed(key, false);
+            return Err(Refusal::Unreadable);
+        };
+        match decode(&json) {
+            Ok(value) => {
+                self.replayed(key, true);
+                Ok(value)
+            }
+            Err(_) => {
+                self.0.counters.not_kept.add();
+                let wanted = std::any::type_name::<T>();
+                tracing::warn!(%key, wanted, "the operation ran, and the value that is kept of it is another type's");
+                Err(Refusal::NotKept)
+            }
         }
     }
 

@@ -16,7 +16,7 @@ pub enum Refusal {
     },
     /// The first request may or may not have taken effect.
     Unknown,
-    /// It ran; its answer was too large, has expired, or was not kept for another reason.
+    /// It ran; its answer was too large, has expired, is of another type than is asked for now, or was not kept for another reason.
     NotKept,
     /// There is a record, damaged or of a newer version: something ran or runs.
     Unreadable,

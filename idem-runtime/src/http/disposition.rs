@@ -3,7 +3,7 @@
 use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
 use http::StatusCode;
 
-use crate::policy::StoreRule;
+use crate::{engine::Slot, policy::StoreRule};
 
 /// What becomes of the key after this one answer, whatever the policy's `store` says of its status.
 ///
@@ -23,7 +23,7 @@ use crate::policy::StoreRule;
 pub enum Disposition {
     /// It is kept and replayed.
     Store,
-    /// The key is free: a retry runs.
+    /// The key is free: a retry runs. In a transaction, which is rolled back for it, whatever the status says.
     Release,
     /// It may or may not have taken effect: a retry gets 409 `outcome-unknown` until that is settled.
     Unknown,
@@ -42,6 +42,17 @@ impl Disposition {
         };
         if stored { Self::Store } else { Self::Release }
     }
+}
+
+/// An answer with the word of the attempt that it is of, if that was [marked](crate::Attempt::mark_unknown) and the answer says none.
+pub(super) fn marked(mut answer: Response, rule: StoreRule, attempt: Option<&Slot>) -> Response {
+    if attempt.is_some_and(Slot::is_unknown)
+        && answer.extensions().get::<Disposition>().is_none()
+        && Disposition::of(rule, answer.status()) == Disposition::Release
+    {
+        answer.extensions_mut().insert(Disposition::Unknown);
+    }
+    answer
 }
 
 impl IntoResponseParts for Disposition {

@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use http::{StatusCode, request::Parts};
 
 use super::{
+    disposition::marked,
     rejection::{Code, Rejection},
     request::{Prepared, prepare},
     serve,
@@ -143,10 +144,12 @@ impl<E: Endpoint<A>, A: Send + 'static> Guarded<E, A> {
                 }
                 Ok(Some(operation)) => {
                     let effect = move |granted: Granted<'_>| {
-                        if let Some(slot) = attempt {
-                            fill(&slot, granted.keep());
+                        if let Some(slot) = &attempt {
+                            fill(slot, granted.keep());
                         }
-                        handler(arguments).map(|answer| Ok(answer.into_response()))
+                        handler(arguments).map(move |answer| {
+                            Ok(marked(answer.into_response(), E::POLICY.store_rule(), attempt.as_ref()))
+                        })
                     };
                     let Ok(response) =
                         serve::<std::convert::Infallible, _, _>(&runtime, E::POLICY, operation, effect).await;

@@ -14,12 +14,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use futures_util::TryFutureExt;
 use http::Method;
 use http_body::Body as HttpBody;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{guarded::AttemptSlot, request::prepare, serve};
+use super::{disposition::marked, guarded::AttemptSlot, request::prepare, serve};
 use crate::{
     Idempotency, Policy,
     engine::{Granted, Slot, fill},
@@ -153,9 +154,10 @@ where
                 passing.await
             }
             Ok(Some(operation)) => {
+                let rule = policy.store_rule();
                 let effect = move |granted: Granted<'_>| {
                     fill(&slot, granted.keep());
-                    passing
+                    passing.map_ok(move |answer| marked(answer, rule, Some(&slot)))
                 };
                 serve(runtime, policy, operation, effect).await
             }

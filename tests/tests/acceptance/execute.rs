@@ -33,6 +33,9 @@ tests::on_every_store!(
     an_effect_that_fails_frees_the_key,
     an_effect_that_panics_frees_the_key,
     an_effect_that_panics_where_money_moves_is_unknown,
+    an_error_that_leaves_open_what_happened_is_unknown,
+    an_answer_that_leaves_open_what_happened_is_unknown,
+    a_value_of_another_type_than_is_kept_is_not_run_again,
     a_value_over_the_cap_is_not_kept_and_not_run_again,
     another_use_of_the_key_is_refused,
     effects_at_once_run_once,
@@ -70,6 +73,13 @@ async fn pay(State(app): State<App>, call: Call) -> Response {
 async fn attempted(State(_): State<App>, attempt: Attempt, _: Call) -> Result<Response, StatusCode> {
     let owner = attempt.still_owner().await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok((StatusCode::OK, told(&attempt, owner)).into_response())
+}
+
+/// As a handler answers whose provider hung up.
+#[idempotent(scope = "attempts", key = from_header)]
+async fn attempted_in_the_dark(State(app): State<App>, attempt: Attempt, call: Call) -> Response {
+    attempt.mark_unknown();
+    app.run(call).await
 }
 
 #[idempotent(scope = "attempts", key = from_header, store = definitive)]
@@ -115,6 +125,7 @@ async fn service(backend: &Backend) -> Service {
         .route("/pay", post(pay))
         .route("/attempted", post(attempted).put(attempted))
         .route("/attempted/{id}", put(attempted))
+        .route("/in-the-dark", post(attempted_in_the_dark))
         .route("/in-vain", post(attempted_in_vain))
         .route("/without-a-key", post(attempted_without_a_key));
     Service::start(backend, routes).await
@@ -193,6 +204,59 @@ async fn an_effect_that_panics_where_money_moves_is_unknown(backend: Backend) {
     refused(execute(&runtime, operation.clone(), &runs).await, Refusal::Unknown);
     assert_eq!(runtime.resolve(&operation, Settlement::not_executed()).await.expect("an answer"), Resolved::Applied);
     value(execute(&runtime, operation, &runs).await, 1, false);
+}
+
+async fn an_error_that_leaves_open_what_happened_is_unknown(backend: Backend) {
+    let runtime = runtime(&backend).await;
+    let runs = Arc::new(AtomicUsize::new(0));
+    let run = async |fails: bool| {
+        let counted = runs.clone();
+        let effect = move |attempt: Attempt| async move {
+            attempt.mark_unknown();
+            let run = counted.fetch_add(1, SeqCst) + 1;
+            if fails { Err("the connection broke behind the charge") } else { Ok(run) }
+        };
+        runtime.execute(operation("k"), effect).await
+    };
+    assert!(matches!(run(true).await, Err(ExecuteError::Effect(_))));
+    for _ in 0..2 {
+        assert!(matches!(run(true).await, Err(ExecuteError::Refused(Refusal::Unknown))));
+    }
+    assert_eq!(runs.load(SeqCst), 1);
+    let resolved = runtime.resolve(&operation("k"), Settlement::not_executed()).await.expect("an answer");
+    assert_eq!(resolved, Resolved::Applied);
+    // What is returned counts, whatever the effect said before.
+    assert!(run(false).await.is_ok_and(|done| done.value == 2 && !done.replayed));
+    assert!(run(false).await.is_ok_and(|done| done.value == 2 && done.replayed));
+}
+
+async fn an_answer_that_leaves_open_what_happened_is_unknown(backend: Backend) {
+    let service = service(&backend).await;
+    service.script().statuses(&[502]);
+    service.post("/in-the-dark").key("k").send().await.assert_fresh(502);
+    service.post("/in-the-dark").key("k").send().await.assert_problem(409, "outcome-unknown");
+    // An answer that is kept says what happened, and so does the handler's own word.
+    service.script().statuses(&[201]);
+    let first = service.post("/in-the-dark").key("kept").send().await;
+    first.assert_fresh(201);
+    service.post("/in-the-dark").key("kept").send().await.assert_replay_of(&first);
+    service.script().answer(|_, _| (StatusCode::BAD_GATEWAY, Disposition::Release).into_response());
+    for _ in 0..2 {
+        service.post("/in-the-dark").key("word").send().await.assert_fresh(502);
+    }
+}
+
+/// The next version of a service asks for another type; what ran, ran.
+async fn a_value_of_another_type_than_is_kept_is_not_run_again(backend: Backend) {
+    let runtime = runtime(&backend).await;
+    let number = runtime.execute(operation("k"), |_| async { Ok::<_, ()>(7_u32) }).await;
+    assert!(number.is_ok_and(|done| done.value == 7));
+    let text = runtime.execute(operation("k"), |_| async { Ok::<_, ()>("seven".to_owned()) }).await;
+    assert!(matches!(text, Err(ExecuteError::Refused(Refusal::NotKept))), "{text:?}");
+    let number = runtime.execute(operation("k"), |_| async { Ok::<_, ()>(8_u32) }).await;
+    assert!(number.is_ok_and(|done| done.value == 7 && done.replayed));
+    let metrics = runtime.metrics();
+    assert_eq!((metrics.executed, metrics.replayed, metrics.not_kept), (1, 1, 1));
 }
 
 async fn a_value_over_the_cap_is_not_kept_and_not_run_again(backend: Backend) {

@@ -6,7 +6,7 @@ use idem_runtime::{
 };
 use tests::backend::Backend;
 
-use crate::support::{FINANCIAL, POLICY, Worker, event, failed, is_acknowledged, refused};
+use crate::support::{Broke, FINANCIAL, POLICY, Worker, event, failed, is_acknowledged, outcome, refused};
 
 tests::on_every_store!(
     an_error_leaves_the_event_undone,
@@ -16,6 +16,8 @@ tests::on_every_store!(
     an_error_of_a_financial_handler_is_definite,
     a_panic_of_a_financial_handler_is_parked,
     a_refused_panic_is_parked,
+    an_error_that_leaves_open_what_happened_is_parked,
+    a_value_of_another_type_than_is_kept_is_acknowledged,
     a_long_error_is_cut_between_characters,
     a_value_or_an_error_that_panics_as_it_is_written_is_counted,
 );
@@ -103,6 +105,32 @@ async fn a_panic_is_parked(worker: &Worker) {
     assert_eq!((parked.attempts(), parked.error()), (1, Some("the handler panicked")));
     worker.redrive(ParkedReason::OutcomeUnknown).await;
     assert_eq!(worker.deliver(&event("evt_1")).await, Ok((1, false)));
+}
+
+async fn an_error_that_leaves_open_what_happened_is_parked(backend: Backend) {
+    let worker = Worker::start(&backend, POLICY).await;
+    let done = worker.consumer.process(event("evt_1"), |attempt| async move {
+        attempt.mark_unknown();
+        Err::<usize, _>(Broke("the connection broke behind the charge".to_owned()))
+    });
+    let unknown = refused(ConsumeError::Parked(ParkedReason::OutcomeUnknown));
+    assert_eq!(outcome(done.await), unknown);
+    assert_eq!(worker.deliver(&event("evt_1")).await, unknown);
+    let parked = worker.parked_one().await;
+    assert_eq!((parked.attempts(), parked.error()), (1, Some("the connection broke behind the charge")));
+    worker.redrive(ParkedReason::OutcomeUnknown).await;
+    assert_eq!(worker.deliver(&event("evt_1")).await, Ok((1, false)));
+}
+
+/// The next version of a consumer returns something else; the event must not come again for that.
+async fn a_value_of_another_type_than_is_kept_is_acknowledged(backend: Backend) {
+    let worker = Worker::start(&backend, POLICY).await;
+    let text = worker.consumer.process(event("evt_1"), |_| async { Ok::<_, Broke>("seven".to_owned()) }).await;
+    assert!(text.is_ok_and(|done| done.value == "seven"));
+    let number = worker.deliver(&event("evt_1")).await;
+    assert_eq!(number, refused(ConsumeError::NotKept));
+    assert!(is_acknowledged(&number));
+    assert_eq!(worker.effects(), 0);
 }
 
 async fn a_long_error_is_cut_between_characters(backend: Backend) {

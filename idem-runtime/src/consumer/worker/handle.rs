@@ -8,10 +8,8 @@ use tokio::task::JoinSet;
 use super::{Handle, Job, Outcome};
 use crate::{
     Attempt,
-    consumer::{
-        ConsumeError, Consumer, Event, ParkedReason, ProcessError, Processed,
-        decode::{Undecodable, decode},
-    },
+    consumer::{ConsumeError, Consumer, Event, ParkedReason, ProcessError, Processed},
+    decode::{Undecodable, decode},
 };
 
 /// Each event by itself, in a task of its own.

@@ -40,7 +40,7 @@ impl<T, E> Outcome for Result<Processed<T>, ProcessError<E>> {
     }
 
     fn parked(&self) -> Option<ParkedReason> {
-        self.as_ref().err().and_then(Outcome::parked)
+        self.as_ref().err().and_then(ProcessError::parked)
     }
 
     fn is_duplicate(&self) -> bool {
@@ -54,10 +54,7 @@ impl<E> Outcome for ProcessError<E> {
     }
 
     fn parked(&self) -> Option<ParkedReason> {
-        match self {
-            Self::Failed { parked, .. } => parked.then_some(ParkedReason::Failed),
-            Self::Refused(error) => error.parked(),
-        }
+        Self::parked(self)
     }
 
     fn is_duplicate(&self) -> bool {
@@ -75,7 +72,7 @@ impl<T> Outcome for Result<T, ConsumeError> {
     }
 
     fn parked(&self) -> Option<ParkedReason> {
-        self.as_ref().err().and_then(Outcome::parked)
+        self.as_ref().err().and_then(ConsumeError::parked)
     }
 
     fn is_duplicate(&self) -> bool {
@@ -89,10 +86,7 @@ impl Outcome for ConsumeError {
     }
 
     fn parked(&self) -> Option<ParkedReason> {
-        match self {
-            Self::Parked(reason) => Some(*reason),
-            _ => None,
-        }
+        Self::parked(self)
     }
 
     fn is_duplicate(&self) -> bool {

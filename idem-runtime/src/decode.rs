@@ -9,13 +9,13 @@ use serde::de::DeserializeOwned;
 
 /// Why bytes are not what they should be.
 #[derive(Debug)]
-pub(super) enum Undecodable {
+pub(crate) enum Undecodable {
     Json(serde_json::Error),
     /// A `Deserialize` panicked. Events beside this one must not suffer for it.
     Panicked,
 }
 
-pub(super) fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, Undecodable> {
+pub(crate) fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, Undecodable> {
     // Unwind safe: nothing is kept of what panicked.
     let decoded = catch_unwind(AssertUnwindSafe(|| serde_json::from_slice(json)));
     decoded.map_err(|_| Undecodable::Panicked)?.map_err(Undecodable::Json)
