@@ -75,3 +75,26 @@ async fn what_cannot_be_published_stays_parked() {
     let left = consumer.parked(10).await.unwrap();
     assert_eq!((left.len(), left[0].id()), (1, Some("two\nlines")));
 }
+
+/// The server refuses a request for more, each time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_durable_that_allows_little_at_once_is_asked_for_that() {
+    let bus = Bus::nats().await;
+    let Bus::Nats { jetstream, .. } = &bus else { unreachable!() };
+    let little = jetstream::consumer::pull::Config {
+        durable_name: Some("events".to_owned()),
+        ack_policy: jetstream::consumer::AckPolicy::Explicit,
+        max_batch: 2,
+        max_expires: Duration::from_millis(100),
+        ..Default::default()
+    };
+    jetstream.get_stream("events").await.unwrap().create_consumer(little).await.unwrap();
+    for number in 0..5 {
+        bus.publish(Some(&format!("e{number}")), "{}").await;
+    }
+    let worker = bus.worker("one", crate::bus::Options::default()).await;
+    let running = worker.run(&consumer(POLICY), |_, _| async { Ok::<_, String>(7) });
+    bus.settled().await;
+    assert_eq!(worker.metrics().acknowledged, 5);
+    running.stop().await;
+}
