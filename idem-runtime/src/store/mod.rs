@@ -9,7 +9,7 @@
 //! |---|---|
 //! | absent | |
 //! | in flight | token, fence, fingerprint, lease, attempt |
-//! | completed | fingerprint, and the answer or a tombstone |
+//! | completed | token, fingerprint, and the answer or a tombstone; no token once [`Store::resolve`] completed it |
 //! | unknown | token, fence, fingerprint, attempt |
 //! | parked | token, fence, fingerprint, attempt, and a note of why; no token once [`Store::resolve`] parked it |
 //!
@@ -20,6 +20,13 @@
 //!
 //! Implement the methods of [`Store`], each as one atomic step on the server, then run the public suite of
 //! `idem_runtime::conformance` (feature `conformance`) against it.
+//!
+//! The token of a completed or a parked record is what tells its owner, who asks again, from a stranger. The fence of one that
+//! is completed nobody asks for.
+//!
+//! [`Outcome`], [`Verdict`] and [`Abandoned`] may grow, so that a match on them outside this crate needs an arm `_`. There a
+//! store takes no step and answers [`StoreErrorKind::Misconfigured`]: it is older than what it was asked for. Whatever else it did
+//! would be a guess, and another arm's step could forget that an operation ran.
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod executor;
@@ -62,7 +69,12 @@ pub use self::transaction::{Begun, Transactions};
 /// `Err` of kind [`Unavailable`](StoreErrorKind::Unavailable) may or may not have been applied; the engine
 /// then asks again with the same token, so every method must be safe to repeat.
 ///
-/// Every method must come to an end by itself, within a time-out of the store's own: the engine waits for it.
+/// Every method must come to an end by itself, within a time-out of the store's own: the engine waits for it. None may panic,
+/// whatever the server answers: what a store does not understand is an `Err`, or a record that cannot be read.
+///
+/// A record that this version cannot read is there, and nobody's: [`claim`](Self::claim) tells that it is, and no other step is
+/// taken on it. [`renew`](Self::renew), [`complete`](Self::complete) and [`release`](Self::release) answer
+/// [`Ownership::Lost`], [`resolve`](Self::resolve) answers [`Resolved::NotUnknown`]; a store that would rather answer `Err` may.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Tries to become the one that runs. In this order:
@@ -92,7 +104,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Records how the operation ended, if the token owns the record in flight or unknown.
     ///
-    /// Repeated with the same token after it was applied: [`Ownership::Held`], nothing changes.
+    /// Repeated with the same token after it was applied: [`Ownership::Held`], nothing changes. Once the record was
+    /// [resolved](Self::resolve) it is [`Ownership::Lost`].
     async fn complete(&self, complete: &Complete) -> Result<Ownership, StoreError>;
 
     /// Gives the key back, if the token owns the record in flight or unknown: makes it absent, or leaves a record
@@ -101,12 +114,14 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// A record that is absent or without an owner already answers [`Ownership::Lost`].
     async fn release(&self, release: Release) -> Result<Ownership, StoreError>;
 
-    /// Settles an unknown or a parked record, on the word of a recovery function or an operator.
+    /// Settles an unknown or a parked record, on the word of a recovery function or an operator. From then on its token is nobody's:
+    /// a completion or a release by its late owner is [`Ownership::Lost`].
     async fn resolve(&self, resolve: &Resolve) -> Result<Resolved, StoreError>;
 
     /// Lists parked records in the order of their keys, at most [`Parked::limit`] of them.
     ///
-    /// Every record that was parked before the call and is not resolved is in one of the pages.
+    /// Every record that was parked before the call and is not resolved is in one of the pages. One that cannot be read is in none:
+    /// the next one has its place, so that a page which is not full is still the last one.
     async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError>;
 }
 
