@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use super::Fixture;
+pub(super) use super::limited::store_of;
 use crate::{
     fingerprint::Fingerprint,
     key::StorageKey,
@@ -72,7 +73,7 @@ impl<'a> Case<'a> {
     }
 
     pub(super) async fn of(fixture: &'a dyn Fixture, key: StorageKey) -> Self {
-        Self::on(fixture, fixture.store().await, key)
+        Self::on(fixture, store_of(fixture).await, key)
     }
 
     pub(super) fn on(fixture: &'a dyn Fixture, store: Arc<dyn Store>, key: StorageKey) -> Self {

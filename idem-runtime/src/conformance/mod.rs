@@ -43,10 +43,13 @@
 //! Whoever leaves a group out says so with a reason, in the one place where the suite is called; nothing is
 //! skipped in silence.
 //!
-//! A slow machine fails no law: what must still be alive has an hour, only what must be over is brief.
+//! A slow machine fails no law: what must still be alive has an hour, only what must be over is brief. But every method
+//! must come to an end by itself: one that has not after a minute fails the law that waits for it.
 
 mod case;
 pub mod laws;
+mod limited;
+mod ways;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -120,15 +123,26 @@ pub fn check(law: impl Future<Output = ()>) {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __idem_conformance_suite {
-    ($name:ident, $fixture:expr, damage: $damage:ident $(($no_damage:literal))?, restart: $restart:ident $(($no_restart:literal))? $(,)?) => {
+    ($name:ident, $fixture:expr, damage: $damage:ident $(($($no_damage:tt)*))?, restart: $restart:ident $(($($no_restart:tt)*))? $(,)?) => {
         mod $name {
             #[allow(unused_imports)]
             use super::*;
 
             $crate::__idem_law_tests! { always yes $fixture }
-            $crate::__idem_law_tests! { damage $damage $(($no_damage))? $fixture }
-            $crate::__idem_law_tests! { restart $restart $(($no_restart))? $fixture }
+            $crate::__idem_law_tests! { damage $damage $(($($no_damage)*))? $fixture }
+            $crate::__idem_law_tests! { restart $restart $(($($no_restart)*))? $fixture }
         }
+    };
+    ($name:ident, $fixture:expr, damage: $damage:ident $(($($no_damage:tt)*))? $(, $($rest:tt)*)?) => {
+        $crate::__idem_law_tests! { restart }
+    };
+    ($name:ident, $fixture:expr $(, $($rest:tt)*)?) => {
+        $crate::__idem_law_tests! { damage }
+    };
+    ($($other:tt)*) => {
+        ::core::compile_error!(
+            "this is no suite: write `suite!(a_name, the_fixture, damage: yes, restart: no(\"why\"))`"
+        );
     };
 }
 
@@ -139,8 +153,16 @@ macro_rules! __idem_law_tests {
         $crate::__idem_each_law! { $group ($crate::__idem_law_test) ($fixture) }
     };
     ($group:ident no($why:literal) $fixture:expr) => {};
-    ($group:ident $other:ident $($rest:tt)*) => {
-        ::core::compile_error!("a group of laws is `yes` or `no(\"why\")`");
+    ($group:ident $($other:tt)*) => {
+        ::core::compile_error!(::core::concat!(
+            "the group of laws `",
+            ::core::stringify!($group),
+            "` is missing or written wrong: write `",
+            ::core::stringify!($group),
+            ": yes` or, with your reason, `",
+            ::core::stringify!($group),
+            ": no(\"why\")`; `damage` is first, then `restart`, and nothing follows"
+        ));
     };
 }
 
@@ -285,6 +307,15 @@ macro_rules! __idem_each_law {
                 a_completion_is_never_lost_to_unknown
                 a_key_has_one_owner_at_a_time
             }
+            at_once {
+                a_renewal_never_undoes_how_it_ended
+                a_renewal_and_a_take_over_never_both_win
+                a_release_and_a_completion_never_both_win
+                a_release_and_a_take_over_never_both_win
+                of_two_verdicts_at_once_one_is_applied
+                a_verdict_and_a_late_completion_never_both_win
+                a_verdict_never_settles_the_next_run
+            }
         }
     };
     (damage ($($callback:tt)+) $arguments:tt) => {
@@ -292,6 +323,7 @@ macro_rules! __idem_each_law {
             damage {
                 a_record_of_a_newer_format_is_refused
                 a_record_with_broken_bytes_is_refused
+                what_cannot_be_read_hides_nothing_that_is_parked
                 fences_grow_after_a_record_was_lost
             }
         }
@@ -300,8 +332,12 @@ macro_rules! __idem_each_law {
         $($callback)+! { $arguments
             restart {
                 a_claim_outlives_a_restart
+                many_claims_outlive_a_restart
+                a_renewal_outlives_a_restart
                 an_answer_outlives_a_restart
                 unknown_outlives_a_restart
+                what_a_claim_made_unknown_outlives_a_restart
+                a_verdict_outlives_a_restart
                 a_remembered_attempt_outlives_a_restart
                 parked_outlives_a_restart
                 fences_grow_over_a_restart

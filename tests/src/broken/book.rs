@@ -34,6 +34,17 @@ pub enum When {
     Parked,
 }
 
+/// What made a record what it is, where that is more than one step can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Any other step.
+    Other,
+    /// A claim among many.
+    ManyClaims,
+    /// A claim that found it abandoned, and made it unknown.
+    MarkedUnknown,
+}
+
 /// One page for each key.
 #[derive(Debug, Default)]
 pub(super) struct Book(Mutex<HashMap<StorageKey, Page>>);
@@ -43,12 +54,15 @@ pub(super) struct Book(Mutex<HashMap<StorageKey, Page>>);
 pub(super) struct Page {
     /// What the record was written as; its lease and its end say what it is now.
     state: When,
+    pub(super) origin: Origin,
     pub(super) token: Token,
     pub(super) fingerprint: Fingerprint,
     pub(super) fence: Fence,
     pub(super) attempt: u32,
     pub(super) claimed_at: u64,
     pub(super) lease_end: u64,
+    /// When the lease would have ended without its renewals.
+    pub(super) unrenewed_end: Option<u64>,
     pub(super) retention: Option<Duration>,
     /// When the record is over.
     pub(super) end: u64,
@@ -84,27 +98,20 @@ impl Book {
         let pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pages.iter().map(|(key, page)| (*key, page.clone())).collect()
     }
-
-    /// Makes every record disappear that is this.
-    pub(super) fn forget_all(&self, what: When, now: u64) {
-        for page in self.0.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
-            if page.when(now) == what {
-                page.forget();
-            }
-        }
-    }
 }
 
 impl Default for Page {
     fn default() -> Self {
         Self {
             state: When::Absent,
+            origin: Origin::Other,
             token: Token::from_bytes([0; 16]),
             fingerprint: Fingerprint::from_bytes([0; 32]),
             fence: Fence::new(0),
             attempt: 0,
             claimed_at: 0,
             lease_end: 0,
+            unrenewed_end: None,
             retention: None,
             end: u64::MAX,
             unknown_end: u64::MAX,
@@ -162,16 +169,19 @@ impl Page {
                 (self.token, self.fingerprint) = (claim.token, claim.fingerprint);
                 (self.fence, self.attempt) = (fence, attempt);
                 (self.answer, self.resolved) = (None, false);
+                (self.origin, self.unrenewed_end) = (Origin::Other, None);
                 self.leased(claim.lease, claim.retention, now);
             }
             Claimed::Unknown { .. } if claim.abandoned == Abandoned::MarkUnknown && self.state == When::InFlight => {
                 (self.state, self.end) = (When::Unknown, u64::MAX);
+                self.origin = Origin::MarkedUnknown;
             }
             _ => {}
         }
     }
 
     pub(super) fn renewed(&mut self, renew: &Renew, now: u64) {
+        self.unrenewed_end = self.unrenewed_end.or(Some(self.lease_end));
         self.leased(renew.lease, renew.retention, now);
     }
 
@@ -214,17 +224,14 @@ impl Page {
     }
 
     pub(super) fn resolved(&mut self, key: StorageKey, resolve: &Resolve, now: u64) {
+        self.resolved = true;
         match &resolve.verdict {
             Verdict::Completed { answer, remember, .. } => {
                 self.state = if answer.is_some() { When::Completed } else { When::Tombstone };
                 self.end = after(now, *remember);
                 self.answer.clone_from(answer);
-                self.resolved = true;
             }
-            Verdict::Parked(note) => {
-                self.is_parked(key, note);
-                self.resolved = true;
-            }
+            Verdict::Parked(note) => self.is_parked(key, note),
             _ => self.state = When::Absent,
         }
     }

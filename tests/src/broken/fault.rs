@@ -2,7 +2,7 @@
 
 use idem_runtime::conformance::Damage;
 
-use super::When;
+use super::{Origin, When};
 
 /// One thing that a store does wrong. Each of them is a mistake that somebody could make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +129,8 @@ pub enum Fault {
     ListsWhatIs(When),
     ListsWhatWasParked,
     ListCountsWhatIsSettled,
+    ListsWhatCannotBeRead,
+    ListCountsWhatCannotBeRead,
     ListForgetsInTwoSteps,
     // Behind the store's back.
     DamagedIsAbsent(Damage),
@@ -136,6 +138,15 @@ pub enum Fault {
     RestartForgets(When),
     RestartForgetsTokens,
     RestartForgetsTheList,
+    RestartForgetsWhatIsBy(Origin),
+    RestartForgetsRenewals,
+    RestartForgetsVerdicts(When),
+    // In two halves, over what is this by the second one.
+    RenewsOver(When),
+    ReleasesOver(When),
+    ResolvesOver(When),
+    /// This step. It breaks the rule of every law.
+    NeverEnds(&'static str),
 }
 
 use Fault as F;
@@ -291,12 +302,37 @@ pub const FAULTS: &[(&str, &[Fault])] = &[
     ("a_completion_and_a_take_over_never_both_win", &[F::CompletesInTwoSteps]),
     ("a_completion_is_never_lost_to_unknown", &[F::MarksUnknownInTwoSteps]),
     ("a_key_has_one_owner_at_a_time", &[F::ClaimsInTwoSteps, F::ReleasesForStrangers, F::FencesStartAgain]),
+    (
+        "a_renewal_never_undoes_how_it_ended",
+        &[F::RenewsOver(When::Completed), F::RenewsOver(When::Unknown), F::RenewsOver(When::Absent)],
+    ),
+    ("a_renewal_and_a_take_over_never_both_win", &[F::RenewsOver(When::InFlight), F::TakesOverInTwoSteps]),
+    ("a_release_and_a_completion_never_both_win", &[F::ReleasesOver(When::Completed), F::CompletesInTwoSteps]),
+    ("a_release_and_a_take_over_never_both_win", &[F::ReleasesOver(When::InFlight)]),
+    ("of_two_verdicts_at_once_one_is_applied", &[F::ResolvesOver(When::Absent), F::ResolvesOver(When::Completed)]),
+    ("a_verdict_and_a_late_completion_never_both_win", &[F::ResolvesOver(When::Completed), F::CompletesInTwoSteps]),
+    ("a_verdict_never_settles_the_next_run", &[F::ResolvesOver(When::InFlight)]),
     ("a_record_of_a_newer_format_is_refused", &[F::DamagedIsAbsent(Damage::NewerFormat), F::DamagedIsReleased]),
     ("a_record_with_broken_bytes_is_refused", &[F::DamagedIsAbsent(Damage::BrokenBytes), F::DamagedIsReleased]),
+    ("what_cannot_be_read_hides_nothing_that_is_parked", &[F::ListsWhatCannotBeRead, F::ListCountsWhatCannotBeRead]),
     ("fences_grow_after_a_record_was_lost", &[F::FencesStartAgain]),
     ("a_claim_outlives_a_restart", &[F::RestartForgets(When::InFlight), F::RestartForgetsTokens]),
+    ("many_claims_outlive_a_restart", &[F::RestartForgetsWhatIsBy(Origin::ManyClaims), F::RestartForgetsTokens]),
+    ("a_renewal_outlives_a_restart", &[F::RestartForgetsRenewals, F::RestartForgetsTokens]),
     ("an_answer_outlives_a_restart", &[F::RestartForgets(When::Completed), F::RestartForgets(When::Tombstone)]),
     ("unknown_outlives_a_restart", &[F::RestartForgets(When::Unknown)]),
+    ("what_a_claim_made_unknown_outlives_a_restart", &[F::RestartForgetsWhatIsBy(Origin::MarkedUnknown)]),
+    (
+        "a_verdict_outlives_a_restart",
+        &[
+            F::RestartForgetsVerdicts(When::Completed),
+            F::RestartForgetsVerdicts(When::Absent),
+            F::RestartForgetsVerdicts(When::Parked),
+            F::RestartForgetsTheList,
+            F::ListsWhatWasParked,
+            F::ResolvedIsStillItsOwners,
+        ],
+    ),
     ("a_remembered_attempt_outlives_a_restart", &[F::RestartForgets(When::Released)]),
     ("parked_outlives_a_restart", &[F::RestartForgets(When::Parked), F::RestartForgetsTheList]),
     ("fences_grow_over_a_restart", &[F::FencesStartAgain]),

@@ -18,9 +18,14 @@ impl Broken {
             Some(Fault::ListIncludesAfter) => after.is_none_or(|after| *key >= after),
             _ => after.is_none_or(|after| *key > after),
         };
+        let unreadable: Vec<_> = pages.iter().filter(|(_, page)| page.damaged).map(|(key, _)| *key).collect();
+        let has_a_place = |key: &StorageKey| match self.fault {
+            Some(Fault::ListsWhatCannotBeRead | Fault::ListCountsWhatCannotBeRead) => true,
+            _ => !unreadable.contains(key),
+        };
         let mut records: Vec<_> = pages
             .into_iter()
-            .filter(|(key, page)| is_behind(key) && page.is_listed)
+            .filter(|(key, page)| is_behind(key) && page.is_listed && has_a_place(key))
             .filter_map(|(key, page)| Some((self.listed(key, &page)?, page.when(self.clock.now()))))
             .collect();
         if self.fault == Some(Fault::ListsInTheOrderOfParking) {
@@ -31,6 +36,9 @@ impl Broken {
         }
         if self.fault == Some(Fault::ListCountsWhatIsSettled) {
             records.retain(|(_, when)| *when == When::Parked);
+        }
+        if self.fault == Some(Fault::ListCountsWhatCannotBeRead) {
+            records.retain(|(record, _)| !unreadable.contains(&record.key));
         }
         records.into_iter().map(|(record, _)| record).collect()
     }

@@ -7,7 +7,7 @@ use idem_runtime::{
     store::{Claim, Claimed, StoreError},
 };
 
-use super::{Broken, Fault, When, store::next};
+use super::{Broken, Fault, Origin, When, store::next};
 
 impl Broken {
     pub(super) async fn claim_each(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
@@ -27,6 +27,9 @@ impl Broken {
                 Some(Fault::ManyInTwoSteps) => self.claim_of_many_in_two_steps(*claim).await,
                 _ => self.claim(*claim).await,
             };
+            if let Ok(Claimed::Won { .. }) = found {
+                self.book.write(self.key(claim.key), |page| page.origin = Origin::ManyClaims);
+            }
             if let Ok(found) = &found {
                 of_keys.insert(claim.key, found.clone());
             }

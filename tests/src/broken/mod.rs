@@ -5,21 +5,23 @@
 
 mod book;
 mod fault;
+mod halves;
 mod list;
 mod many;
+mod restart;
 mod store;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use idem_runtime::{
-    Clock, FakeClock, MemoryStore, StorageKey, Store,
-    conformance::{Damage, Damageable, Fixture, Restartable},
+    FakeClock, MemoryStore, StorageKey, Store,
+    conformance::{Damage, Damageable, Fixture},
 };
 
 use self::book::Book;
 pub use self::{
-    book::When,
+    book::{Origin, When},
     fault::{FAULTS, Fault},
 };
 
@@ -64,21 +66,5 @@ impl Damageable for Broken {
         self.clock.advance(Duration::from_micros(1));
         let absent = damage == Damage::Gone || self.fault == Some(Fault::DamagedIsAbsent(damage));
         self.book.write(key, |page| if absent { page.forget() } else { page.damaged = true });
-    }
-}
-
-/// A server that lost nothing, unless the fault says so.
-#[async_trait]
-impl Restartable for Broken {
-    async fn restart(&self) {
-        self.clock.advance(Duration::from_micros(1));
-        if let Some(Fault::RestartForgets(what)) = self.fault {
-            self.book.forget_all(what, self.clock.now());
-        }
-        if self.fault == Some(Fault::RestartForgetsTheList) {
-            for key in self.book.pages().into_keys() {
-                self.book.write(key, |page| page.is_listed = false);
-            }
-        }
     }
 }

@@ -14,11 +14,12 @@ use idem_runtime::{
 
 use super::{Broken, Fault, When, book::Page};
 
-const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+pub(super) const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 #[async_trait]
 impl Store for Broken {
     async fn claim(&self, mut claim: Claim) -> Result<Claimed, StoreError> {
+        self.end("claim").await;
         let key = self.key(claim.key);
         let page = self.book.page(key);
         if page.damaged {
@@ -37,10 +38,12 @@ impl Store for Broken {
     }
 
     async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
+        self.end("claim_many").await;
         self.claim_each(claims).await
     }
 
     async fn renew(&self, mut renew: Renew) -> Result<Ownership, StoreError> {
+        self.end("renew").await;
         let key = self.key(renew.key);
         let page = self.book.page(key);
         if page.damaged {
@@ -60,15 +63,18 @@ impl Store for Broken {
             Some(Fault::RetentionIsForever) => renew.retention = None,
             _ => {}
         }
+        self.turn_between_halves().await;
         renew.key = page.inner_key(key);
         let ownership = self.inner.renew(renew).await?;
         if ownership == Ownership::Held {
             self.book.write(key, |page| page.renewed(&renew, self.clock.now()));
+            return Ok(ownership);
         }
-        Ok(ownership)
+        Ok(self.renew_over(key, own && matches!(when, When::InFlight | When::Abandoned)))
     }
 
     async fn complete(&self, complete: &Complete) -> Result<Ownership, StoreError> {
+        self.end("complete").await;
         let mut complete = complete.clone();
         let key = self.key(complete.key);
         let page = self.book.page(key);
@@ -89,6 +95,7 @@ impl Store for Broken {
     }
 
     async fn release(&self, mut release: Release) -> Result<Ownership, StoreError> {
+        self.end("release").await;
         let key = self.key(release.key);
         let page = self.book.page(key);
         let own = page.token == release.token;
@@ -129,10 +136,16 @@ impl Store for Broken {
             Some(Fault::UnknownIsReleasedByStrangers) if when == When::Unknown => release.token = page.token,
             _ => {}
         }
-        self.release_inner(key, &page, release).await
+        self.turn_between_halves().await;
+        let ownership = self.release_inner(key, &page, release).await?;
+        if ownership == Ownership::Held {
+            return Ok(ownership);
+        }
+        Ok(self.release_over(key, own && matches!(when, When::InFlight | When::Abandoned)))
     }
 
     async fn resolve(&self, resolve: &Resolve) -> Result<Resolved, StoreError> {
+        self.end("resolve").await;
         let mut resolve = resolve.clone();
         let key = self.key(resolve.key);
         let page = self.book.page(key);
@@ -166,15 +179,19 @@ impl Store for Broken {
             }
             _ => {}
         }
+        let when = page.when(self.clock.now());
+        self.turn_between_halves().await;
         resolve.key = page.inner_key(key);
         let resolved = self.inner.resolve(&resolve).await?;
         if resolved == Resolved::Applied {
             self.book.write(key, |page| page.resolved(key, &resolve, self.clock.now()));
+            return Ok(resolved);
         }
-        Ok(resolved)
+        Ok(self.resolve_over(key, when, &resolve))
     }
 
     async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
+        self.end("parked").await;
         Ok(self.list(parked).await)
     }
 }
@@ -188,6 +205,13 @@ impl Broken {
             _ => {}
         }
         StorageKey::from_bytes(bytes)
+    }
+
+    /// Comes at once, unless the fault is that this step never ends.
+    async fn end(&self, step: &'static str) {
+        if self.fault == Some(Fault::NeverEnds(step)) {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// What goes wrong before the right store is asked; `Some`: it is not asked at all.

@@ -25,7 +25,8 @@ pub async fn of_a_hundred_claims_at_once_one_is_won(fixture: &dyn Fixture) {
         let case = Case::new(fixture).await;
         let mut claims = JoinSet::new();
         let start = Arc::new(Barrier::new(100));
-        let stores = [fixture.store().await, fixture.store().await, fixture.store().await, fixture.store().await];
+        let stores =
+            [store_of(fixture).await, store_of(fixture).await, store_of(fixture).await, store_of(fixture).await];
         for store in stores.iter().cycle().take(100) {
             let (store, start, claim) = (Arc::clone(store), Arc::clone(&start), case.by(token()));
             claims.spawn(async move {

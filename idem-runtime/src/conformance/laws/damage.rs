@@ -1,5 +1,6 @@
 //! Records that were damaged behind the store's back.
 
+use super::listed::Shelf;
 use crate::{
     conformance::{Damage, Damageable, Fixture, case::*},
     store::{Claimed, Complete, Outcome, Ownership, Release, Renew, Resolve, Resolved, Verdict},
@@ -23,6 +24,23 @@ pub async fn fences_grow_after_a_record_was_lost(fixture: &dyn Damageable) {
     for _ in 0..20 {
         fixture.damage(case.key, Damage::Gone).await;
         last = case.require_absent_after(last, "the record was lost").await;
+    }
+}
+
+/// An operator finds the others, page by page: what cannot be read is none of them, and no page ends at it.
+pub async fn what_cannot_be_read_hides_nothing_that_is_parked(fixture: &dyn Damageable) {
+    for damage in [Damage::NewerFormat, Damage::BrokenBytes] {
+        let shelf = Shelf::new(fixture as &dyn Fixture).await;
+        for at in 1..=5 {
+            shelf.case(at).parked_by(token(), &answer([at])).await;
+        }
+        for at in [2, 3] {
+            fixture.damage(shelf.key(at), damage).await;
+        }
+        for limit in [1, 2, 10] {
+            let keys: Vec<_> = shelf.all(limit).await.iter().map(|record| record.key).collect();
+            require_eq!(keys, [1, 4, 5].map(|at| shelf.key(at)), "{damage} among what is parked, in pages of {limit}");
+        }
     }
 }
 

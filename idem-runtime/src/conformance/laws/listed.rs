@@ -115,7 +115,7 @@ pub async fn what_is_parked_while_others_list_is_listed(fixture: &dyn Fixture) {
     let over = Arc::new(AtomicBool::new(false));
     let mut listers = JoinSet::new();
     for _ in 0..3 {
-        let (store, over, shelf) = (fixture.store().await, Arc::clone(&over), shelf.prefix);
+        let (store, over, shelf) = (store_of(fixture).await, Arc::clone(&over), shelf.prefix);
         listers.spawn(async move {
             while !over.load(Ordering::Relaxed) {
                 page(&*store, Parked::first(50).after(key(shelf, 0))).await;
@@ -125,7 +125,7 @@ pub async fn what_is_parked_while_others_list_is_listed(fixture: &dyn Fixture) {
     }
     let mut workers = JoinSet::new();
     for at in 1..=4 {
-        let (store, shelf) = (fixture.store().await, shelf.prefix);
+        let (store, shelf) = (store_of(fixture).await, shelf.prefix);
         workers.spawn(async move {
             let (first, key) = (key(shelf, 0), key(shelf, at));
             for _ in 0..25 {
@@ -159,27 +159,27 @@ pub async fn what_is_parked_while_others_list_is_listed(fixture: &dyn Fixture) {
 }
 
 /// Keys that lie side by side, so that a list of them can be read apart from all others.
-struct Shelf<'a> {
+pub(super) struct Shelf<'a> {
     fixture: &'a dyn Fixture,
     store: Arc<dyn Store>,
     prefix: [u8; 31],
 }
 
 impl<'a> Shelf<'a> {
-    async fn new(fixture: &'a dyn Fixture) -> Self {
-        Self { fixture, store: fixture.store().await, prefix: random() }
+    pub(super) async fn new(fixture: &'a dyn Fixture) -> Self {
+        Self { fixture, store: store_of(fixture).await, prefix: random() }
     }
 
-    fn key(&self, at: u8) -> StorageKey {
+    pub(super) fn key(&self, at: u8) -> StorageKey {
         key(self.prefix, at)
     }
 
-    fn case(&self, at: u8) -> Case<'a> {
+    pub(super) fn case(&self, at: u8) -> Case<'a> {
         Case::on(self.fixture, Arc::clone(&self.store), self.key(at))
     }
 
     /// Every record of the shelf, in pages.
-    async fn all(&self, limit: usize) -> Vec<ParkedRecord> {
+    pub(super) async fn all(&self, limit: usize) -> Vec<ParkedRecord> {
         let mut all = Vec::new();
         let mut parked = Parked::first(limit).after(self.key(0));
         loop {

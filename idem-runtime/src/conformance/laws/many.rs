@@ -42,7 +42,7 @@ pub async fn many_claims_are_answered_in_their_order(fixture: &dyn Fixture) {
         tombstone.by(token()),
         out.by(token()),
     ];
-    let found = claim_many(&*fixture.store().await, &claims).await;
+    let found = claim_many(&*store_of(fixture).await, &claims).await;
     require_eq!(found.len(), claims.len(), "one answer for each claim");
     require_eq!(
         found[0],
@@ -77,18 +77,18 @@ pub async fn many_claims_are_answered_in_their_order(fixture: &dyn Fixture) {
 pub async fn each_of_many_claims_is_exclusive(fixture: &dyn Fixture) {
     let cases = cases(fixture, 300).await;
     let owners: Vec<_> = cases.iter().map(|case| case.by(token())).collect();
-    let found = claim_many(&*fixture.store().await, &owners).await;
+    let found = claim_many(&*store_of(fixture).await, &owners).await;
     for (claimed, case) in found.iter().zip(&cases) {
         require_eq!(won(claimed).map(|won| won.attempt), Some(1), "a claim among many of what is absent");
         case.require_busy("claimed among many").await;
     }
     let strangers: Vec<_> = cases.iter().map(|case| case.by(token())).collect();
-    let second = claim_many(&*fixture.store().await, &strangers).await;
+    let second = claim_many(&*store_of(fixture).await, &strangers).await;
     require!(
         second.iter().all(|claimed| matches!(claimed, Claimed::Busy { .. })),
         "what was claimed among many is busy for others, found {second:?}"
     );
-    let again = claim_many(&*fixture.store().await, &owners).await;
+    let again = claim_many(&*store_of(fixture).await, &owners).await;
     require_eq!(again, found, "many claims asked again are won again");
     for (owner, case) in owners.iter().zip(&cases).step_by(10) {
         require_eq!(case.renew(*owner).await, Ownership::Held, "the owner of one of many claims renews it");
@@ -129,7 +129,7 @@ pub async fn of_batches_and_single_claims_at_once_one_wins_each_key(fixture: &dy
     let start = Arc::new(Barrier::new(WORKERS));
     let mut workers = JoinSet::new();
     for worker in 0..WORKERS {
-        let (store, start, mut keys) = (fixture.store().await, Arc::clone(&start), keys.clone());
+        let (store, start, mut keys) = (store_of(fixture).await, Arc::clone(&start), keys.clone());
         keys.rotate_left(worker);
         if worker % 4 == 1 {
             keys.reverse();

@@ -1,5 +1,6 @@
 //! The laws, each with what it asks and why.
 
+pub mod at_once;
 pub mod claim;
 pub mod complete;
 pub mod damage;

@@ -145,7 +145,7 @@ pub async fn of_many_that_find_it_released_one_wins(fixture: &dyn Fixture) {
     let start = Arc::new(Barrier::new(30));
     let mut claims = JoinSet::new();
     for at in 0..30 {
-        let (store, start) = (fixture.store().await, Arc::clone(&start));
+        let (store, start) = (store_of(fixture).await, Arc::clone(&start));
         let abandoned = if at % 2 == 0 { Abandoned::TakeOver } else { Abandoned::MarkUnknown };
         let claim = case.by(token()).abandoned(abandoned);
         claims.spawn(async move {

@@ -2,17 +2,14 @@
 
 use std::{
     collections::HashMap,
-    future::poll_fn,
     hash::{BuildHasher, RandomState},
-    pin::pin,
     sync::{Arc, Mutex, PoisonError},
-    task::Poll,
 };
 
 use tokio::{sync::Barrier, task::JoinSet};
 
 use crate::{
-    conformance::{Fixture, case::*},
+    conformance::{Fixture, case::*, ways::ways},
     key::StorageKey,
     record::Answer,
     store::{
@@ -28,7 +25,7 @@ pub async fn of_many_that_find_it_abandoned_one_takes_over(fixture: &dyn Fixture
     let start = Arc::new(Barrier::new(50));
     let mut claims = JoinSet::new();
     for _ in 0..50 {
-        let (store, start, claim) = (fixture.store().await, Arc::clone(&start), case.by(token()));
+        let (store, start, claim) = (store_of(fixture).await, Arc::clone(&start), case.by(token()));
         claims.spawn(async move {
             start.wait().await;
             answered("claim", store.claim(claim).await)
@@ -82,7 +79,7 @@ pub async fn a_key_has_one_owner_at_a_time(fixture: &dyn Fixture) {
     let random = RandomState::new();
     let mut workers = JoinSet::new();
     for worker in 0..WORKERS {
-        let (store, owners, random) = (fixture.store().await, Arc::clone(&owners), random.clone());
+        let (store, owners, random) = (store_of(fixture).await, Arc::clone(&owners), random.clone());
         workers.spawn(async move {
             for step in 0..STEPS {
                 let dice = random.hash_one((worker, step));
@@ -168,72 +165,23 @@ struct Race {
     answer: Answer,
 }
 
-/// Forty abandoned keys, for each of which its owner completes while another claims.
+/// Abandoned keys, for each of which its owner completes while another claims.
 async fn race(fixture: &dyn Fixture, abandoned: Abandoned) -> Vec<Race> {
     let mut cases = Vec::new();
-    for at in 0..40 {
+    for way in ways().chain(ways()) {
         let case = Case::new(fixture).await;
         let owner = token();
         case.win(case.briefly(owner)).await;
-        cases.push((case, owner, answer_of(at.to_string())));
+        cases.push((way, case, owner, answer_of(random::<8>())));
     }
     fixture.pass(2 * BRIEF).await;
     let mut found = Vec::new();
-    for (at, (case, owner, (answer, outcome))) in cases.into_iter().enumerate() {
-        let there = fixture.store().await;
+    for (way, case, owner, (answer, outcome)) in cases {
+        let there = store_of(fixture).await;
         let claim = Claim { abandoned, ..case.by(token()) };
-        // Which of them comes first is tried in several ways: each waits in its turn, and on every other key they are
-        // two threads' instead of two steps of one.
-        let completing = async {
-            some_turns(at % 3).await;
-            case.complete(owner, outcome).await
-        };
-        let claiming = async move {
-            some_turns(at % 4).await;
-            answered("claim", there.claim(claim).await)
-        };
-        let (completion, claimed) = if at % 2 == 0 {
-            both(completing, claiming).await
-        } else {
-            let claiming = tokio::spawn(claiming);
-            match both(completing, claiming).await {
-                (completion, Ok(claimed)) => (completion, claimed),
-                (_, Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
-            }
-        };
+        let claiming = async move { answered("claim", there.claim(claim).await) };
+        let (completion, claimed) = way.take(case.complete(owner, outcome), claiming).await;
         found.push(Race { completion, claimed, after: case.look().await, answer });
     }
     found
-}
-
-async fn some_turns(turns: usize) {
-    for _ in 0..turns {
-        tokio::task::yield_now().await;
-    }
-}
-
-/// What both come to, polled in turn.
-async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
-    let (mut a, mut b) = (pin!(a), pin!(b));
-    let (mut of_a, mut of_b) = (None, None);
-    poll_fn(|context| {
-        if of_a.is_none()
-            && let Poll::Ready(value) = a.as_mut().poll(context)
-        {
-            of_a = Some(value);
-        }
-        if of_b.is_none()
-            && let Poll::Ready(value) = b.as_mut().poll(context)
-        {
-            of_b = Some(value);
-        }
-        match (of_a.take(), of_b.take()) {
-            (Some(a), Some(b)) => Poll::Ready((a, b)),
-            (a, b) => {
-                (of_a, of_b) = (a, b);
-                Poll::Pending
-            }
-        }
-    })
-    .await
 }
