@@ -20,6 +20,9 @@
 //! }
 //! ```
 //!
+//! What does not decode is for [`Consumer::park`], what was fetched together for [`Consumer::process_many`], and where
+//! [`ProcessError::parked`] gives a reason, a dead letter is due before the acknowledgement.
+//!
 //! That loop, with everything that belongs to it, is there for two brokers: `redis_streams::Worker` (feature `redis-streams`)
 //! and `nats::Worker` (feature `nats`).
 //!
