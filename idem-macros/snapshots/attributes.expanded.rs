@@ -1,10 +1,6 @@
 #[doc(hidden)]
-#[allow(
-    non_camel_case_types,
-    missing_copy_implementations,
-    missing_debug_implementations,
-    unnameable_types
-)]
+#[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+#[non_exhaustive]
 #[allow(deprecated, clippy::unused_async)]
 #[allow(unused_mut)]
 pub enum __idem_create {}
@@ -19,12 +15,12 @@ impl ::idem_runtime::private::Endpoint<(Json<NewOrder>,)> for __idem_create {
         .key(&[::idem_runtime::KeySource::Arguments])
         .validate();
     fn argument_key(
-        arguments: &(Json<NewOrder>,),
-        source: usize,
+        __idem_arguments: &(Json<NewOrder>,),
+        __idem_source: usize,
     ) -> ::idem_runtime::private::ArgumentKey {
-        #[allow(unused_variables)]
-        let (Json(req),) = arguments;
-        match source {
+        let (Json(req),) = __idem_arguments;
+        let _ = (&req,);
+        match __idem_source {
             0 => ::idem_runtime::private::argument_key(&req.legacy_id),
             _ => ::idem_runtime::private::ArgumentKey::Absent,
         }
@@ -42,13 +38,22 @@ impl ::idem_runtime::private::KeyChosen for __idem_create {}
 #[expect(unused_mut)]
 #[deny(unused_variables)]
 pub async fn create(
-    __guarded: ::idem_runtime::private::Guarded<__idem_create, (Json<NewOrder>,)>,
+    __idem_guarded: ::idem_runtime::private::Guarded<__idem_create, (Json<NewOrder>,)>,
 ) -> ::idem_runtime::private::Response {
     #[instrument(skip_all)]
     #[inline]
     async fn create(#[allow(unused)] Json(mut req): Json<NewOrder>) -> StatusCode {
         #![allow(unreachable_code)]
+        let _ = (&req,);
         StatusCode::CREATED
     }
-    __guarded.run(|(a0,)| create(a0)).await
+    const _: () = {
+        use ::idem_runtime::private::IsNoTx as _;
+        let _ = ::idem_runtime::private::IsTx::<()>::YES;
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Json < NewOrder > > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+    };
+    __idem_guarded.run(|(__idem_a0,)| create(__idem_a0)).await
 }

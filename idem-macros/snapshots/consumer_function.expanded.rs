@@ -1,30 +1,35 @@
 async fn charge(State(app): State<App>, mut event: Event) -> anyhow::Result<u64> {
-    const __IDEM_POLICY: &::idem_runtime::Policy = &::idem_runtime::Policy::new("charge")
-        .key(
-            &[::idem_runtime::KeySource::Arguments, ::idem_runtime::KeySource::Arguments],
-        )
-        .financial()
-        .max_attempts(3)
-        .validate();
-    let runtime = ::idem_runtime::private::runtime(&app.idempotency);
-    let key = ::idem_runtime::private::argument_key(&event.id)
+    let __idem_policy = const {
+        &::idem_runtime::Policy::new("charge")
+            .key(
+                &[
+                    ::idem_runtime::KeySource::Arguments,
+                    ::idem_runtime::KeySource::Arguments,
+                ],
+            )
+            .financial()
+            .max_attempts(3)
+            .validate()
+    };
+    let __idem_runtime = ::idem_runtime::private::runtime(&app.idempotency);
+    let __idem_key = ::idem_runtime::private::argument_key(&event.id)
         .or_else(|| ::idem_runtime::private::derived_key(
             &"order",
             &"charge",
             &event.order,
         ));
-    let payload = ::idem_runtime::private::bytes_payload(&event.raw);
+    let __idem_payload = ::idem_runtime::private::bytes_payload(&event.raw);
     ::idem_runtime::private::consume(
-            runtime,
-            __IDEM_POLICY,
-            key,
-            payload,
+            __idem_runtime,
+            __idem_policy,
+            __idem_key,
+            __idem_payload,
             move || async move {
-                #[allow(unreachable_code, clippy::diverging_sub_expression)]
-                if let ::core::option::Option::Some(returned) = ::core::option::Option::None::<
+                let _ = (&app, &event);
+                if let ::core::option::Option::Some(__idem_returned) = ::core::option::Option::None::<
                     anyhow::Result<u64>,
                 > {
-                    return returned;
+                    return __idem_returned;
                 }
                 event.touch();
                 app.charge(event).await

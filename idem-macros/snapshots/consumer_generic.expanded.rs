@@ -6,25 +6,26 @@ async fn count<'a, S: Sink + 'a>(
 where
     S::Error: From<ConsumeError>,
 {
-    const __IDEM_POLICY: &crate::idem::Policy = &crate::idem::Policy::new("count")
-        .key(&[crate::idem::KeySource::Arguments])
-        .missing(crate::idem::Missing::Run)
-        .fingerprint(crate::idem::FingerprintRule::Off)
-        .validate();
-    let runtime = crate::idem::private::runtime(&idempotency);
-    let key = crate::idem::private::argument_key(&id);
-    let payload = crate::idem::private::no_payload();
+    let __idem_policy = const {
+        &crate::idem::Policy::new("count")
+            .key(&[crate::idem::KeySource::Arguments])
+            .missing(crate::idem::Missing::Run)
+            .fingerprint(crate::idem::FingerprintRule::Off)
+            .validate()
+    };
+    let __idem_runtime = crate::idem::private::runtime(&idempotency);
+    let __idem_key = crate::idem::private::argument_key(&id);
+    let __idem_payload = crate::idem::private::no_payload();
     crate::idem::private::consume_in_place(
-            runtime,
-            __IDEM_POLICY,
-            key,
-            payload,
+            __idem_runtime,
+            __idem_policy,
+            __idem_key,
+            __idem_payload,
             move || async move {
-                #[allow(unreachable_code, clippy::diverging_sub_expression)]
-                if let ::core::option::Option::Some(returned) = ::core::option::Option::None::<
+                if let ::core::option::Option::Some(__idem_returned) = ::core::option::Option::None::<
                     Result<(), S::Error>,
                 > {
-                    return returned;
+                    return __idem_returned;
                 }
                 sink.add(1).await
             },

@@ -1,10 +1,6 @@
 #[doc(hidden)]
-#[allow(
-    non_camel_case_types,
-    missing_copy_implementations,
-    missing_debug_implementations,
-    unnameable_types
-)]
+#[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+#[non_exhaustive]
 enum __idem_create {}
 #[automatically_derived]
 impl ::idem_runtime::private::Endpoint<(State<App>, Bytes)> for __idem_create {
@@ -19,7 +15,7 @@ impl ::idem_runtime::private::Endpoint<(State<App>, Bytes)> for __idem_create {
 impl ::idem_runtime::private::KeyChosen for __idem_create {}
 async fn create(
     _: (),
-    __guarded: ::idem_runtime::private::Guarded<__idem_create, (State<App>, Bytes)>,
+    __idem_guarded: ::idem_runtime::private::Guarded<__idem_create, (State<App>, Bytes)>,
 ) -> ::idem_runtime::private::Response {
     #[axum::debug_handler]
     async fn create(State(app): State<App>, body: Bytes) {}
@@ -27,5 +23,17 @@ async fn create(
         ::idem_runtime::private::FromState,
         App,
     >;
-    __guarded.run(|(a0, a1)| create(a0, a1)).await
+    const _: () = {
+        use ::idem_runtime::private::IsNoTx as _;
+        let _ = ::idem_runtime::private::IsTx::<()>::YES;
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < State < App > > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Bytes > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+    };
+    __idem_guarded.run(|(__idem_a0, __idem_a1)| create(__idem_a0, __idem_a1)).await
 }

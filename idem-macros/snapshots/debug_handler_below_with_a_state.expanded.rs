@@ -1,10 +1,6 @@
 #[doc(hidden)]
-#[allow(
-    non_camel_case_types,
-    missing_copy_implementations,
-    missing_debug_implementations,
-    unnameable_types
-)]
+#[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+#[non_exhaustive]
 enum __idem_create {}
 #[automatically_derived]
 impl ::idem_runtime::private::Endpoint<(State<Db>, State<Mail>, Bytes)>
@@ -18,7 +14,7 @@ for __idem_create {
 async fn create(
     _: (),
     _: (),
-    __guarded: ::idem_runtime::private::Guarded<
+    __idem_guarded: ::idem_runtime::private::Guarded<
         __idem_create,
         (State<Db>, State<Mail>, Bytes),
     >,
@@ -29,5 +25,23 @@ async fn create(
         ::idem_runtime::private::FromExtension,
         App<Db>,
     >;
-    __guarded.run(|(a0, a1, a2)| create(a0, a1, a2)).await
+    const _: () = {
+        use ::idem_runtime::private::IsNoTx as _;
+        let _ = ::idem_runtime::private::IsTx::<()>::YES;
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < State < Db > > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < State < Mail > > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Bytes > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+    };
+    __idem_guarded
+        .run(|(__idem_a0, __idem_a1, __idem_a2)| create(__idem_a0, __idem_a1, __idem_a2))
+        .await
 }

@@ -1,10 +1,6 @@
 #[doc(hidden)]
-#[allow(
-    non_camel_case_types,
-    missing_copy_implementations,
-    missing_debug_implementations,
-    unnameable_types
-)]
+#[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+#[non_exhaustive]
 enum __idem_checkout {}
 #[automatically_derived]
 impl ::idem_runtime::private::Endpoint<(Path<u64>, Json<Checkout>)> for __idem_checkout {
@@ -15,12 +11,12 @@ impl ::idem_runtime::private::Endpoint<(Path<u64>, Json<Checkout>)> for __idem_c
         .key(&[::idem_runtime::KeySource::Arguments])
         .validate();
     fn argument_key(
-        arguments: &(Path<u64>, Json<Checkout>),
-        source: usize,
+        __idem_arguments: &(Path<u64>, Json<Checkout>),
+        __idem_source: usize,
     ) -> ::idem_runtime::private::ArgumentKey {
-        #[allow(unused_variables)]
-        let (Path(cart), Json(req)) = arguments;
-        match source {
+        let (Path(cart), Json(req)) = __idem_arguments;
+        let _ = (&cart, &req);
+        match __idem_source {
             0 => {
                 ::idem_runtime::private::derived_key(&"cart", &"checkout", &(cart, &req))
             }
@@ -32,7 +28,7 @@ impl ::idem_runtime::private::Endpoint<(Path<u64>, Json<Checkout>)> for __idem_c
 impl ::idem_runtime::private::KeyChosen for __idem_checkout {}
 async fn checkout(
     _: (),
-    __guarded: ::idem_runtime::private::Guarded<
+    __idem_guarded: ::idem_runtime::private::Guarded<
         __idem_checkout,
         (Path<u64>, Json<Checkout>),
     >,
@@ -41,5 +37,17 @@ async fn checkout(
         let _ = (&cart, &req);
         StatusCode::CREATED
     }
-    __guarded.run(|(a0, a1)| checkout(a0, a1)).await
+    const _: () = {
+        use ::idem_runtime::private::IsNoTx as _;
+        let _ = ::idem_runtime::private::IsTx::<()>::YES;
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Path < u64 > > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Json < Checkout > > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+    };
+    __idem_guarded.run(|(__idem_a0, __idem_a1)| checkout(__idem_a0, __idem_a1)).await
 }

@@ -1,10 +1,6 @@
 #[doc(hidden)]
-#[allow(
-    non_camel_case_types,
-    missing_copy_implementations,
-    missing_debug_implementations,
-    unnameable_types
-)]
+#[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+#[non_exhaustive]
 enum __idem_create {}
 #[automatically_derived]
 impl ::idem_runtime::private::Endpoint<(User, Json<NewOrder>)> for __idem_create {
@@ -19,8 +15,8 @@ impl ::idem_runtime::private::Endpoint<(User, Json<NewOrder>)> for __idem_create
                 ::idem_runtime::KeySource::Path("id"),
                 ::idem_runtime::KeySource::Query("token"),
                 ::idem_runtime::KeySource::Body("/order/id"),
-                ::idem_runtime::KeySource::Function(|request| ::idem_runtime::private::function_key(
-                    &keys::of_order(request),
+                ::idem_runtime::KeySource::Function(|__idem_request| ::idem_runtime::private::function_key(
+                    &keys::of_order(__idem_request),
                 )),
                 ::idem_runtime::KeySource::Arguments,
                 ::idem_runtime::KeySource::Arguments,
@@ -28,12 +24,12 @@ impl ::idem_runtime::private::Endpoint<(User, Json<NewOrder>)> for __idem_create
         )
         .validate();
     fn argument_key(
-        arguments: &(User, Json<NewOrder>),
-        source: usize,
+        __idem_arguments: &(User, Json<NewOrder>),
+        __idem_source: usize,
     ) -> ::idem_runtime::private::ArgumentKey {
-        #[allow(unused_variables)]
-        let (user, Json(req)) = arguments;
-        match source {
+        let (user, Json(req)) = __idem_arguments;
+        let _ = (&user, &req);
+        match __idem_source {
             6 => ::idem_runtime::private::argument_key(&req.id),
             7 => {
                 ::idem_runtime::private::derived_key(
@@ -50,11 +46,26 @@ impl ::idem_runtime::private::Endpoint<(User, Json<NewOrder>)> for __idem_create
 impl ::idem_runtime::private::KeyChosen for __idem_create {}
 async fn create(
     _: (),
-    __guarded: ::idem_runtime::private::Guarded<__idem_create, (User, Json<NewOrder>)>,
+    __idem_guarded: ::idem_runtime::private::Guarded<
+        __idem_create,
+        (User, Json<NewOrder>),
+    >,
 ) -> ::idem_runtime::private::Response {
     async fn create(user: User, Json(req): Json<NewOrder>) -> StatusCode {
         let _ = (&user, &req);
         StatusCode::CREATED
     }
-    __guarded.run(|(a0, a1)| create(a0, a1)).await
+    const _: () = {
+        use ::idem_runtime::private::IsNoTx as _;
+        let _ = ::idem_runtime::private::IsTx::<()>::YES;
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < User > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Json < NewOrder > > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+    };
+    __idem_guarded.run(|(__idem_a0, __idem_a1)| create(__idem_a0, __idem_a1)).await
 }

@@ -1,10 +1,6 @@
 #[doc(hidden)]
-#[allow(
-    non_camel_case_types,
-    missing_copy_implementations,
-    missing_debug_implementations,
-    unnameable_types
-)]
+#[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+#[non_exhaustive]
 enum __idem_report {}
 #[automatically_derived]
 impl ::idem_runtime::private::Endpoint<(Bytes,)> for __idem_report {
@@ -22,8 +18,16 @@ impl ::idem_runtime::private::Endpoint<(Bytes,)> for __idem_report {
         .validate();
 }
 async fn report(
-    __guarded: ::idem_runtime::private::Guarded<__idem_report, (Bytes,)>,
+    __idem_guarded: ::idem_runtime::private::Guarded<__idem_report, (Bytes,)>,
 ) -> ::idem_runtime::private::Response {
     async fn report(body: Bytes) {}
-    __guarded.run(|(a0,)| report(a0)).await
+    const _: () = {
+        use ::idem_runtime::private::IsNoTx as _;
+        let _ = ::idem_runtime::private::IsTx::<()>::YES;
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Bytes > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+    };
+    __idem_guarded.run(|(__idem_a0,)| report(__idem_a0)).await
 }

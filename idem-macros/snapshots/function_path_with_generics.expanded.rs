@@ -1,10 +1,6 @@
 #[doc(hidden)]
-#[allow(
-    non_camel_case_types,
-    missing_copy_implementations,
-    missing_debug_implementations,
-    unnameable_types
-)]
+#[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+#[non_exhaustive]
 enum __idem_create {}
 #[automatically_derived]
 impl ::idem_runtime::private::Endpoint<(Bytes,)> for __idem_create {
@@ -14,8 +10,8 @@ impl ::idem_runtime::private::Endpoint<(Bytes,)> for __idem_create {
         )
         .key(
             &[
-                ::idem_runtime::KeySource::Function(|request| ::idem_runtime::private::function_key(
-                    &keys::from::<Order>(request),
+                ::idem_runtime::KeySource::Function(|__idem_request| ::idem_runtime::private::function_key(
+                    &keys::from::<Order>(__idem_request),
                 )),
             ],
         )
@@ -24,8 +20,16 @@ impl ::idem_runtime::private::Endpoint<(Bytes,)> for __idem_create {
 #[automatically_derived]
 impl ::idem_runtime::private::KeyChosen for __idem_create {}
 async fn create(
-    __guarded: ::idem_runtime::private::Guarded<__idem_create, (Bytes,)>,
+    __idem_guarded: ::idem_runtime::private::Guarded<__idem_create, (Bytes,)>,
 ) -> ::idem_runtime::private::Response {
     async fn create(body: Bytes) {}
-    __guarded.run(|(a0,)| create(a0)).await
+    const _: () = {
+        use ::idem_runtime::private::IsNoTx as _;
+        let _ = ::idem_runtime::private::IsTx::<()>::YES;
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Bytes > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+    };
+    __idem_guarded.run(|(__idem_a0,)| create(__idem_a0)).await
 }

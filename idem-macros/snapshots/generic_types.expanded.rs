@@ -1,10 +1,6 @@
 #[doc(hidden)]
-#[allow(
-    non_camel_case_types,
-    missing_copy_implementations,
-    missing_debug_implementations,
-    unnameable_types
-)]
+#[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+#[non_exhaustive]
 enum __idem_create {}
 #[automatically_derived]
 impl ::idem_runtime::private::Endpoint<
@@ -17,12 +13,12 @@ impl ::idem_runtime::private::Endpoint<
         .key(&[::idem_runtime::KeySource::Arguments])
         .validate();
     fn argument_key(
-        arguments: &(Json<HashMap<String, Vec<(u64, &'static str)>>>,),
-        source: usize,
+        __idem_arguments: &(Json<HashMap<String, Vec<(u64, &'static str)>>>,),
+        __idem_source: usize,
     ) -> ::idem_runtime::private::ArgumentKey {
-        #[allow(unused_variables)]
-        let (Json(req),) = arguments;
-        match source {
+        let (Json(req),) = __idem_arguments;
+        let _ = (&req,);
+        match __idem_source {
             0 => {
                 ::idem_runtime::private::argument_key(
                     &pick::<u64, String>(&req, |a, b| a == b),
@@ -35,7 +31,7 @@ impl ::idem_runtime::private::Endpoint<
 #[automatically_derived]
 impl ::idem_runtime::private::KeyChosen for __idem_create {}
 async fn create(
-    __guarded: ::idem_runtime::private::Guarded<
+    __idem_guarded: ::idem_runtime::private::Guarded<
         __idem_create,
         (Json<HashMap<String, Vec<(u64, &'static str)>>>,),
     >,
@@ -46,5 +42,14 @@ async fn create(
         let _ = (&req,);
         Ok(())
     }
-    __guarded.run(|(a0,)| create(a0)).await
+    const _: () = {
+        use ::idem_runtime::private::IsNoTx as _;
+        let _ = ::idem_runtime::private::IsTx::<()>::YES;
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Json < HashMap < String, Vec < (u64, &
+            'static str) > > > > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+    };
+    __idem_guarded.run(|(__idem_a0,)| create(__idem_a0)).await
 }

@@ -1,10 +1,6 @@
 #[doc(hidden)]
-#[allow(
-    non_camel_case_types,
-    missing_copy_implementations,
-    missing_debug_implementations,
-    unnameable_types
-)]
+#[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+#[non_exhaustive]
 enum __idem_create {}
 #[automatically_derived]
 impl ::idem_runtime::private::Endpoint<()> for __idem_create {
@@ -15,8 +11,8 @@ impl ::idem_runtime::private::Endpoint<()> for __idem_create {
         .validate();
 }
 async fn create(
-    __guarded: ::idem_runtime::private::Guarded<__idem_create, ()>,
+    __idem_guarded: ::idem_runtime::private::Guarded<__idem_create, ()>,
 ) -> ::idem_runtime::private::Response {
     async fn create() {}
-    __guarded.run(|()| create()).await
+    __idem_guarded.run(|()| create()).await
 }

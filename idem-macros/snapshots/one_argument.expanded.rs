@@ -1,10 +1,6 @@
 #[doc(hidden)]
-#[allow(
-    non_camel_case_types,
-    missing_copy_implementations,
-    missing_debug_implementations,
-    unnameable_types
-)]
+#[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+#[non_exhaustive]
 enum __idem_create {}
 #[automatically_derived]
 impl ::idem_runtime::private::Endpoint<(Json<NewOrder>,)> for __idem_create {
@@ -18,10 +14,18 @@ impl ::idem_runtime::private::Endpoint<(Json<NewOrder>,)> for __idem_create {
 #[automatically_derived]
 impl ::idem_runtime::private::KeyChosen for __idem_create {}
 async fn create(
-    __guarded: ::idem_runtime::private::Guarded<__idem_create, (Json<NewOrder>,)>,
+    __idem_guarded: ::idem_runtime::private::Guarded<__idem_create, (Json<NewOrder>,)>,
 ) -> ::idem_runtime::private::Response {
     async fn create(Json(order): Json<NewOrder>) -> Json<Order> {
         Json(store(order).await)
     }
-    __guarded.run(|(a0,)| create(a0)).await
+    const _: () = {
+        use ::idem_runtime::private::IsNoTx as _;
+        let _ = ::idem_runtime::private::IsTx::<()>::YES;
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Json < NewOrder > > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+    };
+    __idem_guarded.run(|(__idem_a0,)| create(__idem_a0)).await
 }

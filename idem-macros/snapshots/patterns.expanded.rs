@@ -1,10 +1,6 @@
 #[doc(hidden)]
-#[allow(
-    non_camel_case_types,
-    missing_copy_implementations,
-    missing_debug_implementations,
-    unnameable_types
-)]
+#[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+#[non_exhaustive]
 enum __idem_create {}
 #[automatically_derived]
 impl ::idem_runtime::private::Endpoint<
@@ -27,7 +23,7 @@ impl ::idem_runtime::private::Endpoint<
         .key(&[::idem_runtime::KeySource::Arguments])
         .validate();
     fn argument_key(
-        arguments: &(
+        __idem_arguments: &(
             Session,
             Jar,
             App,
@@ -38,9 +34,8 @@ impl ::idem_runtime::private::Endpoint<
             [Item; 4],
             Json<Body>,
         ),
-        source: usize,
+        __idem_source: usize,
     ) -> ::idem_runtime::private::ArgumentKey {
-        #[allow(unused_variables)]
         let (
             _,
             jar,
@@ -54,8 +49,23 @@ impl ::idem_runtime::private::Endpoint<
             last,
             ],
             Json(body),
-        ) = arguments;
-        match source {
+        ) = __idem_arguments;
+        let _ = (
+            &jar,
+            &app,
+            &shop,
+            &id,
+            &page,
+            &size,
+            &by,
+            &whole,
+            &map,
+            &a,
+            &first,
+            &last,
+            &body,
+        );
+        match __idem_source {
             0 => ::idem_runtime::private::argument_key(&id),
             _ => ::idem_runtime::private::ArgumentKey::Absent,
         }
@@ -72,7 +82,7 @@ async fn create(
     _: (),
     _: (),
     _: (),
-    __guarded: ::idem_runtime::private::Guarded<
+    __idem_guarded: ::idem_runtime::private::Guarded<
         __idem_create,
         (
             Session,
@@ -103,17 +113,70 @@ async fn create(
     ) {
         let _ = (&id,);
     }
-    __guarded
-        .run(|(a0, a1, a2, a3, a4, a5, a6, a7, a8)| create(
-            a0,
-            a1,
-            a2,
-            a3,
-            a4,
-            a5,
-            a6,
-            a7,
-            a8,
+    const _: () = {
+        use ::idem_runtime::private::IsNoTx as _;
+        let _ = ::idem_runtime::private::IsTx::<()>::YES;
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Session > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Jar > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < App > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Path < (u64, u64) > > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Paging > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Headers > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < (Extension < A >, Extension < B >) >
+            ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < [Item; 4] > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Json < Body > > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+    };
+    __idem_guarded
+        .run(|
+            (
+                __idem_a0,
+                __idem_a1,
+                __idem_a2,
+                __idem_a3,
+                __idem_a4,
+                __idem_a5,
+                __idem_a6,
+                __idem_a7,
+                __idem_a8,
+            )|
+        create(
+            __idem_a0,
+            __idem_a1,
+            __idem_a2,
+            __idem_a3,
+            __idem_a4,
+            __idem_a5,
+            __idem_a6,
+            __idem_a7,
+            __idem_a8,
         ))
         .await
 }

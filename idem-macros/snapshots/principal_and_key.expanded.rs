@@ -1,10 +1,6 @@
 #[doc(hidden)]
-#[allow(
-    non_camel_case_types,
-    missing_copy_implementations,
-    missing_debug_implementations,
-    unnameable_types
-)]
+#[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+#[non_exhaustive]
 enum __idem_create {}
 #[automatically_derived]
 impl ::idem_runtime::private::Endpoint<(User, Json<NewOrder>)> for __idem_create {
@@ -20,22 +16,22 @@ impl ::idem_runtime::private::Endpoint<(User, Json<NewOrder>)> for __idem_create
         )
         .validate();
     fn argument_key(
-        arguments: &(User, Json<NewOrder>),
-        source: usize,
+        __idem_arguments: &(User, Json<NewOrder>),
+        __idem_source: usize,
     ) -> ::idem_runtime::private::ArgumentKey {
-        #[allow(unused_variables)]
-        let (user, Json(req)) = arguments;
-        match source {
+        let (user, Json(req)) = __idem_arguments;
+        let _ = (&user, &req);
+        match __idem_source {
             1 => ::idem_runtime::private::argument_key(&req.id),
             _ => ::idem_runtime::private::ArgumentKey::Absent,
         }
     }
     const PRINCIPAL: bool = true;
     fn principal(
-        arguments: &(User, Json<NewOrder>),
+        __idem_arguments: &(User, Json<NewOrder>),
     ) -> ::core::option::Option<::idem_runtime::private::PrincipalText> {
-        #[allow(unused_variables)]
-        let (user, Json(req)) = arguments;
+        let (user, Json(req)) = __idem_arguments;
+        let _ = (&user, &req);
         ::idem_runtime::private::principal(&user.account)
     }
 }
@@ -43,10 +39,25 @@ impl ::idem_runtime::private::Endpoint<(User, Json<NewOrder>)> for __idem_create
 impl ::idem_runtime::private::KeyChosen for __idem_create {}
 async fn create(
     _: (),
-    __guarded: ::idem_runtime::private::Guarded<__idem_create, (User, Json<NewOrder>)>,
+    __idem_guarded: ::idem_runtime::private::Guarded<
+        __idem_create,
+        (User, Json<NewOrder>),
+    >,
 ) -> ::idem_runtime::private::Response {
     async fn create(user: User, Json(req): Json<NewOrder>) {
         let _ = (&user, &req);
     }
-    __guarded.run(|(a0, a1)| create(a0, a1)).await
+    const _: () = {
+        use ::idem_runtime::private::IsNoTx as _;
+        let _ = ::idem_runtime::private::IsTx::<()>::YES;
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < User > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Json < NewOrder > > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+    };
+    __idem_guarded.run(|(__idem_a0, __idem_a1)| create(__idem_a0, __idem_a1)).await
 }

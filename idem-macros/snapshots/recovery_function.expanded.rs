@@ -1,10 +1,6 @@
 #[doc(hidden)]
-#[allow(
-    non_camel_case_types,
-    missing_copy_implementations,
-    missing_debug_implementations,
-    unnameable_types
-)]
+#[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+#[non_exhaustive]
 enum __idem_pay {}
 #[automatically_derived]
 impl ::idem_runtime::private::Endpoint<(Bytes,)> for __idem_pay {
@@ -15,8 +11,8 @@ impl ::idem_runtime::private::Endpoint<(Bytes,)> for __idem_pay {
         .key(&[::idem_runtime::KeySource::Header("idempotency-key")])
         .on_abandoned(
             ::idem_runtime::OnAbandoned::Recover(
-                ::idem_runtime::Recover::new(|unsettled| ::idem_runtime::private::recovering(
-                    provider::ask(unsettled),
+                ::idem_runtime::Recover::new(|__idem_unsettled| ::idem_runtime::private::recovering(
+                    provider::ask(__idem_unsettled),
                 )),
             ),
         )
@@ -26,10 +22,18 @@ impl ::idem_runtime::private::Endpoint<(Bytes,)> for __idem_pay {
 #[automatically_derived]
 impl ::idem_runtime::private::KeyChosen for __idem_pay {}
 async fn pay(
-    __guarded: ::idem_runtime::private::Guarded<__idem_pay, (Bytes,)>,
+    __idem_guarded: ::idem_runtime::private::Guarded<__idem_pay, (Bytes,)>,
 ) -> ::idem_runtime::private::Response {
     async fn pay(body: Bytes) -> Response {
         charge(body).await
     }
-    __guarded.run(|(a0,)| pay(a0)).await
+    const _: () = {
+        use ::idem_runtime::private::IsNoTx as _;
+        let _ = ::idem_runtime::private::IsTx::<()>::YES;
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Bytes > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+    };
+    __idem_guarded.run(|(__idem_a0,)| pay(__idem_a0)).await
 }

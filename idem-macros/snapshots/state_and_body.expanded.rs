@@ -1,10 +1,6 @@
 #[doc(hidden)]
-#[allow(
-    non_camel_case_types,
-    missing_copy_implementations,
-    missing_debug_implementations,
-    unnameable_types
-)]
+#[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+#[non_exhaustive]
 pub(crate) enum __idem_create_payment {}
 #[automatically_derived]
 impl ::idem_runtime::private::Endpoint<(State<App>, Json<NewPayment>)>
@@ -22,7 +18,7 @@ impl ::idem_runtime::private::KeyChosen for __idem_create_payment {}
 /// Charges a card.
 pub(crate) async fn create_payment(
     _: (),
-    __guarded: ::idem_runtime::private::Guarded<
+    __idem_guarded: ::idem_runtime::private::Guarded<
         __idem_create_payment,
         (State<App>, Json<NewPayment>),
     >,
@@ -35,5 +31,19 @@ pub(crate) async fn create_payment(
         req.amount += app.fee;
         Ok(Json(app.charge(req).await?))
     }
-    __guarded.run(|(a0, a1)| create_payment(a0, a1)).await
+    const _: () = {
+        use ::idem_runtime::private::IsNoTx as _;
+        let _ = ::idem_runtime::private::IsTx::<()>::YES;
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < State < App > > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+        ::core::assert!(
+            ! ::idem_runtime::private::IsTx:: < Json < NewPayment > > ::YES,
+            "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+        );
+    };
+    __idem_guarded
+        .run(|(__idem_a0, __idem_a1)| create_payment(__idem_a0, __idem_a1))
+        .await
 }

@@ -1,10 +1,6 @@
 #[doc(hidden)]
-#[allow(
-    non_camel_case_types,
-    missing_copy_implementations,
-    missing_debug_implementations,
-    unnameable_types
-)]
+#[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+#[non_exhaustive]
 pub enum __idem_transfer {}
 #[automatically_derived]
 impl ::idem_runtime::private::Endpoint<(Tx<PostgresStore>, Json<Transfer>)>
@@ -22,7 +18,7 @@ for __idem_transfer {
 impl ::idem_runtime::private::KeyChosen for __idem_transfer {}
 pub async fn transfer(
     _: (),
-    __guarded: ::idem_runtime::private::Transacted<
+    __idem_guarded: ::idem_runtime::private::Transacted<
         __idem_transfer,
         (Tx<PostgresStore>, Json<Transfer>),
         Tx<PostgresStore>,
@@ -40,5 +36,5 @@ pub async fn transfer(
         Bank,
     >;
     const _: fn() = ::idem_runtime::private::finds_store::<Tx<PostgresStore>, Bank>;
-    __guarded.run(|(a0, a1)| transfer(a0, a1)).await
+    __idem_guarded.run(|(__idem_a0, __idem_a1)| transfer(__idem_a0, __idem_a1)).await
 }

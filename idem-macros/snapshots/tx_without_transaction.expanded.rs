@@ -1,10 +1,6 @@
 #[doc(hidden)]
-#[allow(
-    non_camel_case_types,
-    missing_copy_implementations,
-    missing_debug_implementations,
-    unnameable_types
-)]
+#[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+#[non_exhaustive]
 enum __idem_transfer {}
 #[automatically_derived]
 impl ::idem_runtime::private::Endpoint<(my_crate::Tx<Postgres>,)> for __idem_transfer {
@@ -15,19 +11,19 @@ impl ::idem_runtime::private::Endpoint<(my_crate::Tx<Postgres>,)> for __idem_tra
         .validate();
 }
 async fn transfer(
-    __guarded: ::idem_runtime::private::Guarded<
+    __idem_guarded: ::idem_runtime::private::Guarded<
         __idem_transfer,
         (my_crate::Tx<Postgres>,),
     >,
 ) -> ::idem_runtime::private::Response {
     async fn transfer(tx: my_crate::Tx<Postgres>) {}
     const _: () = {
-        #[allow(unused_imports)]
         use ::idem_runtime::private::IsNoTx as _;
+        let _ = ::idem_runtime::private::IsTx::<()>::YES;
         ::core::assert!(
             ! ::idem_runtime::private::IsTx:: < my_crate::Tx < Postgres > > ::YES,
             "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
         );
     };
-    __guarded.run(|(a0,)| transfer(a0)).await
+    __idem_guarded.run(|(__idem_a0,)| transfer(__idem_a0)).await
 }

@@ -1,17 +1,19 @@
 //! `#[idempotent_consumer(..)]`: the function as it was, with its body behind a guard.
 
 use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
-use quote::{ToTokens, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
-    FnArg, Path, ReturnType, Safety, Signature, Type,
+    FnArg, Pat, PatType, Path, ReturnType, Safety, Signature, Type,
     parse::{ParseStream, Parser},
+    parse_quote,
     spanned::Spanned,
     visit::{self, Visit},
 };
 
 use crate::{
-    expand::{at, borrowed, group, has_inner_attributes, kept, root, takes_nothing},
-    handler::Handler,
+    arguments::{bound, inner_attributes, is_silent, names, reads},
+    expand::{at, borrowed, group, is_outer, kept, root, takes_nothing},
+    handler::{Handler, is_called},
     lint,
     options::{Attribute, Errors, Options},
     value::{Computed, Payload, Value, error},
@@ -83,7 +85,7 @@ fn check(signature: &Signature, body: &TokenTree, errors: &mut Errors) {
         ReturnType::Type(_, returned) => FindImpl(errors).visit_type(returned),
     }
     if let TokenTree::Group(block) = body
-        && has_inner_attributes(block)
+        && !inner_attributes(block).0.is_empty()
     {
         errors.push(error(block, "a consumer's body cannot begin with an attribute: write it above the function"));
     }
@@ -109,25 +111,27 @@ impl<'ast> Visit<'ast> for FindImpl<'_> {
 // Out:
 //     #[instrument]
 //     pub async fn ship(&self, event: OrderPaid) -> Result<Shipment, ShipError> {
-//         const POLICY: &Policy = &Policy::new("ship").key(&[KeySource::Arguments]).validate();
-//         let runtime = private::runtime(&self.idempotency);
-//         let key = private::argument_key(&event.id);
-//         let payload = private::json_payload(&event);
-//         private::consume_in_place(runtime, POLICY, key, payload, move || async move {
-//             if let Some(returned) = None::<Result<Shipment, ShipError>> { return returned; }
+//         let __idem_policy = const { &Policy::new("ship").key(&[KeySource::Arguments]).validate() };
+//         let __idem_runtime = private::runtime(&self.idempotency);
+//         let __idem_key = private::argument_key(&event.id);
+//         let __idem_payload = private::json_payload(&event);
+//         private::consume_in_place(__idem_runtime, __idem_policy, __idem_key, __idem_payload, move || async move {
+//             if let Some(__idem_returned) = None::<Result<Shipment, ShipError>> { return __idem_returned; }
 //             ..
 //         }).await
 //     }
 //
-// A free function whose arguments are its own goes through `private::consume`, which runs it to its end.
+// A free function whose arguments are its own goes through `private::consume`, which runs it to its end. Its block begins
+// with `let _ = (&event,);`, see `held`.
 fn guarded(options: &Options, function: &Handler) -> TokenStream {
     let Handler { attributes, visibility, signature, body } = function;
+    let TokenTree::Group(block) = body else { return function.to_token_stream() };
     let root = root(options);
     let scope = options.scope.as_ref().map(|scope| scope.value.emit(&root));
     let calls = options.policy(&root);
     let span = Span::mixed_site();
     let [policy, runtime, key, payload, returned] =
-        ["__IDEM_POLICY", "runtime", "key", "payload", "returned"].map(|name| Ident::new(name, span));
+        ["policy", "runtime", "key", "payload", "returned"].map(|name| format_ident!("__idem_{name}", span = span));
     let place = options.place.as_ref().map(|place| borrowed(&place.value.0));
     let id = event_key(options, &root);
     let bytes = event_payload(options, &root);
@@ -135,14 +139,18 @@ fn guarded(options: &Options, function: &Handler) -> TokenStream {
         ReturnType::Type(_, output) => output.to_token_stream(),
         ReturnType::Default => quote!(()),
     };
-    let consume = Ident::new(if is_its_own(signature) { "consume" } else { "consume_in_place" }, span);
-    let TokenTree::Group(block) = body else { return function.to_token_stream() };
+    let (consume, signature, held) = if is_its_own(signature) {
+        let (signature, held) = held(options, function);
+        (Ident::new("consume", span), signature, held)
+    } else {
+        (Ident::new("consume_in_place", span), signature.clone(), TokenStream::new())
+    };
     let statements = block.stream();
     // With the user's span rustc judges the body as the function's own.
     let inner = group(
         Delimiter::Brace,
         quote! {
-            #[allow(unreachable_code, clippy::diverging_sub_expression)]
+            #held
             if let ::core::option::Option::Some(#returned) = ::core::option::Option::None::<#output> {
                 return #returned;
             }
@@ -159,7 +167,7 @@ fn guarded(options: &Options, function: &Handler) -> TokenStream {
     let outer = group(
         Delimiter::Brace,
         quote! {
-            const #policy: &#root::Policy = &#root::Policy::new(#scope)#calls.validate();
+            let #policy = const { &#root::Policy::new(#scope)#calls.validate() };
             let #runtime = #root::private::runtime(#place);
             let #key = #id;
             let #payload = #bytes;
@@ -168,6 +176,58 @@ fn guarded(options: &Options, function: &Handler) -> TokenStream {
         block.span(),
     );
     quote!(#(#attributes)* #visibility #signature #outer)
+}
+
+/// What lets every argument live as long as the body of a function that outlives its caller. A block takes along only the
+/// places that it names: a permit that nobody names would be given back while the body still runs.
+fn held(options: &Options, function: &Handler) -> (Signature, TokenStream) {
+    let mut signature = function.signature.clone();
+    // Another attribute may read the arguments, or show each by its name.
+    let alone = function.attributes.iter().all(is_inert);
+    let mut read: TokenStream =
+        ["key", "payload", "runtime"].into_iter().filter_map(|option| options.written(option)).cloned().collect();
+    function.body.to_tokens(&mut read);
+    let unread = |argument: &PatType, name: &Ident| {
+        alone && argument.attrs.is_empty() && !is_silent(name) && !is_constant(name) && !names(read.clone(), name)
+    };
+    for (at, argument) in signature.inputs.iter_mut().enumerate() {
+        if let FnArg::Typed(argument) = argument
+            && let Pat::Wild(unnamed) = &*argument.pat
+            && alone
+        {
+            let name = format_ident!("__idem_a{at}", span = unnamed.span().resolved_at(Span::mixed_site()));
+            *argument.pat = parse_quote!(#name);
+        }
+    }
+    let (mut held, mut moved) = (Vec::new(), Vec::new());
+    for argument in signature.inputs.iter().filter_map(typed) {
+        let (unread, read): (Vec<_>, Vec<_>) = bound([argument]).into_iter().partition(|name| unread(argument, name));
+        held.extend(read);
+        moved.extend(unread);
+    }
+    // A name that says that it is not used is used here, which clippy would tell the user.
+    let quiet = held.iter().any(|name| is_silent(name)).then(|| quote!(#[allow(clippy::used_underscore_binding)]));
+    let held = reads(held);
+    // Under its own name, so that rustc still says that it is unused.
+    let statements = quote!(#quiet #held #(let #moved = #moved;)*);
+    (signature, statements)
+}
+
+fn typed(argument: &FnArg) -> Option<&PatType> {
+    match argument {
+        FnArg::Typed(typed) => Some(typed),
+        FnArg::Receiver(_) => None,
+    }
+}
+
+/// Attributes that change nothing in a function and do not look into it.
+fn is_inert(attribute: &syn::Attribute) -> bool {
+    !is_called(attribute, "cfg_attr")
+        && (is_outer(attribute) || ["inline", "cold"].iter().any(|name| attribute.path().is_ident(name)))
+}
+
+fn is_constant(name: &Ident) -> bool {
+    name.to_string().starts_with(char::is_uppercase)
 }
 
 /// The first source that has a key.
@@ -207,7 +267,10 @@ fn is_its_own(signature: &Signature) -> bool {
     for argument in &signature.inputs {
         match argument {
             FnArg::Receiver(_) => return false,
-            FnArg::Typed(argument) => borrows.visit_type(&argument.ty),
+            FnArg::Typed(argument) => {
+                borrows.visit_pat(&argument.pat);
+                borrows.visit_type(&argument.ty);
+            }
         }
     }
     signature.generics.params.is_empty() && !borrows.0
@@ -219,6 +282,17 @@ impl<'ast> Visit<'ast> for Borrows {
     fn visit_type(&mut self, found: &'ast Type) {
         self.0 |= matches!(found, Type::Reference(_) | Type::ImplTrait(_) | Type::Ptr(_));
         visit::visit_type(self, found);
+    }
+
+    fn visit_pat_ident(&mut self, binding: &'ast syn::PatIdent) {
+        self.0 |= binding.by_ref.is_some();
+        visit::visit_pat_ident(self, binding);
+    }
+
+    // What `Self` is, and whether it borrows, is said elsewhere.
+    fn visit_path(&mut self, path: &'ast Path) {
+        self.0 |= path.segments.first().is_some_and(|first| first.ident == "Self");
+        visit::visit_path(self, path);
     }
 
     fn visit_lifetime(&mut self, found: &'ast syn::Lifetime) {

@@ -4,14 +4,12 @@ use proc_macro2::{Delimiter, Group, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
     Attribute, Expr, ExprReference, GenericArgument, Ident, Meta, Path, PathArguments, Signature, Token, Type,
-    parse_quote,
-    spanned::Spanned,
-    visit::{self, Visit},
-    visit_mut::{self, VisitMut},
+    parse_quote, spanned::Spanned,
 };
 
 use crate::{
-    handler::{Handler, is_called},
+    arguments::{bound, by_reference, is_silent, names, reading, reads},
+    handler::{Handler, is_called, ungrouped},
     lint,
     options::{self, Errors, Options},
     value::{Computed, Missing, Value, error},
@@ -99,10 +97,10 @@ pub(crate) fn kept(item: TokenStream, errors: Errors) -> TokenStream {
 //     impl private::Endpoint<(State<App>, Json<NewOrder>)> for __idem_create { .. }
 //     impl private::KeyChosen for __idem_create {}
 //
-//     pub async fn create(_: (), __guarded: private::Guarded<__idem_create, (State<App>, Json<NewOrder>)>) -> private::Response {
+//     pub async fn create(_: (), __idem_guarded: private::Guarded<__idem_create, (State<App>, Json<NewOrder>)>) -> private::Response {
 //         #[instrument]
 //         async fn create(State(app): State<App>, Json(mut req): Json<NewOrder>) -> Result<Json<Order>, ApiError> { .. }
-//         __guarded.run(|(a0, a1)| create(a0, a1)).await
+//         __idem_guarded.run(|(__idem_a0, __idem_a1)| create(__idem_a0, __idem_a1)).await
 //     }
 //
 // Under `transaction` the extractor is `private::Transacted<__idem_create, (..), Tx<PostgresStore>>`, which may call it again.
@@ -123,7 +121,8 @@ fn marker(handler: &Handler, endpoint: &Ident) -> TokenStream {
     let lints = handler.attributes.iter().filter_map(quiet);
     quote! {
         #[doc(hidden)]
-        #[allow(non_camel_case_types, missing_copy_implementations, missing_debug_implementations, unnameable_types)]
+        #[derive(::core::fmt::Debug, ::core::clone::Clone, ::core::marker::Copy)]
+        #[non_exhaustive]
         #(#lints)*
         #visibility enum #endpoint {}
     }
@@ -165,7 +164,7 @@ fn argument_key(options: &Options, handler: &Handler, root: &Path) -> Option<Tok
         return None;
     }
     let span = Span::mixed_site();
-    let (arguments, source) = (Ident::new("arguments", span), Ident::new("source", span));
+    let (arguments, source) = (Ident::new("__idem_arguments", span), Ident::new("__idem_source", span));
     let (types, bindings) = (types(handler), bindings(handler, &arguments));
     Some(quote! {
         fn argument_key(#arguments: &#types, #source: usize) -> #root::private::ArgumentKey {
@@ -206,7 +205,7 @@ pub(crate) fn borrowed(expression: &Expr) -> ExprReference {
 /// `principal`, if it is an expression.
 fn principal(options: &Options, handler: &Handler, root: &Path) -> Option<TokenStream> {
     let name = borrowed(&options.principal.as_ref()?.value.0);
-    let arguments = Ident::new("arguments", Span::mixed_site());
+    let arguments = Ident::new("__idem_arguments", Span::mixed_site());
     let (types, bindings) = (types(handler), bindings(handler, &arguments));
     Some(quote! {
         const PRINCIPAL: bool = true;
@@ -225,25 +224,11 @@ fn types(handler: &Handler) -> TokenStream {
 
 /// Binds what the user's own patterns bind, by reference.
 fn bindings(handler: &Handler, arguments: &Ident) -> TokenStream {
-    let patterns = handler.arguments().map(|argument| {
-        let mut pattern = argument.pat.clone();
-        ByReference.visit_pat_mut(&mut pattern);
-        pattern
-    });
+    let patterns = handler.arguments().map(|argument| by_reference(&argument.pat));
+    let reads = reads(bound(handler.arguments()).into_iter().filter(|name| !is_silent(name)));
     quote! {
-        #[allow(unused_variables)]
         let (#(#patterns,)*) = #arguments;
-    }
-}
-
-/// Takes `mut` and `ref` out of a pattern, which is matched against a reference.
-struct ByReference;
-
-impl VisitMut for ByReference {
-    fn visit_pat_ident_mut(&mut self, binding: &mut syn::PatIdent) {
-        binding.by_ref = None;
-        binding.mutability = None;
-        visit_mut::visit_pat_ident_mut(self, binding);
+        #reads
     }
 }
 
@@ -253,8 +238,9 @@ fn function(options: &Options, handler: &Handler, endpoint: &Ident, root: &Path)
     let name = &signature.ident;
     // Complaints about the function's future and its answer point at its name.
     let span = name.span().resolved_at(Span::mixed_site());
-    let guarded = Ident::new("__guarded", span);
-    let passed: Vec<_> = (0..handler.arguments().count()).map(|at| format_ident!("a{at}", span = span)).collect();
+    let guarded = Ident::new("__idem_guarded", span);
+    let passed: Vec<_> =
+        (0..handler.arguments().count()).map(|at| format_ident!("__idem_a{at}", span = span)).collect();
     // As many arguments as were written, so that a call that another attribute generates still fits.
     let places = handler.arguments().skip(1).map(|_| quote!(_: (),));
     let run = quote_spanned! {span=>
@@ -286,48 +272,7 @@ fn read_by_options<'a>(options: &Options, handler: &'a Handler) -> Vec<&'a Ident
     if let Some(principal) = &options.principal {
         principal.value.0.to_tokens(&mut read);
     }
-    let mut bound = Bound(Vec::new());
-    handler.arguments().for_each(|argument| bound.visit_pat(&argument.pat));
-    bound.0.retain(|name| names(read.clone(), name));
-    bound.0
-}
-
-/// The names that a pattern binds. One in capitals is a constant.
-struct Bound<'a>(Vec<&'a Ident>);
-
-impl<'a> Visit<'a> for Bound<'a> {
-    fn visit_pat_ident(&mut self, binding: &'a syn::PatIdent) {
-        if !binding.ident.to_string().starts_with(char::is_uppercase) {
-            self.0.push(&binding.ident);
-        }
-        visit::visit_pat_ident(self, binding);
-    }
-}
-
-fn names(tokens: TokenStream, name: &Ident) -> bool {
-    tokens.into_iter().any(|token| match token {
-        TokenTree::Ident(ident) => ident == *name,
-        TokenTree::Group(group) => names(group.stream(), name),
-        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
-    })
-}
-
-/// The body, which first reads these names.
-fn reading(body: &TokenTree, names: &[&Ident]) -> TokenTree {
-    match body {
-        TokenTree::Group(block) if !names.is_empty() && !has_inner_attributes(block) => {
-            let statements = block.stream();
-            let reads = quote!(let _ = (#(&#names,)*););
-            group(Delimiter::Brace, quote!(#reads #statements), block.span()).into()
-        }
-        body => body.clone(),
-    }
-}
-
-pub(crate) fn has_inner_attributes(block: &Group) -> bool {
-    let mut tokens = block.stream().into_iter();
-    matches!((tokens.next(), tokens.next()), (Some(TokenTree::Punct(first)), Some(TokenTree::Punct(second)))
-        if first.as_char() == '#' && second.as_char() == '!')
+    bound(handler.arguments()).into_iter().filter(|name| names(read.clone(), name)).collect()
 }
 
 /// The state, if `#[debug_handler]` below is told of it or finds it in the only `State<..>`.
@@ -352,7 +297,7 @@ fn state(handler: &Handler) -> Option<Type> {
 
 /// `App` for `State<App>`.
 fn inside_state(argument: &Type) -> Option<&Type> {
-    let Type::Path(path) = argument else { return None };
+    let Type::Path(path) = ungrouped(argument) else { return None };
     let last = path.path.segments.last().filter(|segment| segment.ident == "State")?;
     let PathArguments::AngleBracketed(generics) = &last.arguments else { return None };
     match generics.args.first() {
@@ -373,20 +318,31 @@ fn checks(options: &Options, handler: &Handler, root: &Path) -> TokenStream {
             checks.extend(at(state.span(), quote!(const _: fn() = #root::private::finds_store::<#tx, #state>;)));
         }
     }
-    for tx in tx().filter(|_| !transaction) {
-        let check = quote! {
-            const _: () = {
-                #[allow(unused_imports)]
-                use #root::private::IsNoTx as _;
-                ::core::assert!(
-                    !#root::private::IsTx::<#tx>::YES,
-                    "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
-                );
-            };
-        };
-        checks.extend(at(tx.span(), check));
+    if !transaction && !handler.signature.inputs.is_empty() {
+        checks.extend(no_tx(handler, root));
     }
     checks
+}
+
+/// Any argument may be a `Tx`, under whatever name: without `transaction` there is none to be had.
+fn no_tx(handler: &Handler, root: &Path) -> TokenStream {
+    let checks = handler.arguments().map(|argument| {
+        let argument = &argument.ty;
+        quote_spanned! {argument.span().resolved_at(Span::mixed_site())=>
+            ::core::assert!(
+                !#root::private::IsTx::<#argument>::YES,
+                "`Tx` is the transaction of a handler under `transaction`: write `#[idempotent(.., transaction)]`",
+            );
+        }
+    });
+    // A `Tx` answers without the trait, so something else has to use the import.
+    quote! {
+        const _: () = {
+            use #root::private::IsNoTx as _;
+            let _ = #root::private::IsTx::<()>::YES;
+            #(#checks)*
+        };
+    }
 }
 
 /// All of it at one place, or the complaint points at the attribute. All but `$crate`, which is what its own place says.
@@ -433,7 +389,7 @@ pub(crate) fn group(delimiter: Delimiter, tokens: TokenStream, span: Span) -> Gr
 }
 
 /// Attributes that speak of the function as others see it. A lint level holds for all that is inside.
-fn is_outer(attribute: &Attribute) -> bool {
+pub(crate) fn is_outer(attribute: &Attribute) -> bool {
     ["doc", "cfg", "cfg_attr", "deprecated", "must_use"].iter().any(|name| attribute.path().is_ident(name))
         || is_lint_level(attribute)
 }

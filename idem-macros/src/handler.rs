@@ -1,6 +1,6 @@
 //! What an attribute stands on: an async function that axum can call, with its body left as it is.
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::{
     Attribute, FnArg, Ident, PatType, Result, Safety, Signature, Type, Visibility,
@@ -38,7 +38,7 @@ impl Handler {
 
     /// The types of the arguments that are called `Tx`.
     pub(crate) fn tx(&self) -> impl Iterator<Item = &Type> {
-        self.arguments().map(|argument| &*argument.ty).filter(|argument| match argument {
+        self.arguments().map(|argument| &*argument.ty).filter(|argument| match ungrouped(argument) {
             Type::Path(path) => path.path.segments.last().is_some_and(|segment| segment.ident == "Tx"),
             _ => false,
         })
@@ -143,7 +143,7 @@ impl Handler {
         if !input.peek(token::Brace) {
             return Err(error(&signature, body));
         }
-        Ok(Self { attributes, visibility, signature, body: input.parse()? })
+        Ok(Self { attributes, visibility, signature, body: block(input.parse()?) })
     }
 }
 
@@ -152,6 +152,31 @@ impl ToTokens for Handler {
     fn to_tokens(&self, tokens: &mut TokenStream) {
         let Self { attributes, visibility, signature, body } = self;
         tokens.extend(quote!(#(#attributes)* #visibility #signature #body));
+    }
+}
+
+/// The block inside the invisible group that `macro_rules` puts around `$body:block`.
+fn block(mut body: TokenTree) -> TokenTree {
+    while let TokenTree::Group(group) = &body
+        && group.delimiter() == Delimiter::None
+    {
+        let mut inside = group.stream().into_iter();
+        match (inside.next(), inside.next()) {
+            (Some(only), None) => body = only,
+            _ => break,
+        }
+    }
+    body
+}
+
+/// The type inside the invisible group that `macro_rules` puts around `$argument:ty`, or inside parentheses.
+pub(crate) fn ungrouped(mut argument: &Type) -> &Type {
+    loop {
+        argument = match argument {
+            Type::Group(group) => &group.elem,
+            Type::Paren(paren) => &paren.elem,
+            other => return other,
+        };
     }
 }
 

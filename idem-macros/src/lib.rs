@@ -1,5 +1,6 @@
 //! The attributes of `idem-runtime`, which re-exports them. Depend on that crate and not on this one.
 
+mod arguments;
 mod consumer;
 mod expand;
 mod handler;

@@ -93,7 +93,7 @@ impl Payload for Recovery {
 
     fn emit(&self, root: &Path) -> TokenStream {
         let path = &self.0;
-        let unsettled = Ident::new("unsettled", Span::mixed_site());
+        let unsettled = Ident::new("__idem_unsettled", Span::mixed_site());
         // With the user's span, a complaint about what the function returns points at its name.
         let asked = quote_spanned!(path.span()=> #path(#unsettled));
         quote!(#root::Recover::new(|#unsettled| #root::private::recovering(#asked)))

@@ -143,7 +143,7 @@ impl Source {
             Self::Query(name) => quote!(#root::KeySource::Query(#name)),
             Self::Body(pointer) => quote!(#root::KeySource::Body(#pointer)),
             Self::Function(path) => {
-                let request = Ident::new("request", Span::mixed_site());
+                let request = Ident::new("__idem_request", Span::mixed_site());
                 // With the user's span, a complaint about what the function returns points at its name.
                 let key = quote_spanned!(path.span()=> &#path(#request));
                 quote!(#root::KeySource::Function(|#request| #root::private::function_key(#key)))

@@ -16,6 +16,7 @@ tests::on_every_store!(
     functions_of_one_scope_are_one_consumer,
     a_function_that_fails_is_tried_again_and_parked_in_the_end,
     a_function_of_its_own_arguments_outlives_its_caller,
+    what_a_function_is_given_lives_as_long_as_its_body,
     a_method_ends_with_its_caller_and_its_event_runs_again,
     a_key_used_with_another_payload_is_parked,
     an_event_without_an_id_is_parked,
@@ -86,6 +87,19 @@ async fn held(idempotency: Idempotency, order: Order, gate: Gate, runs: Runs) ->
     Ok(order.cents)
 }
 
+struct Job {
+    order: Order,
+    _permit: Arc<()>,
+}
+
+#[idempotent_consumer(
+    scope = "permits", key = job.order.id, payload = job.order, runtime = idempotency, on_conflict = wait("50s")
+)]
+async fn work(idempotency: Idempotency, job: Job, gate: Gate, _permit: Arc<()>, _: Arc<()>) -> Result<u64, ShipError> {
+    gate.pass().await;
+    Ok(job.order.cents)
+}
+
 #[derive(Clone)]
 struct Warehouse {
     idempotency: Idempotency,
@@ -103,7 +117,7 @@ impl Warehouse {
         Ok(order.cents)
     }
 
-    #[idempotent_consumer(scope = "nameless", key = id, payload = (), runtime = self.idempotency)]
+    #[idempotent_consumer(scope = "nameless", key = id, payload = id, runtime = self.idempotency)]
     async fn nameless(&self, id: Option<&str>) -> Result<(), ShipError> {
         let _ = id;
         self.runs.begin();
@@ -172,6 +186,21 @@ async fn a_function_of_its_own_arguments_outlives_its_caller(backend: Backend) {
     gate.open();
     assert_eq!(held(idempotency, order(7), gate, runs.clone()).await, Ok(7));
     assert_eq!((runs.begun(), runs.ended()), (1, 1));
+}
+
+async fn what_a_function_is_given_lives_as_long_as_its_body(backend: Backend) {
+    let (idempotency, gate, permit) = (runtime(&backend).await, Gate::new(), Arc::new(()));
+    let job = |permit: &Arc<()>| Job { order: order(7), _permit: permit.clone() };
+    let mut delivery = Box::pin(work(idempotency.clone(), job(&permit), gate.clone(), permit.clone(), permit.clone()));
+    tokio::select! {
+        done = &mut delivery => panic!("{done:?}"),
+        () = gate.reached() => {}
+    }
+    drop(delivery);
+    assert_eq!(Arc::strong_count(&permit), 4, "a permit was given back while the body runs");
+    gate.open();
+    let other = Arc::new(());
+    assert_eq!(work(idempotency, job(&other), gate, other.clone(), other.clone()).await, Ok(7));
 }
 
 async fn a_method_ends_with_its_caller_and_its_event_runs_again(backend: Backend) {

@@ -2,7 +2,7 @@
 mod support;
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Path, Query},
     http::HeaderMap,
     routing::post,
@@ -38,8 +38,18 @@ async fn create(
     format!("{shop} {id} {page} {size} {by} {}", item.id)
 }
 
+#[idempotent(scope = "limits", key = format!("{limit}-{body}"))]
+async fn limited(Extension(&limit): Extension<&'static u32>, body: String) -> String {
+    (limit + 1).to_string() + &body
+}
+
 fn main() {
-    let app = Router::new().route("/{shop}/{id}", post(create)).with_state(support::runtime());
+    let app = Router::new()
+        .route("/{shop}/{id}", post(create))
+        .route("/limited", post(limited).layer(Extension(&7_u32)))
+        .with_state(support::runtime());
     let answer = support::runs_once(&app, || support::post("/x/1?page=1&size=2&order=up", &[], r#"{"id":7}"#));
     assert_eq!(answer.2, "x 2 1 2 up! 8");
+    let answer = support::runs_once(&app, || support::post("/limited", &[], "a"));
+    assert_eq!(answer.2, "8a");
 }
