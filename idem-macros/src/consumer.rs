@@ -3,19 +3,19 @@
 use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
-    FnArg, Pat, PatType, Path, ReturnType, Safety, Signature, Type,
+    Path, ReturnType, Safety, Signature, Type,
     parse::{ParseStream, Parser},
-    parse_quote,
     spanned::Spanned,
-    visit::{self, Visit},
+    visit::Visit,
 };
 
 use crate::{
-    arguments::{bound, inner_attributes, is_silent, names, reads},
-    expand::{at, borrowed, group, is_outer, kept, root, takes_nothing},
-    handler::{Handler, is_called},
+    arguments::inner_attributes,
+    expand::{at, borrowed, group, kept, root, takes_nothing},
+    handler::{Handler, ungrouped},
     lint,
     options::{Attribute, Errors, Options},
+    outliving::{held, is_its_own},
     value::{Computed, Payload, Value, error},
 };
 
@@ -62,6 +62,13 @@ pub(crate) fn idempotent_consumer(options: TokenStream, item: TokenStream) -> To
 /// Reports all that keeps a function from being guarded.
 fn check(signature: &Signature, body: &TokenTree, errors: &mut Errors) {
     let name = &signature.ident;
+    if signature.asyncness.is_none() && signature.generics.lifetimes().any(|own| own.lifetime.ident == "async_trait") {
+        errors.push(error(
+            name,
+            format!("`#[async_trait]` rewrote `{name}` before it could be guarded: guard a method of an `impl` block without a trait and call that"),
+        ));
+        return;
+    }
     if signature.asyncness.is_none() {
         errors.push(error(signature.fn_token, format!("a consumer is async: write `async fn {name}`")));
     }
@@ -82,12 +89,42 @@ fn check(signature: &Signature, body: &TokenTree, errors: &mut Errors) {
             &signature.ident,
             format!("a consumer says how it ended: write `async fn {name}(..) -> Result<(), MyError>`"),
         )),
+        ReturnType::Type(_, returned) if is_no_result(returned) => errors.push(error(
+            returned,
+            format!("a consumer says how it ended: write `Result<{}, MyError>`", spelled(returned),),
+        )),
         ReturnType::Type(_, returned) => FindImpl(errors).visit_type(returned),
     }
     if let TokenTree::Group(block) = body
         && !inner_attributes(block).0.is_empty()
     {
         errors.push(error(block, "a consumer's body cannot begin with an attribute: write it above the function"));
+    }
+}
+
+/// The type as one writes it, without the spaces between its tokens.
+fn spelled(written: &Type) -> String {
+    let tokens = written.to_token_stream().to_string();
+    [(" ,", ","), (" <", "<"), ("< ", "<"), (" >", ">"), ("& ", "&")]
+        .into_iter()
+        .fold(tokens, |text, (from, to)| text.replace(from, to))
+}
+
+/// Types that are no `Result` under whatever alias.
+const NO_RESULTS: &[&str] = &[
+    "Box", "Option", "String", "Vec", "bool", "char", "f32", "f64", "i128", "i16", "i32", "i64", "i8", "isize", "u128",
+    "u16", "u32", "u64", "u8", "usize",
+];
+
+fn is_no_result(returned: &Type) -> bool {
+    match ungrouped(returned) {
+        Type::Array(_) | Type::Never(_) | Type::Ptr(_) | Type::Reference(_) | Type::Tuple(_) => true,
+        Type::Path(path) => path
+            .path
+            .segments
+            .first()
+            .is_some_and(|only| path.path.segments.len() == 1 && NO_RESULTS.iter().any(|name| only.ident == name)),
+        _ => false,
     }
 }
 
@@ -178,58 +215,6 @@ fn guarded(options: &Options, function: &Handler) -> TokenStream {
     quote!(#(#attributes)* #visibility #signature #outer)
 }
 
-/// What lets every argument live as long as the body of a function that outlives its caller. A block takes along only the
-/// places that it names: a permit that nobody names would be given back while the body still runs.
-fn held(options: &Options, function: &Handler) -> (Signature, TokenStream) {
-    let mut signature = function.signature.clone();
-    // Another attribute may read the arguments, or show each by its name.
-    let alone = function.attributes.iter().all(is_inert);
-    let mut read: TokenStream =
-        ["key", "payload", "runtime"].into_iter().filter_map(|option| options.written(option)).cloned().collect();
-    function.body.to_tokens(&mut read);
-    let unread = |argument: &PatType, name: &Ident| {
-        alone && argument.attrs.is_empty() && !is_silent(name) && !is_constant(name) && !names(read.clone(), name)
-    };
-    for (at, argument) in signature.inputs.iter_mut().enumerate() {
-        if let FnArg::Typed(argument) = argument
-            && let Pat::Wild(unnamed) = &*argument.pat
-            && alone
-        {
-            let name = format_ident!("__idem_a{at}", span = unnamed.span().resolved_at(Span::mixed_site()));
-            *argument.pat = parse_quote!(#name);
-        }
-    }
-    let (mut held, mut moved) = (Vec::new(), Vec::new());
-    for argument in signature.inputs.iter().filter_map(typed) {
-        let (unread, read): (Vec<_>, Vec<_>) = bound([argument]).into_iter().partition(|name| unread(argument, name));
-        held.extend(read);
-        moved.extend(unread);
-    }
-    // A name that says that it is not used is used here, which clippy would tell the user.
-    let quiet = held.iter().any(|name| is_silent(name)).then(|| quote!(#[allow(clippy::used_underscore_binding)]));
-    let held = reads(held);
-    // Under its own name, so that rustc still says that it is unused.
-    let statements = quote!(#quiet #held #(let #moved = #moved;)*);
-    (signature, statements)
-}
-
-fn typed(argument: &FnArg) -> Option<&PatType> {
-    match argument {
-        FnArg::Typed(typed) => Some(typed),
-        FnArg::Receiver(_) => None,
-    }
-}
-
-/// Attributes that change nothing in a function and do not look into it.
-fn is_inert(attribute: &syn::Attribute) -> bool {
-    !is_called(attribute, "cfg_attr")
-        && (is_outer(attribute) || ["inline", "cold"].iter().any(|name| attribute.path().is_ident(name)))
-}
-
-fn is_constant(name: &Ident) -> bool {
-    name.to_string().starts_with(char::is_uppercase)
-}
-
 /// The first source that has a key.
 fn event_key(options: &Options, root: &Path) -> TokenStream {
     let sources = options.event_key.iter().flat_map(|key| key.value.computed()).map(|computed| match computed {
@@ -258,44 +243,5 @@ fn event_payload(options: &Options, root: &Path) -> TokenStream {
             let value = borrowed(value);
             quote!(#root::private::bytes_payload(#value))
         }
-    }
-}
-
-/// Whether nothing that the function works on can be somebody else's, so that it can outlive its caller.
-fn is_its_own(signature: &Signature) -> bool {
-    let mut borrows = Borrows(false);
-    for argument in &signature.inputs {
-        match argument {
-            FnArg::Receiver(_) => return false,
-            FnArg::Typed(argument) => {
-                borrows.visit_pat(&argument.pat);
-                borrows.visit_type(&argument.ty);
-            }
-        }
-    }
-    signature.generics.params.is_empty() && !borrows.0
-}
-
-struct Borrows(bool);
-
-impl<'ast> Visit<'ast> for Borrows {
-    fn visit_type(&mut self, found: &'ast Type) {
-        self.0 |= matches!(found, Type::Reference(_) | Type::ImplTrait(_) | Type::Ptr(_));
-        visit::visit_type(self, found);
-    }
-
-    fn visit_pat_ident(&mut self, binding: &'ast syn::PatIdent) {
-        self.0 |= binding.by_ref.is_some();
-        visit::visit_pat_ident(self, binding);
-    }
-
-    // What `Self` is, and whether it borrows, is said elsewhere.
-    fn visit_path(&mut self, path: &'ast Path) {
-        self.0 |= path.segments.first().is_some_and(|first| first.ident == "Self");
-        visit::visit_path(self, path);
-    }
-
-    fn visit_lifetime(&mut self, found: &'ast syn::Lifetime) {
-        self.0 |= found.ident != "static";
     }
 }

@@ -112,6 +112,10 @@ impl Handler {
                 ));
             }
             ArgumentTypes(errors).visit_type(&argument.ty);
+            // A lifetime of the function's own was complained of above.
+            if signature.generics.params.is_empty() {
+                Borrowed { errors, own: Vec::new(), elided: true }.visit_type(&argument.ty);
+            }
         }
     }
 }
@@ -237,5 +241,68 @@ impl<'ast> Visit<'ast> for ArgumentTypes<'_> {
             ));
         }
         visit::visit_path(self, path);
+    }
+}
+
+/// Finds what is borrowed from whoever calls: the arguments outlive the request they came with.
+struct Borrowed<'a> {
+    errors: &'a mut Errors,
+    /// Lifetimes that the type itself introduces: `for<'a> fn(&'a str)`.
+    own: Vec<syn::Lifetime>,
+    /// Whether a lifetime that is not written would be the function's, and not that of a `Fn(&str)`.
+    elided: bool,
+}
+
+impl Borrowed<'_> {
+    fn complain(&mut self, found: impl ToTokens) {
+        self.errors.push(error(
+            found,
+            "a guarded handler owns its arguments, and this is borrowed: write an owned type, as `String` for `&str`",
+        ));
+    }
+
+    fn inside(&mut self, visit: impl FnOnce(&mut Self)) {
+        let elided = std::mem::replace(&mut self.elided, false);
+        visit(self);
+        self.elided = elided;
+    }
+}
+
+impl<'ast> Visit<'ast> for Borrowed<'_> {
+    fn visit_type_reference(&mut self, reference: &'ast syn::TypeReference) {
+        let is_borrowed = match &reference.lifetime {
+            Some(lifetime) => is_the_functions(lifetime, self),
+            None => self.elided,
+        };
+        if is_borrowed { self.complain(reference) } else { self.visit_type(&reference.elem) }
+    }
+
+    fn visit_lifetime(&mut self, lifetime: &'ast syn::Lifetime) {
+        if is_the_functions(lifetime, self) {
+            self.complain(lifetime);
+        }
+    }
+
+    fn visit_bound_lifetimes(&mut self, lifetimes: &'ast syn::BoundLifetimes) {
+        self.own.extend(lifetimes.lifetimes.iter().filter_map(|parameter| match parameter {
+            syn::GenericParam::Lifetime(own) => Some(own.lifetime.clone()),
+            _ => None,
+        }));
+    }
+
+    fn visit_type_fn_ptr(&mut self, function: &'ast syn::TypeFnPtr) {
+        self.inside(|within| visit::visit_type_fn_ptr(within, function));
+    }
+
+    fn visit_parenthesized_generic_arguments(&mut self, arguments: &'ast syn::ParenthesizedGenericArguments) {
+        self.inside(|within| visit::visit_parenthesized_generic_arguments(within, arguments));
+    }
+}
+
+fn is_the_functions(lifetime: &syn::Lifetime, borrowed: &Borrowed<'_>) -> bool {
+    match lifetime.ident.to_string().as_str() {
+        "static" => false,
+        "_" => borrowed.elided,
+        _ => !borrowed.own.contains(lifetime),
     }
 }

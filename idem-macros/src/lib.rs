@@ -6,6 +6,7 @@ mod expand;
 mod handler;
 mod lint;
 mod options;
+mod outliving;
 #[cfg(test)]
 mod tests;
 mod value;

@@ -185,10 +185,14 @@ fn unstable(expression: TokenStream) -> Vec<(TokenStream, String)> {
                 _ => break,
             }
         }
+        let arguments = match tokens.peek() {
+            Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis => !group.stream().is_empty(),
+            _ => false,
+        };
         let called = !colons.is_empty()
             || matches!(tokens.peek(), Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis)
             || matches!(tokens.peek(), Some(TokenTree::Punct(bang)) if bang.as_char() == '!');
-        if path.is_unstable(called, after_dot) {
+        if path.is_unstable(called, arguments, after_dot) {
             let name = path.names.join("::");
             let message = format!(
                 "`{name}` is another value on every retry, and the key would never match: \
@@ -208,10 +212,13 @@ struct Words {
 }
 
 /// Modules and types of which nothing is the same twice.
-const UNSTABLE_HOMES: &[&str] = &["Instant", "SystemTime", "ThreadId", "fastrand", "getrandom", "rand"];
+const UNSTABLE_HOMES: &[&str] = &["Instant", "SystemTime", "fastrand", "getrandom", "rand"];
 
 /// Functions, macros and methods that give another value on each call, whoever's they are.
 const UNSTABLE_CALLS: &[&str] = &[
+    "elapsed",
+    "fetch_add",
+    "fetch_sub",
     "now",
     "now_local",
     "now_utc",
@@ -225,12 +232,12 @@ const UNSTABLE_CALLS: &[&str] = &[
     "nanoid",
 ];
 
-/// Functions whose own name says too little.
+/// Functions whose own name says too little. With arguments they are somebody else's.
 const UNSTABLE_FUNCTIONS: &[(&str, &str)] =
     &[("thread", "current"), ("process", "id"), ("Ulid", "new"), ("Ulid", "generate"), ("ObjectId", "new")];
 
 impl Words {
-    fn is_unstable(&self, called: bool, after_dot: bool) -> bool {
+    fn is_unstable(&self, called: bool, arguments: bool, after_dot: bool) -> bool {
         let names = || self.names.iter().map(String::as_str);
         let Some(last) = names().next_back() else { return false };
         let owner = names().nth_back(1);
@@ -241,8 +248,8 @@ impl Words {
         // A function may be passed on without a call, as in `unwrap_or_else(Uuid::new_v4)`.
         let is_function = called || (owner.is_some() && !after_dot);
         let is_home = owner.is_some() && names().any(|name| UNSTABLE_HOMES.contains(&name));
-        let is_pair = owner.is_some_and(|owner| UNSTABLE_FUNCTIONS.contains(&(owner, last)));
-        is_home || is_pair || (is_function && UNSTABLE_CALLS.contains(&last)) || last == "ThreadId"
+        let is_pair = !arguments && owner.is_some_and(|owner| UNSTABLE_FUNCTIONS.contains(&(owner, last)));
+        is_home || is_pair || (is_function && UNSTABLE_CALLS.contains(&last))
     }
 }
 
@@ -265,6 +272,9 @@ mod tests {
             ("clock.now()", "now"),
             ("SystemTime::now()", "SystemTime::now"),
             ("std::time::Instant::now()", "std::time::Instant::now"),
+            ("SystemTime::UNIX_EPOCH.elapsed()", "elapsed"),
+            ("COUNTER.fetch_add(1, Ordering::SeqCst)", "fetch_add"),
+            ("id.unwrap_or_else(process::id)", "process::id"),
             ("rand::random::<u64>()", "rand::random"),
             ("random::<u64>()", "random"),
             ("thread_rng().next_u64()", "thread_rng"),
@@ -305,6 +315,9 @@ mod tests {
             "Brand::new(req.id)",
             "from_header(\"now\")",
             "process.id()",
+            "process::id(order)",
+            "thread::current(post)",
+            "{ let ThreadId(thread) = post.thread; thread }",
         ] {
             assert_eq!(found(expression), [""; 0], "{expression}");
         }

@@ -5,13 +5,14 @@ use quote::{ToTokens, quote_spanned};
 use syn::{
     Expr, Ident, Lit, Path, Result, Token,
     ext::IdentExt,
-    parse::{ParseStream, Parser},
+    parse::{ParseStream, Parser, discouraged::Speculative},
     token,
 };
 
 use crate::value::{
     Argument, Attempts, Duration, EventKey, FingerprintRule, Flag, Form, Key, KeySpace, Lease, Missing, OnAbandoned,
     OnConflict, OnStoreError, Payload, Place, Root, Runtime, Scope, StoreRule, Value, Written, error, nearest,
+    suffixed,
 };
 
 // One row per option: its name, the kind of its value, an example for messages, where its value goes, and which attributes
@@ -135,7 +136,7 @@ impl Options {
         if self.written(&name.to_string()).is_some() {
             return Err(error(&name, format!("`{name}` is written twice: keep one")));
         }
-        let form = parse_form(input, &name);
+        let form = parse_form(self.attribute, input, &name);
         let tokens = form.as_ref().ok().and_then(Form::tokens).unwrap_or_else(|| name.to_token_stream());
         self.seen.push((name.clone(), tokens));
         self.set(name, &form?)
@@ -144,7 +145,8 @@ impl Options {
 
 fn parse_name(input: ParseStream<'_>) -> Result<Ident> {
     if input.peek(Ident::peek_any) && !input.peek2(Token![::]) {
-        return input.call(Ident::parse_any);
+        // `r#key` is `key`, for every rule that asks what is written.
+        return Ok(input.call(Ident::parse_any)?.unraw());
     }
     if input.peek(syn::LitStr) {
         let text: syn::LitStr = input.parse()?;
@@ -156,7 +158,7 @@ fn parse_name(input: ParseStream<'_>) -> Result<Ident> {
     Err(syn::Error::new(input.span(), "expected an option, such as `ttl = \"24h\"`"))
 }
 
-fn parse_form(input: ParseStream<'_>, name: &Ident) -> Result<Form> {
+fn parse_form(attribute: Attribute, input: ParseStream<'_>, name: &Ident) -> Result<Form> {
     if input.is_empty() || input.peek(Token![,]) {
         return Ok(Form::Alone);
     }
@@ -177,11 +179,33 @@ fn parse_form(input: ParseStream<'_>, name: &Ident) -> Result<Form> {
     if input.is_empty() || input.peek(Token![,]) {
         return Ok(Form::Nothing(equals.into_token_stream()));
     }
-    let value: Expr = input.parse()?;
+    // A broken value is left where it is: what follows in it would be a second complaint.
+    let ahead = input.fork();
+    let value: Expr = ahead.parse().map_err(|cause| no_expression(attribute, input, name, &cause))?;
+    input.advance_to(&ahead);
+    if let Some(text) = suffixed(&value) {
+        return Err(error(text, format!("a text has no suffix: write `{:?}`", text.value())));
+    }
     if !input.is_empty() && !input.peek(Token![,]) {
         return Err(syn::Error::new(input.span(), format!("a comma is missing after the value of `{name}`")));
     }
     Ok(Form::Value(value))
+}
+
+fn no_expression(attribute: Attribute, input: ParseStream<'_>, name: &Ident, cause: &syn::Error) -> syn::Error {
+    let example = ROWS.iter().find(|row| row.is_for(attribute) && *name == row.name).map(|row| row.example);
+    let hint = example.map(|example| format!(": write `{example}`")).unwrap_or_default();
+    let message = format!("the value of `{name}` is no expression, {cause}{hint}");
+    if !cause.to_string().starts_with("unexpected end of input") {
+        return syn::Error::new(cause.span(), message);
+    }
+    // The end of the input has no place of its own.
+    let ahead = input.fork();
+    let mut value = TokenStream::new();
+    while !ahead.is_empty() && !ahead.peek(Token![,]) {
+        value.extend(ahead.parse::<TokenTree>());
+    }
+    error(value, message)
 }
 
 fn skip_to_comma(input: ParseStream<'_>) -> Result<()> {
@@ -190,6 +214,10 @@ fn skip_to_comma(input: ParseStream<'_>) -> Result<()> {
     }
     Ok(())
 }
+
+/// What options are called in other libraries, too far from our name to be taken for a slip.
+const OTHER_NAMES: &[(&str, &str)] =
+    &[("attempts", "max_attempts"), ("max_retries", "max_attempts"), ("retries", "max_attempts")];
 
 /// The name of an option that this attribute has not: the other one's, or nobody's.
 fn unknown(attribute: Attribute, name: &Ident) -> syn::Error {
@@ -203,7 +231,8 @@ fn unknown(attribute: Attribute, name: &Ident) -> syn::Error {
         return error(name, format!("`{text}` {whose}, because {why}: leave it out"));
     }
     let names = names(attribute);
-    let hint = match nearest(&text, &names) {
+    let elsewhere = OTHER_NAMES.iter().find(|(other, _)| *other == text).map(|(_, known)| *known);
+    let hint = match elsewhere.filter(|known| names.contains(known)).or_else(|| nearest(&text, &names)) {
         Some(known) => format!("did you mean `{known}`?"),
         None => format!("the options are {}", names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")),
     };
@@ -218,8 +247,8 @@ pub(crate) fn names(attribute: Attribute) -> Vec<&'static str> {
 /// What is said of an option that is known.
 pub(crate) struct Row {
     name: &'static str,
-    #[cfg(test)]
-    pub(crate) example: &'static str,
+    /// A right way to write it.
+    example: &'static str,
     /// The one attribute that has it, and why the other has not.
     only: Option<(Attribute, &'static str)>,
 }
@@ -256,7 +285,6 @@ macro_rules! options {
     ($($field:ident $($called:literal)?: $kind:ident = $example:literal, $whom:ident, $only:ident $(($why:literal))?;)*) => {
         const ROWS: &[Row] = &[$(Row {
             name: options!(@called $field $($called)?),
-            #[cfg(test)]
             example: $example,
             only: options!(@only $only $($why)?),
         }),*];

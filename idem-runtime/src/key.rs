@@ -51,7 +51,8 @@ pub struct KeyRequest<'a> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can be neither an idempotency key nor a principal",
     label = "neither text nor a whole number",
-    note = "write `.to_string()` if its text is the same on every retry"
+    note = "write `.to_string()` if its text is the same on every retry",
+    note = "a future is no key: the function of `from_fn` is not async"
 )]
 pub trait ToKey {
     /// The key's text, or `None` if there is none.

@@ -64,6 +64,7 @@ fn options() {
         ),
         ("transaction", transaction),
         ("max_attempt = 5", "there is no option `max_attempt`: did you mean `max_attempts`?"),
+        ("max_retries = 5", "there is no option `max_retries`: did you mean `max_attempts`?"),
         ("max_attempts = 0", "an event that is tried 0 times never runs: write at least `max_attempts = 1`"),
         ("max_attempts = \"5\"", "`max_attempts` is a whole number: write `max_attempts = 5`"),
         ("max_attempts = 5u32", "`max_attempts` is a whole number: write `max_attempts = 5`"),
@@ -95,6 +96,7 @@ fn keys_payloads_and_runtimes() {
         )
     };
     let constant = "a constant key makes every event a duplicate of the first: write `key = event.id`";
+    let unsaid = "a constant payload makes all events with one id alike: write `payload = event`";
     for (option, expected) in [
         ("key = from_header", request("from_header")),
         ("key = from_header(\"X-Event-Id\")", request("from_header")),
@@ -103,14 +105,20 @@ fn keys_payloads_and_runtimes() {
         ("key = from_body(\"/id\")", request("from_body")),
         ("key = from_fn(my_key)", request("from_fn")),
         ("key = any_of(event.id, from_header)", request("from_header")),
+        ("key = from_json(\"/id\")", request("from_json")),
+        ("key = (\"evt\")", constant.to_owned()),
+        ("key = any_of(event.id, \"evt\")", constant.to_owned()),
+        ("key = any_of((\"evt\"))", constant.to_owned()),
+        ("key = derive(\"order\", \"ship\", ())", constant.to_owned()),
+        ("key = UNIX_EPOCH.elapsed()", unstable("elapsed")),
+        ("payload = ()", unsaid.to_owned()),
+        ("payload = (\"x\")", unsaid.to_owned()),
+        ("payload = bytes(b\"x\")", unsaid.to_owned()),
         ("key = any_of()", "which sources? write `any_of(event.id, event.order)`".to_owned()),
         ("key = \"evt\"", constant.to_owned()),
         ("key = Uuid::new_v4()", unstable("Uuid::new_v4")),
         ("payload = (event, Utc::now())", unstable("Utc::now")),
-        (
-            "payload = \"payload\"",
-            "a constant payload makes all events with one id alike: write `payload = event`".to_owned(),
-        ),
+        ("payload = \"payload\"", unsaid.to_owned()),
         ("payload = bytes()", "`bytes` takes one value: write `payload = bytes(event.raw)`".to_owned()),
         ("payload = bytes(a, b)", "`bytes` takes one value: write `payload = bytes(event.raw)`".to_owned()),
         (
@@ -137,6 +145,13 @@ fn functions() {
         ("async unsafe fn ship(e: E) -> Result<(), E> {}", "a consumer cannot be `unsafe`: remove the word"),
         ("async extern \"C\" fn ship(e: E) -> Result<(), E> {}", "a consumer cannot be `extern`: remove the word"),
         ("async fn ship(e: E) {}", "a consumer says how it ended: write `async fn ship(..) -> Result<(), MyError>`"),
+        ("async fn ship(e: E) -> Option<u64> {}", "a consumer says how it ended: write `Result<Option<u64>, MyError>`"),
+        ("async fn ship(e: E) -> (u64, u64) {}", "a consumer says how it ended: write `Result<(u64, u64), MyError>`"),
+        (
+            "fn ship<'life0, 'async_trait>(&'life0 self, e: E) -> Pin<Box<dyn Future<Output = R> + Send + 'async_trait>> {}",
+            "`#[async_trait]` rewrote `ship` before it could be guarded: guard a method of an `impl` block without a trait and \
+             call that",
+        ),
         (
             "async fn ship(e: E) -> Result<impl Display, E> {}",
             "a duplicate is given the first value, and nothing can be read back as `impl Trait`: write the type",

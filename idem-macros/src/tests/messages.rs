@@ -94,6 +94,15 @@ fn options() {
              `.principal_from_header(..)` or `.principal_from_fn(..)` there, or an argument's value here, as in \
              `principal = user.id`",
         ),
+        (
+            "scope = \"a\", principal = (\"me\")",
+            "a constant `principal` is the same for every caller: write an argument's value, as in `principal = user.id`",
+        ),
+        // A raw name is the name: for duplicates, for rules over several options, and when it is unknown.
+        ("scope = \"a\", ttl = \"48h\", r#ttl = \"1h\"", "`ttl` is written twice: keep one"),
+        ("scope = \"a\", r#tll = \"1h\"", "there is no option `tll`: did you mean `ttl`?"),
+        ("scope = \"a\", ttl = \"24h\"s", "a text has no suffix: write `\"24h\"`"),
+        ("scope = \"a\"b, ttl = \"24h\"", "a text has no suffix: write `\"a\"`"),
     ] {
         assert_eq!(said(options), [expected], "{options}");
     }
@@ -185,6 +194,36 @@ fn keys() {
         ("\"from_header\"", "`from_header` is a word, not a text: write it without quotes, as in `key = from_header`"),
         ("7", "a constant key makes every request a duplicate of the first: write `key = from_header`"),
         (
+            "o.",
+            "the value of `key` is no expression, unexpected end of input, expected identifier or integer: write `key = from_header`",
+        ),
+        (
+            "any_of(o., from_header)",
+            "the value of `key` is no expression, expected identifier or integer: write `key = from_header`",
+        ),
+        ("any_of([from_header, req.id])", "`any_of` takes sources, not an array: leave the brackets out"),
+        ("from_header(\"X-A\"foo)", "a text has no suffix: write `\"X-A\"`"),
+        (
+            "from_json(\"/id\")",
+            "there is no source `from_json`: write `from_header(\"X-Request-Id\")`, `from_path(\"id\")`, `from_query(\"token\")`, \
+             `from_body(\"/order/id\")`, `from_fn(my_key)`, `any_of(from_header, from_body(\"/id\"))`, \
+             `derive(\"order\", \"create\", req.params)`, or an expression over arguments",
+        ),
+        (
+            "(\"X-Request-Id\")",
+            "a constant key makes every request a duplicate of the first: write `key = from_header(\"X-Request-Id\")`",
+        ),
+        (
+            "any_of(from_header, &(\"X-Request-Id\"))",
+            "a constant key makes every request a duplicate of the first: write `key = from_header(\"X-Request-Id\")`",
+        ),
+        ("concat!(\"k\")", "a constant key makes every request a duplicate of the first: write `key = from_header`"),
+        (
+            "derive(\"order\", \"create\", ())",
+            "a constant key makes every request a duplicate of the first: \
+             write `key = derive(\"order\", \"create\", req.params)`",
+        ),
+        (
             "Uuid::new_v4()",
             "`Uuid::new_v4` is another value on every retry, and the key would never match: \
              write what the client repeats, such as a field of the request",
@@ -193,6 +232,8 @@ fn keys() {
         assert_eq!(said_of(&format!("key = {key}")), [expected], "{key}");
     }
     assert_eq!(said_of("principal = Uuid::new_v4()").len(), 1);
+    assert_eq!(said_of("r#key = Uuid::new_v4()").len(), 1);
+    assert_eq!(said_of("r#key = from_header, financial"), [""; 0]);
     for fine in ["from_cookie(jar)", "header(req)", "derived(req)", "req.derive(1)", "keys::any_of()", "any(a)"] {
         assert_eq!(said_of(&format!("key = {fine}")), [""; 0], "{fine}");
     }
@@ -309,6 +350,9 @@ fn the_financial_attribute() {
     );
 }
 
+const BORROWED: &str =
+    "a guarded handler owns its arguments, and this is borrowed: write an owned type, as `String` for `&str`";
+
 #[test]
 fn functions() {
     for (function, expected) in [
@@ -351,6 +395,11 @@ fn functions() {
             "async fn f(&self, body: Bytes) {}",
             vec!["a guarded handler cannot be a method: write a free function and take what `self` has as `State`"],
         ),
+        ("async fn f(a: &str) {}", vec![BORROWED]),
+        ("async fn f(a: Cow<'_, str>) {}", vec![BORROWED]),
+        ("async fn f(a: Json<(u8, &'_ str)>) {}", vec![BORROWED]),
+        ("async fn f(a: &'static str, b: fn(&str) -> &str, c: Box<dyn Fn(&str, Cow<'_, str>)>) {}", vec![]),
+        ("async fn f(a: Box<dyn for<'a> Fn(&'a str) -> &'a str>, b: for<'a> fn(Cow<'a, str>)) {}", vec![]),
         (
             "async fn f(State(app): State<Self>) {}",
             vec!["a guarded handler cannot be inside an `impl` block: write a free function and name the type"],

@@ -4,7 +4,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::{Expr, ExprCall, ExprPath, Ident, LitStr, Path, Result, spanned::Spanned};
 
-use super::{Value, Written, all, error, name, slip, text, ungroup, word};
+use super::{Value, Written, all, bare, error, is_constant, name, slip, text, ungroup, word};
 
 /// The sources of a key, in the order in which they are asked.
 pub(crate) struct Key(Vec<Source>);
@@ -75,7 +75,7 @@ impl Value for Key {
         if call.args.is_empty() {
             return Err(error(call, "which sources? write `any_of(from_header, from_body(\"/id\"))`"));
         }
-        let sources = all(call.args.iter().map(source))?;
+        let sources = all(call.args.iter().map(listed))?;
         no_source_twice(call, &sources)?;
         Ok(Self(sources))
     }
@@ -103,12 +103,6 @@ impl Value for EventKey {
                 }
                 all(call.args.iter().map(of_an_event))?;
             }
-            Expr::Lit(literal) => {
-                return Err(error(
-                    literal,
-                    "a constant key makes every event a duplicate of the first: write `key = event.id`",
-                ));
-            }
             value => of_an_event(value)?,
         }
         Key::parse(written).map(Self)
@@ -119,18 +113,27 @@ impl Value for EventKey {
     }
 }
 
-/// Refuses what only a request has.
+/// Refuses what only a request has, and what is the same for every event.
 fn of_an_event(value: &Expr) -> Result<()> {
     let value = ungroup(value);
+    if is_same_for_all(value) {
+        return Err(error(value, "a constant key makes every event a duplicate of the first: write `key = event.id`"));
+    }
     let found = match value {
         Expr::Call(call) => word(&call.func),
         value => word(value),
     };
     match found {
-        Some(word) if word != "any_of" && word != "derive" && FORMS.iter().any(|(form, _)| word == form) => Err(error(
-            value,
-            format!("`{word}` reads a request, and an event is none: write an expression, as in `key = event.id`"),
-        )),
+        Some(word)
+            if word != "any_of"
+                && word != "derive"
+                && (FORMS.iter().any(|(form, _)| word == form) || is_like_a_source(value)) =>
+        {
+            Err(error(
+                value,
+                format!("`{word}` reads a request, and an event is none: write an expression, as in `key = event.id`"),
+            ))
+        }
         _ => Ok(()),
     }
 }
@@ -164,14 +167,24 @@ impl Source {
     }
 }
 
+/// A source in a list of them.
+fn listed(value: &Expr) -> Result<Source> {
+    match bare(value) {
+        Expr::Array(_) => Err(error(value, "`any_of` takes sources, not an array: leave the brackets out")),
+        _ => source(value),
+    }
+}
+
 fn source(value: &Expr) -> Result<Source> {
     let value = ungroup(value);
+    if is_same_for_all(value) {
+        return Err(error(value, constant(value)));
+    }
     match value {
         Expr::Call(call) => match word(&call.func) {
             Some(word) => from_call(word, call, value),
             None => Ok(expression(value)),
         },
-        Expr::Lit(literal) => Err(error(literal, constant(value))),
         _ => match word(value) {
             Some(word) => from_word(word, value),
             None => Ok(expression(value)),
@@ -190,9 +203,34 @@ fn from_call(word: &Ident, call: &ExprCall, value: &Expr) -> Result<Source> {
         "derive" => derive(call),
         other => match misspelt(other) {
             Some(hint) => Err(error(word, hint)),
+            None if is_like_a_source(value) => {
+                let sources: Vec<_> = FORMS.iter().map(|(_, example)| format!("`{example}`")).collect();
+                Err(error(
+                    word,
+                    format!(
+                        "there is no source `{other}`: write {}, or an expression over arguments",
+                        sources.join(", ")
+                    ),
+                ))
+            }
             None => Ok(expression(value)),
         },
     }
+}
+
+/// Whether this looks like a source and is none: a function of the user's is given something of the request.
+fn is_like_a_source(value: &Expr) -> bool {
+    matches!(value, Expr::Call(call)
+        if word(&call.func).is_some_and(|word| word.to_string().starts_with("from_")) && call.args.iter().all(is_constant))
+}
+
+/// Whether all requests have this key.
+fn is_same_for_all(value: &Expr) -> bool {
+    is_constant(value)
+        || matches!(value, Expr::Call(call)
+            if word(&call.func).is_some_and(|word| word == "derive")
+                && call.args.len() == 3
+                && call.args.iter().all(is_constant))
 }
 
 fn from_word(word: &Ident, value: &Expr) -> Result<Source> {
@@ -264,6 +302,7 @@ fn no_source_twice(call: &ExprCall, sources: &[Source]) -> Result<()> {
 
 /// A literal is one key for all requests, and mostly meant as a header's name.
 fn constant(value: &Expr) -> String {
+    let value = bare(value);
     let written = text(value);
     if let Some(source) = written.filter(|text| FORMS.iter().any(|(form, _)| text.value() == *form)) {
         let source = source.value();
@@ -272,6 +311,7 @@ fn constant(value: &Expr) -> String {
     let header = written.filter(|_| name::header(value).is_ok());
     let example = match header {
         Some(name) => format!("from_header({})", name.token()),
+        None if matches!(value, Expr::Call(_)) => "derive(\"order\", \"create\", req.params)".to_owned(),
         None => "from_header".to_owned(),
     };
     format!("a constant key makes every request a duplicate of the first: write `key = {example}`")

@@ -1,6 +1,7 @@
 //! Kinds of values: how each is written, what it becomes, and what is said when it is wrong.
 
 mod choice;
+mod constant;
 mod duration;
 mod key;
 mod name;
@@ -13,13 +14,17 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
 use syn::{Expr, ExprLit, Ident, Lit, LitStr, Path, Result};
 
-use self::suggest::slip;
 pub(crate) use self::{
     choice::{FingerprintRule, KeySpace, Missing, OnAbandoned, OnConflict, OnStoreError, Runtime, StoreRule},
+    constant::suffixed,
     duration::{DAY, Duration, Lease},
     key::{Computed, EventKey, Key},
     scope::Scope,
     suggest::nearest,
+};
+use self::{
+    constant::{bare, is_constant},
+    suggest::slip,
 };
 
 /// One kind of value.
@@ -121,10 +126,10 @@ impl Value for Flag {
 impl Value for Argument {
     fn parse(written: &Written<'_>) -> Result<Self> {
         match written.value()? {
-            Expr::Lit(literal) => {
+            constant if is_constant(constant) => {
                 let Written { name, example, .. } = written;
                 Err(error(
-                    literal,
+                    constant,
                     format!(
                         "a constant `{name}` is the same for every caller: write an argument's value, as in `{example}`"
                     ),
@@ -189,14 +194,18 @@ impl Value for Attempts {
 impl Value for Payload {
     fn parse(written: &Written<'_>) -> Result<Self> {
         let value = written.value()?;
-        match value {
-            Expr::Lit(literal) => Err(error(
-                literal,
+        let constant = |constant| {
+            error(
+                constant,
                 format!("a constant payload makes all events with one id alike: write `{}`", written.example),
-            )),
+            )
+        };
+        match value {
+            value if is_constant(value) => Err(constant(value)),
             Expr::Call(call) if word(&call.func).is_some_and(|word| word == "bytes") => {
                 let mut arguments = call.args.iter();
                 match (arguments.next(), arguments.next()) {
+                    (Some(bytes), None) if is_constant(bytes) => Err(constant(bytes)),
                     (Some(bytes), None) => Ok(Self::Bytes(bytes.clone())),
                     _ => Err(error(call, "`bytes` takes one value: write `payload = bytes(event.raw)`")),
                 }

@@ -50,17 +50,17 @@ pub struct FinancialRouter<S = ()>(Router<S>);
 
 /// A handler's marker that says: guarded, its key source was chosen, and a key is required.
 #[diagnostic::on_unimplemented(
-    message = "this handler could charge twice: it requires no idempotency key",
-    label = "runs without an idempotency key",
-    note = "write `#[idempotent(scope = \"..\", key = from_header, financial)]` above the handler, and no `missing = run`"
+    message = "this handler could charge twice: it was given no `key`, or runs without one",
+    label = "no `key`, or `missing = run`",
+    note = "write `key`, as in `#[idempotent(scope = \"..\", key = from_header, financial)]`, and no `missing = run`"
 )]
 pub trait HasKeySource {}
 
 /// [`HasKeySource`] of the marker `T`, said of the handler, so that the complaint points at it.
 #[diagnostic::on_unimplemented(
-    message = "this handler could charge twice: it requires no idempotency key",
-    label = "runs without an idempotency key",
-    note = "write `#[idempotent(scope = \"..\", key = from_header, financial)]` above the handler, and no `missing = run`"
+    message = "this handler could charge twice: it was given no `key`, or runs without one",
+    label = "no `key`, or `missing = run`",
+    note = "write `key`, as in `#[idempotent(scope = \"..\", key = from_header, financial)]`, and no `missing = run`"
 )]
 pub trait FinancialHandler<T> {}
 
