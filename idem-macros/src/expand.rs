@@ -309,12 +309,11 @@ fn inside_state(argument: &Type) -> Option<&Type> {
 /// What rustc is asked about types here, because it would say it badly elsewhere.
 fn checks(options: &Options, handler: &Handler, root: &Path) -> TokenStream {
     let transaction = options.transaction.is_some();
-    let tx = || handler.tx();
     let mut checks = TokenStream::new();
     if let Some(state) = state(handler) {
         let runtime = runtime(options, root);
         checks.extend(at(state.span(), quote!(const _: fn() = #root::private::finds_runtime::<#runtime, #state>;)));
-        for tx in tx().filter(|_| transaction) {
+        for tx in handler.tx().filter(|_| transaction) {
             checks.extend(at(state.span(), quote!(const _: fn() = #root::private::finds_store::<#tx, #state>;)));
         }
     }

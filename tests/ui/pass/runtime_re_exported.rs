@@ -19,7 +19,7 @@ fn key(request: &KeyRequest<'_>) -> usize {
     scope = "orders",
     key = any_of(from_header, from_fn(key)),
     fingerprint = json,
-    principal = "shop".to_owned(),
+    principal = body.trim(),
     crate = crate::platform::deps::idem,
 )]
 async fn create(body: String) -> String {
