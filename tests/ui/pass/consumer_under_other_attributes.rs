@@ -24,18 +24,18 @@ mod inner {
 }
 
 macro_rules! consumers {
-    ($($name:ident: $scope:literal, $key:expr;)*) => {$(
-        #[idempotent_consumer(scope = $scope, key = $key, payload = id, runtime = idempotency)]
-        async fn $name(idempotency: Idempotency, id: u64) -> Result<u64, ConsumeError> {
+    ($($name:ident($id:ident): $scope:literal, $key:expr;)*) => {$(
+        #[idempotent_consumer(scope = $scope, key = $key, payload = $id, runtime = idempotency)]
+        async fn $name(idempotency: Idempotency, $id: u64) -> Result<u64, ConsumeError> {
             let _ = idempotency;
-            Ok(id)
+            Ok($id)
         }
     )*};
 }
 
 consumers! {
-    one: "one", "x".repeat(3);
-    two: "two", 7_u64 + 0;
+    one(id): "one", "x".repeat(3) + &id.to_string();
+    two(id): "two", 7_u64 + id;
 }
 
 fn main() {
