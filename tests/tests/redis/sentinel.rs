@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idem_runtime::{
     RedisStore, Store,
-    store::{Claimed, Complete, Outcome, Ownership, Parked},
+    store::{Claimed, Complete, Outcome, Ownership, Parked, Resolve, Resolved, Verdict},
 };
 use tests::claims::{DAY, answer, claim, complete, key, token, win};
 use tests::servers::{SentinelTrio, eventually, eventually_async};
@@ -21,6 +21,14 @@ async fn the_store_follows_the_master_and_believes_no_former_one() {
     let unknown = RedisStore::sentinel(trio.urls(), "refunds").await.unwrap_err();
     assert!(unknown.to_string().contains("no master of that name"), "{unknown}");
 
+    // They hear nothing while the master stands still.
+    let (idle, refunding) =
+        (connect(Duration::from_millis(300)).await.unwrap(), connect(Duration::from_secs(60)).await.unwrap());
+    win(&idle, claim(4, 1)).await;
+    win(&refunding, claim(5, 1)).await;
+    let unknown = Complete::new(key(5), token(1), Outcome::Unknown, DAY);
+    assert_eq!(refunding.complete(&unknown).await.unwrap(), Ownership::Held);
+
     win(&store, claim(1, 1)).await;
     assert_eq!(store.complete(&complete(1, 1, "body")).await.unwrap(), Ownership::Held);
     win(&patient, claim(2, 1)).await;
@@ -28,7 +36,7 @@ async fn the_store_follows_the_master_and_believes_no_former_one() {
     let parked = Complete::new(key(3), token(1), Outcome::Parked(answer("why")), DAY);
     assert_eq!(store.complete(&parked).await.unwrap(), Ownership::Held);
     eventually("the replica has them, and the list", Duration::from_secs(10), || {
-        (trio.replica.run::<u32>(&["DBSIZE"]) == 4).then_some(())
+        (trio.replica.run::<u32>(&["DBSIZE"]) == 6).then_some(())
     });
 
     trio.master.pause();
@@ -37,6 +45,8 @@ async fn the_store_follows_the_master_and_believes_no_former_one() {
         let patient = patient.clone();
         late.spawn(async move { patient.claim(claim(at, 1)).await });
     }
+    let refund = Resolve::new(key(5), Verdict::NotExecuted);
+    let late_verdict = tokio::spawn(async move { refunding.resolve(&refund).await });
     trio.wait_for_failover();
 
     let replay = eventually_async("the store finds the new master", Duration::from_secs(20), async || {
@@ -49,7 +59,13 @@ async fn the_store_follows_the_master_and_believes_no_former_one() {
     for at in 100..200 {
         win(&store, claim(at, 2)).await;
     }
+    win(&store, claim(50, 1)).await;
     trio.master.resume();
+    // At once, and quickly: the old master does not know yet.
+    let claimed = idle.claim(claim(50, 2)).await;
+    assert!(!matches!(claimed, Ok(Claimed::Won { .. })), "granted twice: {claimed:?}");
+    let verdict = late_verdict.await.unwrap();
+    assert!(!matches!(verdict, Ok(Resolved::Applied)), "the new master has heard nothing of it: {verdict:?}");
     while let Some(claimed) = late.join_next().await {
         let claimed = claimed.unwrap();
         assert!(!matches!(claimed, Ok(Claimed::Won { .. })), "granted twice: {claimed:?}");

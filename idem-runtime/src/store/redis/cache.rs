@@ -114,27 +114,30 @@ impl RedisCache {
 
     /// What lies under the key of `key`, if it is told within the time-out.
     pub(in crate::store) async fn get(&self, key: &StorageKey) -> Option<Bytes> {
-        match self.ask(&Step::read(&self.0.prefix, key), self.0.timeout).await? {
+        match self.ask(&Step::read(&self.0.prefix, key), self.0.timeout, true).await? {
             Value::BulkString(value) => Some(Bytes::from(value)),
             _ => None,
         }
     }
 
-    /// Keeps a value for what is `left`, counted from `read`, when it was read there.
+    /// The time of the server that has the copy of `key`, in microseconds.
+    pub(in crate::store) async fn clock(&self, key: &StorageKey) -> Option<u64> {
+        let clock = self.ask(&Step::plain(key, redis::cmd("TIME")), WRITE, false).await?;
+        let (seconds, rest) = redis::from_redis_value::<(u64, u64)>(clock).ok()?;
+        Some(seconds.saturating_mul(1_000_000).saturating_add(rest))
+    }
+
+    /// Keeps a value for what is `left`, counted from `clock`, before which it was not read.
     ///
     /// The end is a time of the server's own clock: told as a duration, it would begin when the server comes to read the
-    /// command, which one that stood still does late.
-    pub(in crate::store) async fn put(&self, key: &StorageKey, value: &[u8], read: Instant, left: Duration) {
+    /// command, which one that stood still does late. No clock of ours is asked, which may stand still too.
+    pub(in crate::store) async fn put(&self, key: &StorageKey, value: &[u8], clock: u64, left: Duration) {
         let Some(left) = left.checked_sub(margin(left)) else { return };
-        let Some(clock) = self.ask(&Step::plain(key, redis::cmd("TIME")), WRITE).await else { return };
-        let Ok((seconds, rest)) = redis::from_redis_value::<(u64, u64)>(clock) else { return };
-        // The clock was read before now, so at `read` it was at least this much earlier.
-        let Some(left) = left.checked_sub(read.elapsed()) else { return };
-        let end = seconds.saturating_mul(1_000_000).saturating_add(rest).saturating_add(micros(left)) / 1000;
+        let end = clock.saturating_add(micros(left)) / 1000;
         let mut command = redis::cmd("SET");
         record::put_key(&mut command.bufmut_for_next_arg(record::key_length(&self.0.prefix)), &self.0.prefix, key);
         command.arg(value).arg("PXAT").arg(end);
-        self.ask(&Step::plain(key, command), WRITE).await;
+        self.ask(&Step::plain(key, command), WRITE, false).await;
     }
 
     /// Whether it is left alone at the moment.
@@ -142,13 +145,14 @@ impl RedisCache {
         self.0.circuit().rests(Instant::now())
     }
 
-    async fn ask(&self, step: &Step, limit: Duration) -> Option<Value> {
+    /// `waits`: a request waits for it. What may take longer says nothing of whether a request is answered in time.
+    async fn ask(&self, step: &Step, limit: Duration, waits: bool) -> Option<Value> {
         if !self.0.circuit().may_ask(Instant::now()) {
             return None;
         }
         let reply = self.0.route.ask(step, Instant::now() + limit).await;
         let is_answered = !matches!(reply, Err(Fault::Silent | Fault::Unreachable(_) | Fault::Broken(_)));
-        self.0.circuit().asked(is_answered, Instant::now());
+        self.0.circuit().asked(is_answered, waits, Instant::now());
         reply.ok().map(|reply| reply.value)
     }
 }
@@ -172,8 +176,11 @@ impl Circuit {
         }
     }
 
-    fn asked(&mut self, is_answered: bool, now: Instant) {
+    fn asked(&mut self, is_answered: bool, waits: bool, now: Instant) {
         if is_answered {
+            if !waits && self.rests_until.is_none() {
+                return;
+            }
             if self.rests_until.is_some() {
                 tracing::info!("redis answers again: replays come from its copies");
             }
@@ -294,18 +301,33 @@ mod tests {
         let (mut circuit, mut now) = (Circuit::default(), Instant::now());
         for _ in 0..FAULTS {
             assert!(circuit.may_ask(now) && !circuit.rests(now));
-            circuit.asked(false, now);
+            circuit.asked(false, true, now);
         }
         assert!(circuit.rests(now) && !circuit.may_ask(now));
         now += REST;
         assert!(circuit.may_ask(now), "one tries");
         assert!(!circuit.may_ask(now), "the others do not");
-        circuit.asked(false, now);
+        circuit.asked(false, true, now);
         assert!(!circuit.may_ask(now), "and it failed");
         now += REST;
         assert!(circuit.may_ask(now));
-        circuit.asked(true, now);
+        circuit.asked(true, true, now);
         assert!(circuit.may_ask(now) && circuit.may_ask(now) && !circuit.rests(now));
+    }
+
+    /// Copies are written with more patience than requests have.
+    #[test]
+    fn a_server_too_slow_for_requests_is_left_alone_although_it_takes_copies() {
+        let (mut circuit, now) = (Circuit::default(), Instant::now());
+        for _ in 0..FAULTS {
+            assert!(circuit.may_ask(now));
+            circuit.asked(false, true, now);
+            circuit.asked(true, false, now);
+        }
+        assert!(circuit.rests(now));
+        // What is written after the rest says all the same that somebody is there.
+        circuit.asked(true, false, now + REST);
+        assert!(!circuit.rests(now));
     }
 
     #[test]

@@ -154,6 +154,12 @@ impl Cluster {
                     address = master;
                     continue;
                 }
+                // What cannot be asked again is not believed either.
+                Ok(reply) if reply.late => {
+                    self.refresh(Some(&address), deadline).await;
+                    let stays = self.0.master(slot).is_some_and(|master| master == address);
+                    return if stays { Ok(Reply { repeated, ..reply }) } else { Err(Fault::Silent) };
+                }
                 Ok(reply) => return Ok(Reply { repeated: reply.repeated || repeated, ..reply }),
                 Err(fault) => fault,
             };

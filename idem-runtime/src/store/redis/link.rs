@@ -3,7 +3,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, RwLock, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -38,6 +41,27 @@ struct Shared {
     connect_timeout: Duration,
     current: RwLock<Option<Live>>,
     opening: Mutex<Opening>,
+    /// The last look at what the Sentinels say. Held while they are asked: whoever waits for it is told the same.
+    looked: tokio::sync::Mutex<Option<Look>>,
+    made: Instant,
+    /// When the current connection was last known to lead to the master, in milliseconds since `made`.
+    known: AtomicU64,
+}
+
+struct Look {
+    began: Instant,
+    word: Word,
+}
+
+/// What the Sentinels say of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    /// It leads to the master.
+    Stays,
+    /// It does not, and is gone.
+    Moved,
+    /// Most of them gave no answer in time.
+    Unheard,
 }
 
 #[derive(Clone)]
@@ -58,6 +82,9 @@ struct Opening {
 /// After a failed attempt nobody tries again for this long: a dead server must not be met with a storm of attempts.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Behind a connection that was quiet for longer, another server may have become the master: sooner no Sentinel calls one down.
+const QUIET: Duration = Duration::from_secs(1);
+
 impl Link {
     pub(super) fn new(target: Target, connect_timeout: Duration) -> Self {
         Self(Arc::new(Shared {
@@ -65,6 +92,9 @@ impl Link {
             connect_timeout,
             current: RwLock::new(None),
             opening: Mutex::new(Opening::default()),
+            looked: tokio::sync::Mutex::new(None),
+            made: Instant::now(),
+            known: AtomicU64::new(0),
         }))
     }
 
@@ -89,19 +119,44 @@ impl Link {
         *write(&self.0.current) = None;
     }
 
-    /// Asks the Sentinels where the master is, and lets go of a connection to any other server. Whether it stays.
-    pub(super) async fn verify(&self, deadline: Instant) -> bool {
-        let Target::Master(sentinels) = &self.0.target else { return true };
-        let found = timeout_at(deadline, sentinels.master()).await;
-        let mut current = write(&self.0.current);
-        let stays = match (&*current, found) {
-            (Some(live), Ok(Ok(master))) => *live.wire.address == *master.addr().to_string(),
-            _ => false,
-        };
-        if !stays {
-            *current = None;
+    /// Asks the Sentinels where the master is, and lets go of a connection to any other server. Many who ask at once are one look, or
+    /// two.
+    pub(super) async fn verify(&self, deadline: Instant) -> Word {
+        let Target::Master(sentinels) = &self.0.target else { return Word::Stays };
+        let asked = Instant::now();
+        let Ok(mut looked) = timeout_at(deadline, self.0.looked.lock()).await else { return Word::Unheard };
+        if let Some(Look { began, word }) = *looked
+            && began >= asked
+        {
+            return word;
         }
-        stays
+        let began = Instant::now();
+        let word = match timeout_at(deadline, sentinels.agreed()).await {
+            Ok(Ok(master)) => self.compare(&master),
+            Ok(Err(_)) | Err(_) => Word::Unheard,
+        };
+        *looked = Some(Look { began, word });
+        word
+    }
+
+    fn compare(&self, master: &ConnectionInfo) -> Word {
+        let mut current = write(&self.0.current);
+        match &*current {
+            Some(live) if *live.wire.address == *master.addr().to_string() => {
+                self.0.is_known();
+                Word::Stays
+            }
+            _ => {
+                *current = None;
+                Word::Moved
+            }
+        }
+    }
+
+    /// Whether nothing was heard for so long over a connection that Sentinels chose that they may have chosen anew.
+    pub(super) fn is_quiet(&self) -> bool {
+        let quiet = self.0.made.elapsed().saturating_sub(Duration::from_millis(self.0.known.load(Ordering::Relaxed)));
+        matches!(self.0.target, Target::Master(_)) && quiet > QUIET && self.current().is_some()
     }
 
     async fn exchange<T>(
@@ -116,6 +171,7 @@ impl Link {
             return Err(self.silent(&live, heard));
         };
         live.wire.heard.fetch_add(1, Ordering::Relaxed);
+        self.0.is_known();
         reply.map_err(|error| {
             let fault = Fault::from(error);
             if matches!(fault, Fault::Broken(_)) {
@@ -221,6 +277,7 @@ impl Attempt {
         match result {
             Ok(live) => {
                 *write(&self.shared.current) = Some(live);
+                self.shared.is_known();
                 lock(&self.shared.opening).failed = None;
             }
             Err(cause) => {
@@ -238,6 +295,13 @@ impl Drop for Attempt {
 }
 
 impl Shared {
+    fn is_known(&self) {
+        if matches!(self.target, Target::Master(_)) {
+            let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.known.store(now, Ordering::Relaxed);
+        }
+    }
+
     async fn connect(&self) -> Result<Live, Cause> {
         let deadline = Instant::now() + self.connect_timeout;
         timeout_at(deadline, async {

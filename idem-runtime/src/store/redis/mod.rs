@@ -43,11 +43,13 @@
 //! the last second. `appendfsync always` keeps all.
 //!
 //! Where replicas take over, a reply older than 250 ms is believed only after the other nodes, or the Sentinels, were asked
-//! who the master is now. A former master that answers within the moment it goes on, before it hears that it was
-//! replaced, is believed unless replicas are waited for.
+//! who the master is now, and over a connection that was quiet for a second the Sentinels are asked before. A former master that
+//! answers within the moment it goes on, before it hears that it was replaced, is believed unless replicas are waited for; behind
+//! Sentinels that do not answer, for as long as they leave it a master.
 //!
 //! A claim is dated to the millisecond. Within one, fences grow over releases and verdicts, but not over a record that was taken from
-//! the store: a key that is claimed, lost and claimed again in the same millisecond may get the same fence.
+//! the store: a key that is claimed, lost and claimed again in the same millisecond may get the same fence. Where a Cluster moves a slot,
+//! a first claim that was not renewed yet is dated anew by the clock of the node that gets it, and so is its fence.
 //!
 //! # What lies where
 //!

@@ -2,12 +2,13 @@
 
 use std::{mem, time::Duration};
 
+use futures_util::future::join;
 use redis::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     fault::Fault,
-    link::Link,
+    link::{Link, Word},
     replicas::Replicas,
     script::{Commands, Kind, Step},
 };
@@ -46,12 +47,12 @@ impl Node {
         self.link.replace();
     }
 
-    /// Lets go of a server that is no longer the master, by the word of the Sentinels. Whether it still is.
-    pub(super) async fn verify(&self, deadline: Instant) -> bool {
-        if let Some(replicas) = &self.replicas {
-            replicas.link().verify(deadline).await;
+    /// Lets go of a server that is no longer the master, by the word of the Sentinels.
+    pub(super) async fn verify(&self, deadline: Instant) -> Word {
+        match &self.replicas {
+            None => self.link.verify(deadline).await,
+            Some(replicas) => join(self.link.verify(deadline), replicas.link().verify(deadline)).await.0,
         }
-        self.link.verify(deadline).await
     }
 
     /// Whether the claim of a key that has no record needs a script, for the sake of the replicas.

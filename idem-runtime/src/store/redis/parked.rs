@@ -15,8 +15,11 @@ use crate::{
     store::{Parked, ParkedRecord, StoreError, Token},
 };
 
-/// How many entries are read at once, and their records asked for in one burst.
+/// How many entries are read at once.
 const BURST: usize = 128;
+
+/// How many records are asked for at once: each may be as large as an answer, and requests wait behind them.
+const AT_ONCE: usize = 4;
 
 impl RedisStore {
     /// Writes the entry of a record that is about to be parked by `by`.
@@ -42,7 +45,10 @@ impl RedisStore {
             let mut keys: Vec<_> = entries.iter().filter_map(|entry| record::key_of(entry)).collect();
             keys.dedup();
             let mut stale = Vec::new();
-            let records = try_join_all(keys.iter().map(|key| self.listed(*key))).await?;
+            let mut records = Vec::with_capacity(keys.len());
+            for keys in keys.chunks(AT_ONCE) {
+                records.extend(try_join_all(keys.iter().map(|key| self.listed(*key))).await?);
+            }
             for (key, listed) in zip(keys, records) {
                 match listed {
                     Listed::Parked(record) => page.push(record),

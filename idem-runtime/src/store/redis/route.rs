@@ -9,6 +9,7 @@ use super::{
     ConnectionProvider,
     cluster::Cluster,
     fault::Fault,
+    link::Word,
     node::{Node, Reply},
     script::Step,
 };
@@ -56,17 +57,28 @@ impl fmt::Debug for Route {
 }
 
 async fn ask_master(node: &Arc<Node>, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
+    if node.link.is_quiet() {
+        // A server that stood still and was replaced grants what it is asked as soon as it goes on, and is quick about it.
+        node.verify(deadline.min(Instant::now() + LOOK)).await;
+    }
     match node.ask(step, deadline).await {
         // The Sentinels know whether it stood still for so long that it was replaced. It is asked again, and if it is
         // slow once more, they are.
         Ok(reply) if reply.late && step.is_repeatable() => {
-            node.verify(deadline).await;
+            if node.verify(deadline).await == Word::Unheard {
+                return Err(Fault::Silent);
+            }
             let again = node.ask(step, deadline).await?;
-            if again.late && !node.verify(deadline).await {
+            if again.late && node.verify(deadline).await != Word::Stays {
                 return Err(Fault::Silent);
             }
             Ok(Reply { repeated: true, ..again })
         }
+        // What cannot be asked again is not believed either.
+        Ok(reply) if reply.late => match node.verify(deadline).await {
+            Word::Stays => Ok(reply),
+            Word::Moved | Word::Unheard => Err(Fault::Silent),
+        },
         Err(fault) if fault.is("READONLY") || fault.is("MASTERDOWN") => {
             // Demoted, and it refused: nothing was done there.
             node.replace();
@@ -80,6 +92,9 @@ async fn ask_master(node: &Arc<Node>, step: &Step, deadline: Instant) -> Result<
         asked => asked,
     }
 }
+
+/// How long a request waits for the Sentinels before it goes on as if they had not been asked.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// How long the Sentinels are listened to when no request waits for it.
 const VERIFY: std::time::Duration = std::time::Duration::from_secs(1);

@@ -34,9 +34,22 @@ impl Sentinels {
         Self { servers, master_name: master_name.into(), login, timeout }
     }
 
-    /// Where the master is. A Sentinel that was cut off may still name the old one, so a majority is heard and the
-    /// latest failover believed.
+    /// Where the master is. A Sentinel that was cut off may still name the old one, so a majority is listened to and the latest
+    /// failover believed; where the others are silent, what is heard has to do.
     pub(super) async fn master(&self) -> Result<ConnectionInfo, Cause> {
+        self.named().await.map(|(master, _)| master)
+    }
+
+    /// Where the master is, by the word of a majority.
+    pub(super) async fn agreed(&self) -> Result<ConnectionInfo, Cause> {
+        match self.named().await? {
+            (master, true) => Ok(master),
+            _ => Err(Cause::unavailable("most sentinels are silent")),
+        }
+    }
+
+    /// And whether a majority was heard.
+    async fn named(&self) -> Result<(ConnectionInfo, bool), Cause> {
         let mut asked = JoinSet::new();
         for server in &self.servers {
             let (server, name, limit) = (server.clone(), self.master_name.clone(), self.timeout);
@@ -70,10 +83,11 @@ impl Sentinels {
         let Some(sentinel) = self.servers.first() else {
             return Err(Cause::misconfigured("no sentinel is named: write at least one URL"));
         };
-        Ok(sentinel
+        let master = sentinel
             .clone()
             .set_addr(at(sentinel.addr(), master.host, master.port))
-            .set_redis_settings(self.login.clone()))
+            .set_redis_settings(self.login.clone());
+        Ok((master, heard >= majority))
     }
 }
 

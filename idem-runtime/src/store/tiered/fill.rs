@@ -1,12 +1,12 @@
 //! Copies on their way to Redis, for which nobody waits.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures_util::future::join_all;
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
 
 use super::{Authority, Inner, Kept, copy};
 use crate::key::StorageKey;
@@ -72,11 +72,17 @@ impl<A: Authority> Inner<A> {
 
     async fn copy(&self, keys: &[StorageKey]) {
         // Before it is read: what is left counts from no later than this.
-        let read = Instant::now();
+        let clocks = join_all(keys.iter().map(async |key| Some((*key, self.cache.clock(key).await?)))).await;
+        let clocks: HashMap<_, _> = clocks.into_iter().flatten().collect();
+        if clocks.is_empty() {
+            return;
+        }
         // An authority that does not answer has other requests to tell so.
         let Ok(kept) = self.authority.kept(keys).await else { return };
         let put = async |Kept { key, fingerprint, answer, left }| {
-            self.cache.put(&key, &copy::seal(&key, &fingerprint, &answer), read, left).await;
+            if let Some(clock) = clocks.get(&key) {
+                self.cache.put(&key, &copy::seal(&key, &fingerprint, &answer), *clock, left).await;
+            }
         };
         join_all(kept.into_iter().map(put)).await;
     }
