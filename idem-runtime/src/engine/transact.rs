@@ -76,6 +76,8 @@ const BEGIN_AGAIN: Duration = Duration::from_millis(250);
 struct Transacting<D: Transactions, W> {
     on: Ground<D>,
     work: W,
+    /// The work ran before, and is to be made ready for the next run.
+    ran: bool,
 }
 
 /// What every run of one operation stands on.
@@ -121,7 +123,8 @@ impl Engine {
         D: Transactions,
         W: Work,
     {
-        let transacting = Transacting { on: Ground { engine: self.clone(), store, place, operation }, work };
+        let transacting =
+            Transacting { on: Ground { engine: self.clone(), store, place, operation }, work, ran: false };
         let ran = match operation {
             Some(operation) => self.queue(operation, transacting).await,
             None => match self.turn_in_transaction(None, transacting).await {
@@ -306,6 +309,11 @@ impl<D: Transactions, W: Work> Transacting<D, W> {
         let claim = self.on.operation.map_or_else(unclaimed, |operation| operation.claim());
         let mut pause = FIRST_PAUSE;
         for run in 1.. {
+            if self.ran
+                && let Err(value) = self.work.ready().await
+            {
+                return Turn::Over(Ok(Ran::Fresh(value)));
+            }
             match self.once(claim).await {
                 Once::Over(ran) => {
                     self.on.count(&ran);
@@ -318,9 +326,6 @@ impl<D: Transactions, W: Work> Transacting<D, W> {
             self.on.engine.0.counters.reruns.add();
             tokio::time::sleep(jittered(pause)).await;
             pause *= 2;
-            if let Err(value) = self.work.ready().await {
-                return Turn::Over(Ok(Ran::Fresh(value)));
-            }
         }
         tracing::warn!(key = %claim.key, "the transaction met others each time it was run, and is given up");
         Turn::Over(Err(Refusal::Contended))
@@ -335,6 +340,7 @@ impl<D: Transactions, W: Work> Transacting<D, W> {
         self.on.place.open(transaction);
         let open = Open::new();
         let won = Won::alone(&self.on.engine, &claim, fence, attempt, open.0.clone());
+        self.ran = true;
         let ended = CatchPanic::call(|| self.work.run(won)).await;
         drop(open);
         let transaction = match self.on.place.close() {
@@ -426,7 +432,8 @@ impl<D: Transactions> Ground<D> {
 
     async fn begin(&self, claim: Claim) -> Result<Begun<D::Transaction>, StoreError> {
         match self.operation {
-            Some(_) => self.store.begin_and_claim(claim).await,
+            // However long the transaction takes: its record goes with it, and has no lease that could be over.
+            Some(_) => self.store.begin_and_claim(claim.retention(None)).await,
             None => {
                 let transaction = self.store.begin().await?;
                 Ok(Begun::Won { transaction, fence: Fence::new(0), attempt: 1 })
@@ -476,12 +483,13 @@ impl<D: Transactions> Ground<D> {
                     self.store.rollback(transaction).await;
                     return Once::Again;
                 }
-                // Another run may have come between if ours was undone. One answer for all is the recorded one.
-                Ok(Begun::NotWon(Claimed::Completed { answer: Some(answer) }))
-                    if complete.outcome == Outcome::Answer(answer.clone()) =>
-                {
-                    return Once::Over(Ok(Ran::Fresh(value)));
-                }
+                // Another run may have come between if ours was undone. What our token completes again, is ours.
+                Ok(Begun::NotWon(claimed @ Claimed::Completed { .. })) => match self.store.complete(&complete).await {
+                    Ok(Ownership::Held) => return Once::Over(Ok(Ran::Fresh(value))),
+                    Ok(Ownership::Lost) => return not_won(known(&claim.key, claimed)),
+                    Err(_) if Instant::now() < deadline => {}
+                    Err(_) => break,
+                },
                 Ok(Begun::NotWon(Claimed::Busy { .. })) | Err(_) if Instant::now() < deadline => {}
                 Ok(Begun::NotWon(Claimed::Busy { .. })) | Err(_) => break,
                 Ok(Begun::NotWon(claimed)) => return not_won(known(&claim.key, claimed)),

@@ -1,7 +1,11 @@
 //! [`Tx`] as an executor of the driver, which sees what meets another transaction as it passes by.
 
-use futures_util::{StreamExt, future::BoxFuture, stream::BoxStream};
-use sqlx::{Database, Describe, Either, Error, Execute, Executor, SqlStr};
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, ready},
+    stream::{self, BoxStream},
+};
+use sqlx::{Connection, Database, Describe, Either, Error, Execute, Executor, SqlStr};
 
 use crate::engine::{Conflict, Tx};
 
@@ -26,6 +30,9 @@ macro_rules! executor {
                 E: 'q + Execute<'q, $database>,
             {
                 let (connection, conflict) = self.noting();
+                if !connection.is_in_transaction() {
+                    return Box::pin(stream::once(ready(Err(ended()))));
+                }
                 let noted = move |item: Result<_, Error>| item.inspect_err(|error| note(error, $conflicts, conflict));
                 Box::pin(connection.fetch_many(query).map(noted))
             }
@@ -39,6 +46,9 @@ macro_rules! executor {
                 E: 'q + Execute<'q, $database>,
             {
                 let (connection, conflict) = self.noting();
+                if !connection.is_in_transaction() {
+                    return Box::pin(ready(Err(ended())));
+                }
                 let fetched = connection.fetch_optional(query);
                 Box::pin(async move { fetched.await.inspect_err(|error| note(error, $conflicts, conflict)) })
             }
@@ -68,6 +78,13 @@ macro_rules! executor {
 executor!("postgres", super::PostgresStore, sqlx::Postgres, &["40001", "40P01"]);
 // Somebody wrote since the transaction began to read.
 executor!("sqlite", super::SqliteStore, sqlx::Sqlite, &["517"]);
+
+/// By a transaction inside it, say, that was dropped as it began. What is written now would be committed by itself, without a record.
+fn ended() -> Error {
+    Error::Protocol(
+        "the transaction of this `Tx` has ended: answer with an error, and the handler is run again".to_owned(),
+    )
+}
 
 fn note(error: &Error, conflicts: &[&str], conflict: &Conflict) {
     let code = error.as_database_error().and_then(|error| error.code());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use idem_runtime::{
-    SqliteStore, Store,
+    ExecuteError, Idempotency, Operation, Policy, Principal, Refusal, SqliteStore, Store, Tx,
     store::{Begun, Claimed, Ownership, StoreErrorKind, Transactions},
 };
 use sqlx::SqlitePool;
@@ -257,6 +257,45 @@ async fn a_transaction_that_found_the_disk_full_leaves_the_store_usable() {
     assert!(matches!(store.claim_in(&mut transaction, claim(3, 1)).await.unwrap(), Claimed::Won { .. }));
     store.commit(transaction).await.unwrap();
     assert!(matches!(store.claim(claim(3, 2)).await.unwrap(), Claimed::Busy { .. }));
+}
+
+/// Nor what is written by a handler that takes no notice of it, a statement at a time and without its record.
+#[tokio::test]
+async fn what_a_handler_writes_behind_a_full_disk_is_not_kept() {
+    let place = Place::new();
+    let store = place.options().max_bytes(1 << 20).open(place.file()).await.unwrap();
+    for table in ["big (bytes BLOB)", "ledger (key INTEGER)"] {
+        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE TABLE {table}"))).execute(store.pool()).await.unwrap();
+    }
+    let runtime = Idempotency::builder(store.clone()).shared().build();
+    let operation = || Operation::new(Policy::new("calls"), Principal::SHARED, "k");
+    for _ in 0..2 {
+        let careless = |mut tx: Tx<SqliteStore>, _| async move {
+            let big = sqlx::query("INSERT INTO big VALUES (zeroblob(4000000))").execute(&mut tx).await;
+            let entry = sqlx::query("INSERT INTO ledger VALUES (1)").execute(&mut tx).await;
+            let bare = sqlx::query("INSERT INTO ledger VALUES (2)").execute(tx.connection()).await;
+            Ok::<_, ()>((big.is_ok(), entry.is_ok(), bare.is_ok()))
+        };
+        let done = runtime.transact(&store, operation(), careless).await;
+        assert!(matches!(done, Err(ExecuteError::Refused(Refusal::Unavailable))), "{done:?}");
+        assert_eq!(ledger(store.pool()).await, 0);
+    }
+    let careful = |mut tx: Tx<SqliteStore>, _| async move {
+        sqlx::query("INSERT INTO ledger VALUES (1)").execute(&mut tx).await.map(drop)
+    };
+    assert!(runtime.transact(&store, operation(), careful).await.is_ok());
+    assert_eq!(ledger(store.pool()).await, 1);
+}
+
+/// It would be another file's from then on.
+#[tokio::test]
+async fn a_file_that_is_gone_is_not_made_anew() {
+    let place = Place::new();
+    let store = place.open().await;
+    std::fs::remove_file(place.file()).unwrap();
+    let _ = store.claim(claim(1, 1)).await;
+    assert!(sqlx::query("SELECT 1").execute(store.pool()).await.is_err());
+    assert!(!place.file().exists());
 }
 
 /// The same while the other one still writes: whoever would wait for it waits.

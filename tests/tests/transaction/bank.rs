@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use futures_util::FutureExt;
 use http::StatusCode;
 use idem_runtime::{
     Attempt, Idempotency, IdempotencySetup, PostgresStore, SqliteStore, Tx, idempotent,
@@ -103,6 +104,15 @@ macro_rules! handlers {
                 format!("{} {before} {fence} {}", attempt.number(), attempt.downstream_key("charge"))
             }
 
+            /// Lets go of a transaction inside its own as that begins, which ends its own, and writes as if nothing were.
+            #[idempotent(scope = "transfers", key = from_header, transaction)]
+            async fn ending(mut tx: Tx<$store>, State(app): State<App<$store>>, call: Call) -> Response {
+                drop(sqlx::Connection::begin(tx.connection()).now_or_never());
+                let written = sqlx::query("INSERT INTO ledger (entry) VALUES ('alone')").execute(&mut tx).await;
+                assert!(written.is_err(), "written without its record");
+                app.script.run(call).await
+            }
+
             #[idempotent(scope = "transfers", key = from_header, transaction)]
             async fn leaking(mut tx: Tx<$store>, State(app): State<App<$store>>, call: Call) -> Response {
                 let answer = book(&mut tx, &app, call).await;
@@ -126,6 +136,7 @@ macro_rules! handlers {
                 .route("/definitive", post(definitive))
                 .route("/optional", post(optional))
                 .route("/attempted", post(attempted))
+                .route("/ending", post(ending))
                 .route("/leaking", post(leaking))
                 .route("/leaking-unused", post(leaking_unused))
         }

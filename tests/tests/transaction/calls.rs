@@ -10,14 +10,20 @@ use std::{
 
 use futures_util::future::join_all;
 use idem_runtime::{
-    Attempt, ExecuteError, Executed, Fingerprint, Idempotency, Operation, Policy, PostgresStore, Principal, Refusal,
-    SqliteStore, Tx,
+    Attempt, ExecuteError, Executed, Fingerprint, Idempotency, MemoryStore, Operation, Policy, PostgresStore,
+    Principal, Refusal, Settlement, SqliteStore, Tx,
     store::{
-        StoreErrorKind, Transactions,
+        Resolved, StoreErrorKind, Transactions,
         postgres::{Isolation, driver as sqlx},
     },
 };
 use sqlx::Connection;
+use tests::{
+    faulty_store::{Fault, FaultyStore, Step},
+    gate::Gate,
+    probe::RuntimeClock,
+    servers::eventually_async,
+};
 
 use crate::{
     bank::Database,
@@ -30,6 +36,7 @@ on_every_database!(
     calls_at_once_run_once,
     a_call_that_fails_leaves_nothing,
     a_call_joins_the_transaction_of_its_caller,
+    what_a_transaction_finds_abandoned_where_money_moves_can_be_settled,
 );
 
 const POLICY: Policy = Policy::new("calls").validate();
@@ -203,6 +210,48 @@ async fn a_joined_call_can_be_spawned() {
     assert!(matches!(spawned.await.expect("no panic"), Ok(1)));
 }
 
+/// A service that held leases before it had transactions.
+async fn what_a_transaction_finds_abandoned_where_money_moves_can_be_settled(database: Database) {
+    const MONEY: Policy = Policy::new("calls").financial().lease(Duration::from_millis(10));
+    async fn check<D: Transactions>(store: D) {
+        let operation = || Operation::new(MONEY, Principal::new("acct_1"), "k");
+        // Its owner is as good as gone: nobody hears of it again.
+        let cut_off = FaultyStore::new(store.clone());
+        cut_off.fail(Step::Renew, Fault::Refused(StoreErrorKind::Unreachable));
+        let gone = Idempotency::builder(cut_off).shared().build();
+        let gate = Gate::new();
+        let stands = tokio::spawn({
+            let gate = gate.clone();
+            async move {
+                let effect = async move |_| {
+                    gate.pass().await;
+                    Ok::<_, &str>(1)
+                };
+                gone.execute(operation(), effect).await
+            }
+        });
+        gate.reached().await;
+        let runtime = Idempotency::builder(store.clone()).shared().build();
+        let call = || runtime.transact(&store, operation(), |_, _| async { Ok::<_, &str>(7) });
+        let unknown = eventually_async("its lease is over", Duration::from_secs(30), async || match call().await {
+            Err(ExecuteError::Refused(Refusal::InFlight { .. })) => None,
+            other => Some(other),
+        });
+        assert!(matches!(unknown.await, Err(ExecuteError::Refused(Refusal::Unknown))));
+        let settled = runtime.resolve(&operation(), Settlement::not_executed()).await.expect("an answer");
+        assert_eq!(settled, Resolved::Applied);
+        assert!(call().await.is_ok_and(|done| done.value == 7 && !done.replayed));
+        stands.abort();
+    }
+    let patience = Duration::from_secs(30);
+    match &database {
+        Database::Sqlite(directory, _) => check(Database::sqlite_store(directory, patience).await).await,
+        Database::Postgres(postgres, _) => {
+            check(Database::postgres_store(postgres, patience, Isolation::ReadCommitted).await).await;
+        }
+    }
+}
+
 /// As under a lease: whoever left the name out would share a record with everybody who did.
 #[tokio::test]
 async fn a_call_without_a_name_is_refused() {
@@ -219,6 +268,20 @@ async fn a_call_without_a_name_is_refused() {
         }
     }
     assert_eq!(runtime.metrics().executed, 0);
+}
+
+/// It has none: its record is committed with it, or not at all.
+#[tokio::test(start_paused = true)]
+async fn a_transaction_may_be_longer_than_any_lease() {
+    let fake = Fake::on(MemoryStore::with_clock(RuntimeClock::new()));
+    let runtime = runtime(&fake);
+    let brief = Policy::new("brief").lease(Duration::from_millis(10)).ttl(Duration::from_millis(20));
+    let slow = |_: Tx<Fake>, _| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok::<_, &str>(7)
+    };
+    let done: Result<i32> = runtime.transact(&fake, Operation::new(brief, Principal::SHARED, "k"), slow).await;
+    assert!(done.is_ok_and(|done| done.value == 7 && !done.replayed));
 }
 
 #[tokio::test]

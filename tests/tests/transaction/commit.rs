@@ -44,14 +44,21 @@ async fn unsure(mut tx: Tx<Fake>) -> (Disposition, &'static str) {
     (Disposition::Unknown, "who knows")
 }
 
+#[idempotent(scope = "transfers", key = from_header, transaction, store = definitive, on_conflict = wait("50s"))]
+async fn patient(mut tx: Tx<Fake>, State(app): State<App<Fake>>, call: Call) -> Response {
+    tx.connection().write("entry");
+    app.script.run(call).await
+}
+
 async fn bank() -> (Fake, Bank) {
     let fake = Fake::new();
     let routes = Router::new()
         .route("/transfer", post(transfer))
         .route("/optional", post(optional))
+        .route("/patient", post(patient))
         .route("/financial", post(financial))
         .route("/unsure", post(unsure));
-    (fake.clone(), serve(fake, |setup| setup, routes).await)
+    (fake.clone(), serve(fake, |setup| setup.max_answer_bytes(CAP), routes).await)
 }
 
 #[tokio::test]
@@ -62,6 +69,32 @@ async fn a_commit_whose_reply_is_lost_is_answered_truthfully() {
     first.assert_fresh(201);
     assert_eq!((fake.entries().len(), fake.records(), bank.script.runs()), (1, 1, 1));
     bank.post("/transfer").send().await.assert_replay_of(&first);
+}
+
+const CAP: usize = 1000;
+
+/// What is recorded of it is only that it ran, but this client waits for it.
+#[tokio::test]
+async fn a_large_answer_whose_commit_is_not_confirmed_reaches_its_client() {
+    let (fake, bank) = bank().await;
+    bank.script.answer(|_, _| answer(201, "x".repeat(CAP + 1)));
+    fake.commits([Commit::Unseen]);
+    let first = bank.post("/transfer").send().await;
+    first.assert_fresh(201);
+    assert_eq!((first.body.len(), fake.entries().len(), bank.script.runs()), (CAP + 1, 1, 1));
+    bank.post("/transfer").send().await.assert_problem(409, "response-not-kept");
+}
+
+/// It runs once more, with arguments of its own.
+#[tokio::test]
+async fn an_error_answer_that_finds_another_transaction_in_its_way_is_made_again() {
+    let (fake, bank) = bank().await;
+    bank.script.statuses(&[402]);
+    fake.busy_after(1);
+    let first = bank.post("/patient").send().await;
+    first.assert_fresh(402);
+    assert_eq!((fake.entries().len(), bank.script.runs()), (0, 2));
+    bank.post("/patient").send().await.assert_replay_of(&first);
 }
 
 #[tokio::test]

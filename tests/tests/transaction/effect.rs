@@ -23,7 +23,18 @@ on_every_database!(
     a_transaction_that_somebody_may_still_use_is_not_committed,
     a_request_without_a_key_is_a_transaction_all_the_same,
     a_handler_knows_its_attempt,
+    nothing_is_written_in_a_transaction_that_has_ended,
 );
+
+async fn nothing_is_written_in_a_transaction_that_has_ended(database: Database) {
+    let bank = database.bank().await;
+    for _ in 0..2 {
+        bank.post("/ending").send().await.assert_problem(503, "store-unavailable");
+    }
+    bank.idle().await;
+    assert_eq!((database.entries().await, database.records().await, bank.script.runs()), (0, 0, 2));
+    bank.post("/transfer").send().await.assert_fresh(201);
+}
 
 async fn an_answer_is_committed_with_its_effect_and_replayed(database: Database) {
     let bank = database.bank().await;

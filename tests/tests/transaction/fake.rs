@@ -5,6 +5,7 @@ use std::{
     fmt,
     ops::{Deref, DerefMut},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -30,9 +31,18 @@ struct Shared {
     entries: Vec<String>,
     /// How the next steps go; none left: as they should.
     begins: VecDeque<StoreErrorKind>,
-    claims: VecDeque<StoreErrorKind>,
+    claims: VecDeque<Asked>,
     completions: VecDeque<StoreErrorKind>,
     commits: VecDeque<Commit>,
+}
+
+/// How a claim goes.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    Well,
+    Wrong(StoreErrorKind),
+    /// Somebody else's transaction has the lock.
+    Busy,
 }
 
 /// How a commit goes wrong.
@@ -80,7 +90,12 @@ impl Fake {
     }
 
     pub(crate) fn claims(&self, failures: impl IntoIterator<Item = StoreErrorKind>) {
-        self.shared().claims.extend(failures);
+        self.shared().claims.extend(failures.into_iter().map(Asked::Wrong));
+    }
+
+    /// After so many claims, one finds somebody else's transaction in its way.
+    pub(crate) fn busy_after(&self, claims: usize) {
+        self.shared().claims.extend(std::iter::repeat_n(Asked::Well, claims).chain([Asked::Busy]));
     }
 
     pub(crate) fn completions(&self, failures: impl IntoIterator<Item = StoreErrorKind>) {
@@ -132,8 +147,12 @@ impl Transactions for Fake {
     }
 
     async fn claim_in(&self, connection: &mut Connection, claim: Claim) -> Result<Claimed, StoreError> {
-        let failure = self.shared().claims.pop_front();
-        failed(failure)?;
+        let how = self.shared().claims.pop_front();
+        match how {
+            None | Some(Asked::Well) => {}
+            Some(Asked::Wrong(kind)) => failed(Some(kind))?,
+            Some(Asked::Busy) => return Ok(Claimed::Busy { retry_after: Duration::from_millis(10) }),
+        }
         let claimed = self.records.claim(claim).await?;
         if let Claimed::Won { .. } = claimed {
             connection.claim = Some(claim);

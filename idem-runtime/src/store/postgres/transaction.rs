@@ -312,6 +312,11 @@ impl Transactions for PostgresStore {
             Ok(Claimed::Won { fence, attempt }) => Ok(Begun::Won { transaction, fence, attempt }),
             // Whatever is wrong with the connection or what it leads to, the next one is another.
             Err(error) if error.kind() != StoreErrorKind::Conflict => Err(error),
+            // The claim may have made it so, and somebody is to settle it.
+            Ok(claimed @ Claimed::Unknown { .. }) => {
+                self.commit(transaction).await?;
+                Ok(Begun::NotWon(claimed))
+            }
             not_won => {
                 self.rollback(transaction).await;
                 not_won.map(Begun::NotWon)

@@ -13,7 +13,7 @@ use sqlx::{
 use tokio::time::Instant;
 
 use super::{
-    Connections, Inner, SqliteStore,
+    Commits, Connections, Inner, SqliteStore,
     fault::{self, Fault},
     step::Timeline,
     table,
@@ -113,7 +113,9 @@ impl SqliteStoreBuilder {
         let whole = require_place(path)?;
         // A whole path is never one of the names that SQLite takes for something else, as `file:` and `:memory:`.
         let options = SqliteConnectOptions::new().filename(whole).create_if_missing(true);
-        let user = SqlitePoolOptions::new().max_connections(USER_CONNECTIONS).connect_lazy_with(self.options(&options));
+        let user = SqlitePoolOptions::new()
+            .max_connections(USER_CONNECTIONS)
+            .connect_lazy_with(self.options(&options).create_if_missing(false));
         self.start(options, user, true).await
     }
 
@@ -126,7 +128,12 @@ impl SqliteStoreBuilder {
     /// `ours`: the file is the store's, so what is missing is made.
     async fn start(self, options: SqliteConnectOptions, user: SqlitePool, ours: bool) -> Result<SqliteStore, Fault> {
         let path = options.get_filename().into();
-        let options = self.options(&options);
+        let mut options = self.options(&options);
+        if ours {
+            // Made once: who finds it gone later must not begin anew.
+            drop(SqliteConnection::connect_with(&options).await?);
+            options = options.create_if_missing(false);
+        }
         let max_bytes = self.max_bytes;
         let pool = || {
             SqlitePoolOptions::new()
@@ -138,8 +145,27 @@ impl SqliteStoreBuilder {
                 .after_connect(move |connection, _| Box::pin(bound(connection, max_bytes)))
                 .after_release(|connection, _| Box::pin(is_free(connection)))
         };
+        let commits = Commits::default();
+        let (guarding, releasing) = (commits.clone(), commits.clone());
+        let write = pool()
+            .max_connections(1)
+            .acquire_timeout(self.lock_timeout)
+            .after_connect(move |connection, _| {
+                let commits = guarding.clone();
+                Box::pin(async move {
+                    commits.allow();
+                    bound(connection, max_bytes).await?;
+                    connection.lock_handle().await?.set_commit_hook(move || commits.allowed());
+                    Ok(())
+                })
+            })
+            .after_release(move |connection, _| {
+                releasing.allow();
+                Box::pin(is_free(connection))
+            });
         let connections = Connections {
-            write: pool().max_connections(1).acquire_timeout(self.lock_timeout).connect_lazy_with(options.clone()),
+            commits,
+            write: write.connect_lazy_with(options.clone()),
             read: pool().max_connections(READ_CONNECTIONS).connect_lazy_with(options.clone()),
             late: pool().max_connections(LATE_CONNECTIONS).connect_lazy_with(options.busy_timeout(Duration::ZERO)),
             user,

@@ -75,7 +75,8 @@
 //! - A copy of the database file alone is no backup: the newest records are in the log beside it, `FILE-wal`. Write
 //!   `VACUUM INTO 'copy.db'`, or use the shell's `.backup`. Whoever goes back to a backup forgets what came after it, and that
 //!   runs again.
-//! - Moving or deleting the file under a running service: it goes on with the file that it opened.
+//! - Moving or deleting the file under a running service: connections that are open go on with the file that they opened, and new ones
+//!   find none.
 
 mod builder;
 mod fault;
@@ -85,7 +86,15 @@ mod step;
 mod table;
 mod writer;
 
-use std::{fmt, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
@@ -126,6 +135,32 @@ struct Connections {
     late: SqlitePool,
     /// The user's.
     user: SqlitePool,
+    commits: Commits,
+}
+
+/// Whether anything may be committed on the write connection: not while a handler has a transaction in which a key was claimed. SQLite itself ends a transaction in which
+/// the disk was full; what the handler writes after that would be committed by itself, statement by statement, and without a record.
+#[derive(Debug, Clone)]
+struct Commits(Arc<AtomicBool>);
+
+impl Default for Commits {
+    fn default() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+}
+
+impl Commits {
+    fn allow(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn forbid(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+
+    fn allowed(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// Begins with the write lock.
@@ -268,7 +303,15 @@ impl Transactions for SqliteStore {
             Err(error) => return Err(Fault::of(&error).into_error()),
         };
         match self.claim_in(&mut transaction, claim).await {
-            Ok(Claimed::Won { fence, attempt }) => Ok(Begun::Won { transaction, fence, attempt }),
+            Ok(Claimed::Won { fence, attempt }) => {
+                self.0.connections.commits.forbid();
+                Ok(Begun::Won { transaction, fence, attempt })
+            }
+            // The claim may have made it so, and somebody is to settle it.
+            Ok(claimed @ Claimed::Unknown { .. }) => {
+                self.commit(transaction).await?;
+                Ok(Begun::NotWon(claimed))
+            }
             not_won => {
                 roll_back(transaction).await;
                 not_won.map(Begun::NotWon)
@@ -290,6 +333,7 @@ impl Transactions for SqliteStore {
     }
 
     async fn commit(&self, transaction: Self::Transaction) -> Result<(), StoreError> {
+        self.0.connections.commits.allow();
         transaction.commit().await.map_err(|error| Fault::of_commit(&error).into_error())
     }
 
@@ -298,6 +342,8 @@ impl Transactions for SqliteStore {
         mut transaction: Self::Transaction,
         complete: &Complete,
     ) -> Result<Ownership, StoreError> {
+        // The handler has it no longer.
+        self.0.connections.commits.allow();
         match self.complete_in(&mut transaction, complete).await {
             Ok(Ownership::Held) => self.commit(transaction).await.map(|()| Ownership::Held),
             not_held => {
