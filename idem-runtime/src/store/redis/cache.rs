@@ -210,7 +210,8 @@ impl fmt::Debug for RedisCache {
 }
 
 impl RedisCacheBuilder {
-    /// What every key begins with: `PREFIX:{HEX}`. Default `idem-copy`. Not that of a [`RedisStore`](super::RedisStore).
+    /// What every key begins with: `PREFIX:{HEX}`. Default `idem-copy`. Not that of a [`RedisStore`](super::RedisStore), and for each
+    /// database behind it another one: two that share a prefix replay each other's answers.
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
         Self(self.0.prefix(prefix))
     }

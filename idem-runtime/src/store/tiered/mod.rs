@@ -28,8 +28,8 @@
 //! - A copy is believed if its layout, its key, its checksum and its fingerprint are right. Anything else that lies there, and
 //!   another fingerprint too, is for the authority to judge.
 //! - A copy ends before the answer's `ttl`: by a second and a thousandth of the time. It has an end by the Redis server's
-//!   clock, which is read for that after the authority was asked what is left: neither a slow network nor a server that
-//!   stood still makes it longer. After `ttl` it is the authority that says what is remembered. What is kept for less than
+//!   clock, which is read for that before the authority is asked what is left: neither a slow network nor a server or a replica
+//!   that stood still makes it longer. After `ttl` it is the authority that says what is remembered. What is kept for less than
 //!   about a second is not copied.
 //! - Whatever Redis does is at most a copy that is not there. It costs a request at most the cache's
 //!   [time-out](super::redis::RedisCacheBuilder::timeout), and after three of those in a row nothing for a second.
@@ -45,7 +45,8 @@
 //!
 //! # What the user of an access list needs
 //!
-//! `+get +set +time`, in a Cluster `+cluster|nodes`, behind Sentinels `+role`; and `~idem-copy:*`, or the chosen prefix.
+//! `+get +set +time`, in a Cluster `+cluster|nodes +asking`, with a database other than 0 `+select`, behind Sentinels `+role`; and
+//! `~idem-copy:*`, or the chosen prefix.
 
 mod copy;
 mod fill;
