@@ -27,7 +27,7 @@ use futures_util::future::{self, Either, FusedFuture, FutureExt};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use self::{
@@ -168,13 +168,12 @@ pub(super) async fn run<B: Broker>(
     let deadline = Instant::now() + limits.drain;
     let finished = timeout_at(deadline, async { while running.join_next().await.is_some() {} }).await.is_ok();
     let left = desk.held().count();
-    let deadline = deadline.max(Instant::now() + LAST_WORDS);
     running.abort_all();
     // One that holds up its thread is not waited for any longer.
-    let _ = timeout_at(deadline, async { while running.join_next().await.is_some() {} }).await;
+    let _ = timeout(LAST_WORDS, async { while running.join_next().await.is_some() {} }).await;
     // With the last sender gone, the settler ends once the broker has heard everything.
     drop(desk);
-    let heard = timeout_at(deadline, async {
+    let heard = timeout_at(deadline.max(Instant::now() + LAST_WORDS), async {
         while !settler.is_finished() {
             clerks.join_next().await;
         }
