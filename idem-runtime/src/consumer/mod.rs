@@ -33,7 +33,8 @@
 //! | the handler returned a value | done: every other delivery gets the value |
 //! | the handler returned an error or panicked | undone, one attempt counted; after [`Policy::max_attempts`] parked |
 //! | the worker vanished | undone once the lease is out, one attempt counted |
-//! | the same under `financial`, or `on_abandoned = refuse`: panicked, vanished | parked: nobody knows what it did |
+//! | the worker vanished, or the handler panicked, under `financial` or `on_abandoned = refuse` | parked: nobody knows what it did |
+//! | the handler panicked under `recover`, or called [`mark_unknown`](Attempt::mark_unknown) before its error | parked, likewise |
 //! | its id was used with another payload | parked; the first event's record stays as it is |
 //! | it has no id | parked, unless [`Missing::Run`](crate::Missing::Run) is written out |
 //! | its bytes are not JSON where [`Policy::fingerprint`] reads JSON, or [`Consumer::park`] says so | parked |

@@ -72,7 +72,7 @@ async fn a_value_that_cannot_be_read_is_refused() {
 
 /// A value of another type than the program asks for now: it ran, so it is refused as well.
 #[tokio::test(start_paused = true)]
-async fn a_value_of_another_type_is_refused() {
+async fn a_value_of_another_type_is_not_kept_and_not_run_again() {
     let (_store, idempotency) = faulty();
     let runs = Runs::default();
     assert_fresh(&pay(&idempotency, RETRY, &runs).await);
@@ -82,6 +82,6 @@ async fn a_value_of_another_type_is_refused() {
         Ok::<u64, String>(1)
     };
     let retry = idempotency.execute(operation(RETRY), number).await;
-    assert!(matches!(retry, Err(ExecuteError::Refused(Refusal::Unreadable))), "{retry:?}");
+    assert!(matches!(retry, Err(ExecuteError::Refused(Refusal::NotKept))), "{retry:?}");
     assert_eq!(runs.begun(), 1);
 }

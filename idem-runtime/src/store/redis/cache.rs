@@ -178,7 +178,7 @@ impl Circuit {
 
     fn asked(&mut self, is_answered: bool, waits: bool, now: Instant) {
         if is_answered {
-            if !waits && self.rests_until.is_none() {
+            if !waits {
                 return;
             }
             if self.rests_until.is_some() {
@@ -326,8 +326,7 @@ mod tests {
             circuit.asked(true, false, now);
         }
         assert!(circuit.rests(now));
-        // What is written after the rest says all the same that somebody is there.
-        circuit.asked(true, false, now + REST);
+        circuit.asked(true, true, now);
         assert!(!circuit.rests(now));
     }
 

@@ -15,9 +15,9 @@
 //! A replay whose copy is there is one command to Redis, and nothing to the authority. Every other claim is that command
 //! and then what the authority takes; all other steps are the authority's alone.
 //!
-//! After a completion, and after a duplicate that was found in the authority, the answer is copied: Postgres is asked for up
-//! to 32 of them in one statement, SQLite for each, and there are two commands for each. Nobody waits for that. At most 1024 keys wait for it; what comes on
-//! top is copied when its next duplicate comes.
+//! After a completion outside of transactions, a settlement with an answer, and a duplicate that was found in the authority, the
+//! answer is copied: Postgres is asked for up to 32 of them in one statement, SQLite for each, and there are two commands for each.
+//! Nobody waits for that. At most 1024 keys wait for it; what comes on top is copied when its next duplicate comes.
 //!
 //! # What it holds to
 //!
