@@ -120,8 +120,8 @@ impl Idempotency {
     /// Runs `effect` unless the operation ran before; then gives back what it returned the first time.
     ///
     /// `effect` runs to its end even if this future is dropped. A value is kept as JSON, so `T` must be owned and come out of
-    /// its JSON as it went in: what does not, as after a deployment that changed `T`, is [`Refusal::NotKept`]. An `Err` frees the key: the next call runs, unless the effect called
-    /// [`mark_unknown`](Attempt::mark_unknown).
+    /// its JSON as it went in: what does not, as after a deployment that changed `T`, is [`Refusal::NotKept`]. An `Err` frees the
+    /// key: the next call runs, unless the effect called [`mark_unknown`](Attempt::mark_unknown).
     ///
     /// ```
     /// # async fn example(idempotency: idem_runtime::Idempotency) -> Result<(), Box<dyn std::error::Error>> {

@@ -166,7 +166,8 @@ impl Consumer {
     ///
     /// `handler` runs to its end even if this future is dropped. A value is kept as JSON, so `T` must come out of its JSON as it
     /// went in: what does not, as after a deployment that changed `T`, is [`ConsumeError::NotKept`]. An `Err` says that nothing
-    /// happened, unless the handler called [`mark_unknown`](Attempt::mark_unknown). The text of an error is kept with an event that is parked: its first 1024 bytes.
+    /// happened, unless the handler called [`mark_unknown`](Attempt::mark_unknown). The text of an error is kept with an event that
+    /// is parked: its first 1024 bytes.
     ///
     /// # Errors
     /// [`ProcessError::Failed`] with the handler's own error, else [`ProcessError::Refused`]. Either says what to do about the

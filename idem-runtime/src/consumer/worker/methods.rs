@@ -9,8 +9,8 @@ macro_rules! worker_methods {
             /// them is done.
             ///
             /// What still runs when the time to [drain](WorkerBuilder::drain) is over goes on in the runtime, as
-            /// [`Idempotency::drain`](crate::Idempotency::drain) tells; its deliveries, which [`Drained::left`] counts, are not acknowledged and come
-            /// again.
+            /// [`Idempotency::drain`](crate::Idempotency::drain) tells; its deliveries, which [`Drained::left`] counts, are not
+            /// acknowledged and come again.
             ///
             /// # Errors
             /// When the broker refuses at the start. One that cannot be reached, then or later, is waited for.

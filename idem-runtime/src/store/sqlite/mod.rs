@@ -138,8 +138,9 @@ struct Connections {
     commits: Commits,
 }
 
-/// Whether anything may be committed on the write connection: not while a handler has a transaction in which a key was claimed. SQLite itself ends a transaction in which
-/// the disk was full; what the handler writes after that would be committed by itself, statement by statement, and without a record.
+/// Whether anything may be committed on the write connection: not while a handler has a transaction in which a key was claimed. SQLite
+/// itself ends a transaction in which the disk was full; what the handler writes after that would be committed by itself, statement
+/// by statement, and without a record.
 #[derive(Debug, Clone)]
 struct Commits(Arc<AtomicBool>);
 
