@@ -406,7 +406,7 @@ impl Policy {
 }
 
 /// Ten years: longer is a mistake, and far inside what every store can count.
-const MAX_SECONDS: u64 = 10 * 366 * 24 * 60 * 60;
+pub(crate) const MAX_SECONDS: u64 = 10 * 366 * 24 * 60 * 60;
 
 /// RFC 9110, section 5.1: a token.
 const fn is_header(name: &str) -> bool {

@@ -269,6 +269,29 @@ impl Consumer {
         })
     }
 
+    /// Counts an attempt that is undone, and parks its event if it was the last. Which attempt it was, and whether it is parked.
+    async fn count_undone<D: Transactions>(
+        &self,
+        store: &D,
+        event: &Event,
+        operation: Operation,
+        error: &impl fmt::Display,
+    ) -> (u32, bool) {
+        let max = self.policy.attempts();
+        let mut attempt = 1;
+        let recording = |number| {
+            attempt = number;
+            if number >= max { self.failed_for_good(event, number, error, true) } else { Recording::Failed }
+        };
+        let settled = self.runtime.engine().settle_apart(store, operation, operation.claim(), recording).await;
+        (attempt, settled && attempt >= max)
+    }
+
+    fn failed_for_good(&self, event: &Event, attempts: u32, error: &impl fmt::Display, ran: bool) -> Recording {
+        let note = self.note(ParkedReason::Failed, Some(attempts), event).error(error);
+        Recording::Parked { note: note.seal(), ran }
+    }
+
     fn known<T: DeserializeOwned, E>(
         &self,
         operation: &Operation,
@@ -290,42 +313,27 @@ impl<D: Transactions, E: fmt::Display> Undone<D, E> {
         let Self { consumer, store, event, why } = self;
         let engine = consumer.runtime.engine();
         let max = consumer.policy.attempts();
-        let park = |attempts, error: &dyn fmt::Display, ran| Recording::Parked {
-            note: consumer.note(ParkedReason::Failed, Some(attempts), &event).error(&error).seal(),
-            ran,
-        };
         ProcessError::Refused(match why {
             Why::Failed { error, operation: None } => {
                 return ProcessError::Failed { error, attempt: 1, parked: false };
             }
             Why::Failed { error, operation: Some(operation) } => {
-                let mut attempt = 1;
-                let recording = |number| {
-                    attempt = number;
-                    if number >= max { park(number, &error, true) } else { Recording::Failed }
-                };
-                let settled = engine.settle_apart(&store, operation, operation.claim(), recording).await;
-                return ProcessError::Failed { error, attempt, parked: settled && attempt >= max };
+                let (attempt, parked) = consumer.count_undone(&store, &event, operation, &error).await;
+                return ProcessError::Failed { error, attempt, parked };
             }
             Why::Panicked(operation) => {
                 engine.panicked();
-                let mut attempt = 1;
-                let recording = |number| {
-                    attempt = number;
-                    if number >= max { park(number, &PANICKED, true) } else { Recording::Failed }
+                let (attempt, parked) = match operation {
+                    Some(operation) => consumer.count_undone(&store, &event, operation, &PANICKED).await,
+                    None => (1, false),
                 };
-                let settled = match operation {
-                    Some(operation) => engine.settle_apart(&store, operation, operation.claim(), recording).await,
-                    None => false,
-                };
-                if settled && attempt >= max {
-                    ConsumeError::Parked(ParkedReason::Failed)
-                } else {
-                    ConsumeError::Panicked { attempt }
+                match parked {
+                    true => ConsumeError::Parked(ParkedReason::Failed),
+                    false => ConsumeError::Panicked { attempt },
                 }
             }
             Why::Exhausted(operation) => {
-                let recording = |_| park(max, &VANISHED, false);
+                let recording = |_| consumer.failed_for_good(&event, max, &VANISHED, false);
                 match engine.settle_apart(&store, operation, operation.claim(), recording).await {
                     true => ConsumeError::Parked(ParkedReason::Failed),
                     false => ConsumeError::Unavailable,

@@ -35,7 +35,7 @@ use self::{
     settle::Backoff,
 };
 use super::{Event, ParkedReason};
-use crate::engine::Drained;
+use crate::{engine::Drained, policy::MAX_SECONDS};
 
 pub use self::{
     desk::WorkerMetrics,
@@ -123,8 +123,8 @@ struct Room {
     places: Arc<Semaphore>,
 }
 
-/// Longer than anything waits, and far inside what every clock can count: ten years.
-pub(super) const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+/// As of a policy's times.
+pub(super) const LONGEST: Duration = Duration::from_secs(MAX_SECONDS);
 
 /// The broker hears the last settlements even when the time to drain is over.
 const LAST_WORDS: Duration = Duration::from_secs(1);
