@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use idem_runtime::{
     PostgresStore, Store,
     store::{
@@ -125,6 +126,97 @@ async fn who_waits_too_long_is_told_that_it_is_busy_and_may_go_on() {
     assert!(matches!(hasty.claim(claim(3, 2)).await.unwrap(), Claimed::Busy { .. }));
     assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
     store.rollback(third).await;
+}
+
+impl World {
+    /// A gate that every claim of a new key passes before its row is written. The connection is the one that shuts and
+    /// opens it.
+    async fn with_gate() -> (Self, PgConnection) {
+        let world = Self::start().await;
+        let schema = world.postgres.schema().to_owned();
+        world
+            .run(&format!(
+                "CREATE FUNCTION {schema}.pass() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                     PERFORM pg_advisory_lock({GATE}); PERFORM pg_advisory_unlock({GATE}); RETURN NEW; END $$"
+            ))
+            .await;
+        let trigger =
+            format!("CREATE TRIGGER gate BEFORE INSERT ON {{t}} FOR EACH ROW EXECUTE FUNCTION {schema}.pass()");
+        world.run(&trigger).await;
+        let keeper = PgConnection::connect(&world.postgres.url()).await.unwrap();
+        (world, keeper)
+    }
+}
+
+/// No other test locks this.
+const GATE: u32 = 7_100_225;
+
+/// The server ends each wait for a lock, not their sum.
+#[tokio::test]
+async fn who_waits_for_one_after_the_other_is_told_that_it_is_busy() {
+    const LOCK: Duration = Duration::from_secs(2);
+    let (world, mut keeper) = World::with_gate().await;
+    let hasty = || world.postgres.builder().lock_timeout(LOCK).command_timeout(Duration::from_secs(1));
+    let store = hasty().max_transactions(1).connect(&world.postgres.url()).await.unwrap();
+    let joined = hasty().connect(&world.postgres.url()).await.unwrap();
+    // Opened while nobody waits for them.
+    first_execution(&store, 9).await;
+    let mut own = world.pool.begin().await.unwrap();
+    let mut held = world.store.begin().await.unwrap();
+    assert!(is_won(&world.store.claim_in(&mut held, claim(1, 1)).await.unwrap()));
+
+    let shut = format!("SELECT pg_advisory_lock({GATE})");
+    keeper.execute(sqlx::raw_sql(AssertSqlSafe(shut))).await.unwrap();
+    let waits = tokio::spawn({
+        let store = store.clone();
+        async move { store.begin_and_claim(claim(1, 2)).await }
+    });
+    let waits_too = tokio::spawn(async move {
+        let claimed = joined.claim_in(&mut own, claim(1, 3)).await;
+        // What `rollback` would say is how the claim ended.
+        drop(own);
+        claimed
+    });
+    world.until_waiting(2).await;
+    // Somebody with another key, for whom there is no place yet.
+    let mut queues = Box::pin(store.begin());
+    assert!(queues.as_mut().now_or_never().is_none());
+    // The first wait is over in time, and the second one begins.
+    tokio::time::sleep(LOCK * 3 / 4).await;
+    let open = format!("SELECT pg_advisory_unlock({GATE})");
+    keeper.execute(sqlx::raw_sql(AssertSqlSafe(open))).await.unwrap();
+
+    let begun = waits.await.unwrap();
+    assert!(matches!(begun, Ok(Begun::NotWon(Claimed::Busy { .. }))), "{begun:?}");
+    // Here the transaction could not go on: that claim may still be won in it.
+    match waits_too.await.unwrap() {
+        Ok(claimed) => assert!(matches!(claimed, Claimed::Busy { .. }), "{claimed:?}"),
+        Err(error) => assert_eq!(error.kind(), StoreErrorKind::Conflict, "{error}"),
+    }
+    let queued = queues.await.expect("the server is there, and so is a place by now");
+    store.rollback(queued).await;
+    world.store.rollback(held).await;
+    let claimed = world.store.claim(claim(1, 4)).await.unwrap();
+    assert!(is_won(&claimed), "nobody has won it since: {claimed:?}");
+}
+
+/// That of the session may be shorter than the claim's own time.
+#[tokio::test]
+async fn who_waits_longer_than_a_statement_may_take_is_told_that_it_is_busy() {
+    let world = World::with_ledger().await;
+    let options: PgConnectOptions = world.postgres.url().parse().unwrap();
+    let hasty = options.options([("statement_timeout", "200ms")]);
+    let store = world.postgres.builder().connect_with(hasty).await.unwrap();
+    let held = won(&world.store, 1, 1).await;
+    let begun = store.begin_and_claim(claim(1, 2)).await;
+    assert!(matches!(begun, Ok(Begun::NotWon(Claimed::Busy { .. }))), "{begun:?}");
+    let mut own = store.begin().await.unwrap();
+    world.enter(&mut own, 1).await.unwrap();
+    let claimed = store.claim_in(&mut own, claim(1, 3)).await;
+    assert!(matches!(claimed, Ok(Claimed::Busy { .. })), "{claimed:?}");
+    store.commit(own).await.unwrap();
+    assert_eq!(world.entries().await, 1, "what it did before");
+    world.store.rollback(held).await;
 }
 
 /// What the claim waits for is no matter of the handler's statements.
@@ -378,7 +470,7 @@ async fn a_begin_that_is_dropped_leaves_nothing_open() {
     for at in 0..50_u32 {
         let mut beginning = Box::pin(store.begin());
         for _ in 0..at % 6 {
-            if futures_util::FutureExt::now_or_never(&mut beginning).is_some() {
+            if (&mut beginning).now_or_never().is_some() {
                 break;
             }
             tokio::task::yield_now().await;

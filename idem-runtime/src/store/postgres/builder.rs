@@ -119,7 +119,7 @@ impl PostgresStoreBuilder {
     }
 
     /// How long a claim in a transaction waits for another one with the same key, before it is told that it is busy.
-    /// Default 2 s.
+    /// Default 2 s. Where others have the key one after the other, it is told up to a command time-out later.
     ///
     /// A claim outside of one waits for half a command time-out.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {

@@ -79,6 +79,12 @@ impl Fault {
         self.is("55P03")
     }
 
+    /// The same, or it was for longer than a statement may take in the transaction of somebody's session. A claim is
+    /// about one row: it takes so long only where it waits.
+    pub(super) fn waited_in_vain(&self) -> bool {
+        self.is_locked() || self.is("57014")
+    }
+
     /// The server answered, and goes on: what it refused did not happen.
     pub(super) fn is_refusal(&self) -> bool {
         self.code.is_some() && !self.broken

@@ -28,6 +28,7 @@ pub(super) struct Texts {
     #[cfg(feature = "redis")]
     kept: Arc<str>,
     expire: Arc<str>,
+    nothing: Arc<str>,
 }
 
 /// One statement, ready to be sent.
@@ -79,6 +80,7 @@ impl Texts {
             #[cfg(feature = "redis")]
             kept: text(include_str!("sql/kept.sql")),
             expire: text(include_str!("sql/expire.sql")),
+            nothing: "SELECT WHERE false".into(),
         }
     }
 
@@ -176,6 +178,11 @@ impl Texts {
     pub(super) fn kept(&self, keys: &[crate::key::StorageKey]) -> Statement {
         let keys = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
         Statement::new("read answers", &self.kept, vec![Argument::ManyBytes(keys)])
+    }
+
+    /// Asks whether the server is there.
+    pub(super) fn nothing(&self) -> Statement {
+        Statement::new("ask", &self.nothing, Vec::new())
     }
 
     pub(super) fn expire(&self, limit: u32, after: Duration) -> Statement {

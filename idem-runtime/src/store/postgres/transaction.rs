@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join, select};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Postgres, SqlSafeStr, Transaction};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
@@ -200,17 +200,35 @@ impl PostgresStore {
                 let unlimit = &self.inner.texts.unlimit;
                 simple(connection, AssertSqlSafe(format!("{unlimit}; RELEASE SAVEPOINT idem_claim"))).await?;
             }
-            Err(fault) if fault.is_locked() => {
+            Err(fault) if fault.waited_in_vain() => {
                 simple(connection, "ROLLBACK TO SAVEPOINT idem_claim; RELEASE SAVEPOINT idem_claim").await?;
             }
             Err(_) => {}
         }
-        busy_if_locked(claimed)
+        busy_if_in_vain(claimed)
     }
 
-    /// How long a claim in a transaction may take.
-    fn claims_within(&self) -> Duration {
-        self.inner.transacting.lock_timeout + self.inner.link.budget
+    /// A claim in a transaction, which waits for others; `None`: it does so still, and in vain.
+    ///
+    /// The server ends each wait for a lock, not their sum: whoever had the row may roll back, and the next one have
+    /// it. So a claim that is not answered in time says nothing of the server, which is asked whether it is there.
+    async fn claimed(
+        &self,
+        claiming: impl Future<Output = Result<Claimed, Fault>> + Send,
+    ) -> Result<Option<Claimed>, StoreError> {
+        let Inner { link, texts, transacting, .. } = &*self.inner;
+        let mut claiming = pin!(claiming);
+        let half = link.budget / 2;
+        // The time for which one lock is waited for, and the server's word that this was in vain.
+        let answered = match timeout(transacting.lock_timeout + half, &mut claiming).await {
+            Ok(answered) => answered,
+            Err(_) => match join(timeout(half, claiming), timeout(half, link.ask(&texts.nothing()))).await {
+                (Ok(answered), _) => answered,
+                (Err(_), Ok(Ok(_))) => return Ok(None),
+                (Err(_), _) => return Err(self.silent("claim")),
+            },
+        };
+        answered.map(Some).map_err(|fault| fault.after_sending().into_error("claim"))
     }
 
     /// A step in a transaction, which no other connection can take again.
@@ -220,15 +238,16 @@ impl PostgresStore {
         doing: &str,
         step: impl Future<Output = Result<T, Fault>> + Send,
     ) -> Result<T, StoreError> {
-        let fault = match timeout(limit, step).await {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(fault)) => fault,
-            Err(_) => {
-                self.inner.transacting.away.notify_waiters();
-                Fault::silent()
-            }
-        };
-        Err(fault.after_sending().into_error(doing))
+        match timeout(limit, step).await {
+            Ok(answered) => answered.map_err(|fault| fault.after_sending().into_error(doing)),
+            Err(_) => Err(self.silent(doing)),
+        }
+    }
+
+    /// The server does not answer: those that wait for a place are told.
+    fn silent(&self, doing: &str) -> StoreError {
+        self.inner.transacting.away.notify_waiters();
+        Fault::silent().into_error(doing)
     }
 
     /// Waits for a commit. One that the server refuses, for a deferred constraint say, has undone the transaction.
@@ -307,25 +326,36 @@ impl Transactions for PostgresStore {
 
     async fn begin_and_claim(&self, claim: Claim) -> Result<Begun<PostgresTransaction>, StoreError> {
         let mut transaction = self.begin().await?;
-        let claiming = async { busy_if_locked(self.claim_on(&mut transaction, &claim).await) };
-        match self.within(self.claims_within(), "claim", claiming).await {
-            Ok(Claimed::Won { fence, attempt }) => Ok(Begun::Won { transaction, fence, attempt }),
+        let claiming = async { busy_if_in_vain(self.claim_on(&mut transaction, &claim).await) };
+        match self.claimed(claiming).await {
+            Ok(Some(Claimed::Won { fence, attempt })) => Ok(Begun::Won { transaction, fence, attempt }),
             // Whatever is wrong with the connection or what it leads to, the next one is another.
             Err(error) if error.kind() != StoreErrorKind::Conflict => Err(error),
             // The claim may have made it so, and somebody is to settle it.
-            Ok(claimed @ Claimed::Unknown { .. }) => {
+            Ok(Some(claimed @ Claimed::Unknown { .. })) => {
                 self.commit(transaction).await?;
                 Ok(Begun::NotWon(claimed))
             }
-            not_won => {
+            Ok(Some(claimed)) => {
                 self.rollback(transaction).await;
-                not_won.map(Begun::NotWon)
+                Ok(Begun::NotWon(claimed))
+            }
+            // Closed as it is: nothing can be sent behind a claim that is not answered.
+            Ok(None) => Ok(Begun::NotWon(Claimed::Busy { retry_after: BUSY })),
+            Err(conflict) => {
+                self.rollback(transaction).await;
+                Err(conflict)
             }
         }
     }
 
     async fn claim_in(&self, connection: &mut PgConnection, claim: Claim) -> Result<Claimed, StoreError> {
-        self.within(self.claims_within(), "claim", self.try_claim_in(connection, &claim)).await
+        let claimed = self.claimed(self.try_claim_in(connection, &claim)).await?;
+        claimed.ok_or_else(|| {
+            // Not busy, with which the transaction could go on: that claim may still be won in it.
+            let why = "claim: others had the row, one after the other, for longer than the lock time-out";
+            StoreError::new(StoreErrorKind::Conflict, why)
+        })
     }
 
     async fn complete_in(&self, connection: &mut PgConnection, complete: &Complete) -> Result<Ownership, StoreError> {
@@ -365,9 +395,9 @@ impl Transactions for PostgresStore {
     }
 }
 
-fn busy_if_locked(claimed: Result<Claimed, Fault>) -> Result<Claimed, Fault> {
+fn busy_if_in_vain(claimed: Result<Claimed, Fault>) -> Result<Claimed, Fault> {
     match claimed {
-        Err(fault) if fault.is_locked() => Ok(Claimed::Busy { retry_after: BUSY }),
+        Err(fault) if fault.waited_in_vain() => Ok(Claimed::Busy { retry_after: BUSY }),
         claimed => claimed,
     }
 }
