@@ -11,7 +11,6 @@ use super::{
 use crate::{
     Attempt,
     engine::{self, CatchPanic, Ended, Operation, Place, Ran, Recording, Refusal, Slot, Tx, Won},
-    key::StorageKey,
     record::Kind,
     store::Transactions,
 };
@@ -41,7 +40,7 @@ enum Why<E> {
     /// The workers of all its attempts vanished.
     Exhausted(Operation),
     /// Nobody knows what became of it, outside of transactions.
-    Unknown(StorageKey),
+    Unknown(Operation),
     Refused(ConsumeError),
 }
 
@@ -65,10 +64,12 @@ impl Consumer {
     ///
     /// Outgoing events written through the `Tx`, to be published from there, make an outbox beside the inbox.
     ///
-    /// `store` is the one of the runtime, or the one that decides behind it. `handler` is run again when its transaction met
-    /// another one, five runs in all. An `Err` rolls back, and so does a panic; then the attempt is counted in a
-    /// transaction of its own. A worker that vanishes leaves no trace, so that attempt is not counted. Nothing is ever
-    /// unknown, whatever `financial` and `on_abandoned` say.
+    /// `store` is the one of the runtime, or the one that decides behind it. `handler` is run again when its
+    /// transaction met another one, five runs in all. An `Err` rolls back, and so does a panic; then the attempt is
+    /// counted in a transaction of its own. A worker that vanishes leaves no trace, so that attempt is not counted. Of
+    /// what runs here nothing is ever unknown, whatever `financial` and `on_abandoned` say; they do say what becomes of
+    /// an event that was abandoned under [`process`](Self::process), by a consumer that did not use transactions
+    /// before.
     ///
     /// # Errors
     /// As [`process`](Self::process).
@@ -95,7 +96,6 @@ impl Consumer {
                 return self.conclude_one(operation, &event, ran).await.result;
             }
             Entry::Guarded(operation) => {
-                let operation = operation.in_transaction();
                 let work = Work::new(self, &event).in_transaction();
                 match self.run_in_transaction(store, Some(operation), work, handler.clone()).await {
                     Err(Refusal::Mismatch) => ParkedReason::KeyReused,
@@ -106,7 +106,7 @@ impl Consumer {
         match self.write_down(&event, self.note(reason, Some(0), &event)).await? {
             Parking::Parked => Err(ConsumeError::Parked(reason).into()),
             Parking::Redriven => {
-                let operation = self.redriven(&event, reason).in_transaction();
+                let operation = self.redriven(&event, reason);
                 let work = Work::new(self, &event).in_transaction();
                 let ran = self.run_in_transaction(store, Some(operation), work, handler).await;
                 self.conclude_one(operation, &event, ran).await.result
@@ -209,19 +209,17 @@ impl Consumer {
                     Err(_) => Err(Why::Panicked(None)),
                 };
             }
-            Entry::Guarded(operation) => {
-                match self.run_joined(store, connection, operation.in_transaction(), event, handler).await {
-                    Joint::Mismatch(handler) => (ParkedReason::KeyReused, handler),
-                    Joint::Over(result) => return result,
-                }
-            }
+            Entry::Guarded(operation) => match self.run_joined(store, connection, operation, event, handler).await {
+                Joint::Mismatch(handler) => (ParkedReason::KeyReused, handler),
+                Joint::Over(result) => return result,
+            },
         };
         // Whether it was parked for this before, and redriven.
         let operation = self.parking(event, reason);
         match self.runtime.engine().join::<D, ()>(store, connection, &operation).await {
             Ok(_) => Err(Why::NotRun(reason)),
             Err(Ok(Ran::Replay(answer))) if answer.open(Kind::Redriven).is_ok() => {
-                let operation = self.redriven(event, reason).in_transaction();
+                let operation = self.redriven(event, reason);
                 match self.run_joined(store, connection, operation, event, handler).await {
                     Joint::Over(result) => result,
                     // Never: events that are redriven are told apart by their key.
@@ -301,7 +299,7 @@ impl Consumer {
             Ok(Ran::Replay(kept)) => return self.replay(&operation.key, &kept).map_err(Why::Refused),
             Ok(Ran::Parked(note)) => ConsumeError::of_note(&note),
             Ok(Ran::Fresh(())) => ConsumeError::Unreadable,
-            Err(Refusal::Unknown) => return Err(Why::Unknown(operation.key)),
+            Err(Refusal::Unknown) => return Err(Why::Unknown(*operation)),
             Err(refusal) => ConsumeError::from_refusal(refusal, 1),
         }))
     }
@@ -345,7 +343,15 @@ impl<D: Transactions, E: fmt::Display> Undone<D, E> {
                 Ok(Parking::Redriven) => ConsumeError::CHANGED,
                 Err(error) => error,
             },
-            Why::Unknown(key) => consumer.park_unknown(key, &event).await,
+            // That it was found so is undone.
+            Why::Unknown(operation) => match engine.is_unknown(&store, &operation).await {
+                Ok(true) => consumer.park_unknown(operation.key, &event).await,
+                Ok(false) => ConsumeError::CHANGED,
+                Err(error) => {
+                    tracing::warn!(key = %operation.key, %error, "an unknown outcome could not be parked");
+                    ConsumeError::Unavailable
+                }
+            },
             Why::Refused(error) => error,
         })
     }

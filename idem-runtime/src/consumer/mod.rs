@@ -47,7 +47,8 @@
 //! # In a transaction
 //!
 //! [`transact`](Consumer::transact) and [`process_in`](Consumer::process_in) make the event's record a part of the transaction
-//! in which the handler writes, on Postgres or SQLite: a worker that is killed leaves both or neither.
+//! in which the handler writes, on Postgres or SQLite: a worker that is killed leaves both or neither. An event that was
+//! abandoned under [`process`](Consumer::process) before is there as the table says.
 //!
 //! # Who the consumer is
 //!

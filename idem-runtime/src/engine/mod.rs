@@ -30,6 +30,7 @@ mod step;
 mod tracker;
 mod transact;
 mod tx;
+mod undone;
 mod wait;
 
 use std::{
@@ -201,11 +202,6 @@ impl Terms {
         }
     }
 
-    /// The same terms for an operation in a transaction: what breaks off is undone by the database.
-    pub(crate) const fn of_transaction(self) -> Self {
-        Self { on_abandoned: OnAbandoned::Retry, ..self }
-    }
-
     /// Whether an operation that broke off is not to be run again.
     pub(crate) const fn refuses_abandoned(&self) -> bool {
         !matches!(self.on_abandoned, OnAbandoned::Retry)
@@ -213,11 +209,6 @@ impl Terms {
 }
 
 impl Operation {
-    /// The same operation in a transaction.
-    pub(crate) const fn in_transaction(self) -> Self {
-        Self { terms: self.terms.of_transaction(), ..self }
-    }
-
     pub(crate) fn claim(&self) -> Claim {
         self.claim_by(Token::fresh())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{CatchPanic, Engine, Operation, ask_again};
 use crate::{
     recovery::{Context, Recover, Unsettled},
-    store::{Fence, Resolve, Resolved},
+    store::{Fence, Resolve, Resolved, Store},
 };
 
 /// What recovery functions are given.
@@ -19,7 +19,14 @@ pub(crate) struct Recovery {
 
 impl Engine {
     /// Asks the recovery function about the owner of this fence. Whether the record may be another one now.
-    pub(super) async fn recover(&self, operation: &Operation, ask: Recover, fence: Fence, attempt: u32) -> bool {
+    pub(super) async fn recover(
+        &self,
+        store: &(impl Store + ?Sized),
+        operation: &Operation,
+        ask: Recover,
+        fence: Fence,
+        attempt: u32,
+    ) -> bool {
         let Recovery { context, deadline } = self.0.recovery.clone();
         let unsettled = Unsettled::new(operation.key, fence, attempt, context);
         let found = tokio::time::timeout(deadline, CatchPanic::call(|| ask.ask(unsettled))).await;
@@ -27,7 +34,7 @@ impl Engine {
             Ok(Ok(Some(settlement))) => {
                 let verdict = settlement.verdict(operation.terms.ttl, operation.terms.remember);
                 let resolve = Resolve::new(operation.key, verdict).fence(fence);
-                match ask_again(|| self.0.store.resolve(&resolve), &mut false).await {
+                match ask_again(|| store.resolve(&resolve), &mut false).await {
                     Ok(Resolved::Applied) => self.0.counters.recovered.add(),
                     // Somebody else was faster, or this was applied unseen.
                     Ok(Resolved::NotUnknown) => {}

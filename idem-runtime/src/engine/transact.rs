@@ -9,7 +9,7 @@
 //! ```
 //!
 //! No lease and no unknown outcome: whatever breaks off is undone by the database. A transaction that met another one is rolled
-//! back and run again.
+//! back and run again. What was abandoned under a lease, outside of transactions, is as there.
 
 use std::{
     future::Future,
@@ -24,7 +24,6 @@ use tokio::time::Instant;
 
 use super::{
     CatchPanic, Closing, Detached, Engine, Operation, Permit, RUNS_HERE, Ran, Recording, Refusal, Settled, Turn, Won,
-    ask_again,
     gate::Pass,
     known,
     tx::{Leaked, Place},
@@ -32,11 +31,9 @@ use super::{
     wait::jittered,
 };
 use crate::{
-    policy::OnConflict,
+    policy::{OnAbandoned, OnConflict},
     record::Answer,
-    store::{
-        Begun, Claim, Claimed, Complete, Fence, Outcome, Ownership, Store, StoreError, StoreErrorKind, Transactions,
-    },
+    store::{Begun, Claim, Claimed, Complete, Fence, Outcome, Ownership, StoreError, StoreErrorKind, Transactions},
 };
 
 /// What is done in the transaction, perhaps more than once.
@@ -67,10 +64,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const QUEUE: Duration = Duration::from_secs(5);
 
 /// How long it is asked what became of a commit whose reply was lost, beyond the store's own time-out.
-const SETTLE: Duration = Duration::from_secs(5);
+pub(super) const SETTLE: Duration = Duration::from_secs(5);
 
 /// How long a transaction that cannot be begun is tried again.
-const BEGIN_AGAIN: Duration = Duration::from_millis(250);
+pub(super) const BEGIN_AGAIN: Duration = Duration::from_millis(250);
 
 /// One operation under way, and its work.
 struct Transacting<D: Transactions, W> {
@@ -159,47 +156,6 @@ impl Engine {
         };
         self.0.counters.answered(&known);
         Err(known)
-    }
-
-    /// Records what an operation came to whose transaction was rolled back, and says whether the store has it. `recording` is told
-    /// which attempt it was. If somebody else runs by now, it is theirs to record.
-    pub(crate) async fn settle_apart(
-        &self,
-        store: &impl Store,
-        operation: Operation,
-        claim: Claim,
-        recording: impl FnOnce(u32) -> Recording,
-    ) -> bool {
-        if self.known_here::<()>(&operation, Instant::now()).is_some() {
-            return false;
-        }
-        let recording = match ask_again(|| store.claim(claim), &mut false).await {
-            Ok(Claimed::Won { attempt, .. }) => recording(attempt),
-            Ok(_) => return false,
-            Err(error) => return self.not_settled(&claim, &error),
-        };
-        let closing = operation.close(claim.token, recording);
-        let settled = match &closing {
-            Closing::Complete(complete) => ask_again(|| store.complete(complete), &mut false).await,
-            Closing::Release(release) => ask_again(|| store.release(*release), &mut false).await,
-        };
-        match settled {
-            Ok(Ownership::Held) => {
-                if closing.parks() {
-                    self.0.counters.parked.add();
-                }
-                self.0.waiters.wake(&claim.key);
-                true
-            }
-            Ok(Ownership::Lost) => false,
-            Err(error) => self.not_settled(&claim, &error),
-        }
-    }
-
-    fn not_settled(&self, claim: &Claim, error: &StoreError) -> bool {
-        self.0.counters.store_errors.add();
-        tracing::warn!(key = %claim.key, %error, "an attempt that was rolled back could not be counted");
-        false
     }
 
     fn failed_in(&self, error: &StoreError) -> Refusal {
@@ -403,6 +359,7 @@ impl<D: Transactions> Ground<D> {
     /// A transaction in which the claim was won.
     async fn claim<T>(&self, claim: Claim) -> Result<(D::Transaction, Fence, u32), Once<T>> {
         let deadline = Instant::now() + BEGIN_AGAIN;
+        let mut recovered = false;
         loop {
             if let Some(known) = self.known_here() {
                 return Err(known);
@@ -416,13 +373,28 @@ impl<D: Transactions> Ground<D> {
                     }
                     return Ok((transaction, fence, attempt));
                 }
-                Ok(Begun::NotWon(claimed)) => return Err(not_won(known(&claim.key, claimed))),
+                Ok(Begun::NotWon(claimed)) => {
+                    if self.engine.owner_here(&claim.key, claim.token, &claimed).is_some() {
+                        return Err(Once::Busy(RUNS_HERE));
+                    }
+                    if recovered || !self.recover(&claimed).await {
+                        return Err(not_won(known(&claim.key, claimed)));
+                    }
+                    recovered = true;
+                }
                 Err(error) if error.kind() == StoreErrorKind::Unreachable && Instant::now() < deadline => {
                     tokio::time::sleep(jittered(BEGIN_AGAIN / 5)).await;
                 }
                 Err(error) => return Err(self.failed(&error)),
             }
         }
+    }
+
+    /// Asks what became of an operation that was abandoned. Whether the record may be another one now.
+    async fn recover(&self, claimed: &Claimed) -> bool {
+        let (Some(operation), Claimed::Unknown { fence, attempt }) = (&self.operation, claimed) else { return false };
+        let OnAbandoned::Recover(ask) = operation.terms.on_abandoned else { return false };
+        Box::pin(self.engine.recover(&self.store, operation, ask, *fence, *attempt)).await
     }
 
     /// What ran or runs under a lease in this process: once that is out, the database would let this run too.

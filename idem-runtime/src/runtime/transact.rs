@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{ExecuteError, Executed, Idempotency, Operation, recording};
 use crate::{
-    engine::{Attempt, Ended, Place, Settled, Tx, Won, Work},
+    engine::{Attempt, Ended, Place, Refusal, Settled, Tx, Won, Work},
     store::Transactions,
 };
 
@@ -25,9 +25,10 @@ impl Idempotency {
     /// five times. An `Err` rolls back. It must be done with the `Tx` when it returns. A value is kept as JSON, as in
     /// [`execute`](Self::execute).
     ///
-    /// `store` decides, whatever store this runtime was built on; lease, `on_abandoned` and `on_store_error` of the
-    /// operation's policy have no use here. Only what this process ran by [`execute`](Self::execute) and has not recorded yet, or
-    /// still runs under a lease that may have run out, is answered as there.
+    /// `store` decides, whatever store this runtime was built on; lease and `on_store_error` of the operation's policy
+    /// have no use here, nor has `on_abandoned` for what runs here. What was abandoned under [`execute`](Self::execute)
+    /// is as there: it runs again, is refused, or its recovery function is asked. So is what this process ran there and
+    /// has not recorded yet, or still runs under a lease that may have run out.
     ///
     /// # Errors
     /// [`ExecuteError::Effect`] with the effect's own error, else [`ExecuteError::Refused`]:
@@ -62,6 +63,10 @@ impl Idempotency {
     /// **After an error the transaction must be rolled back**: if it were committed, the operation would be in flight until its
     /// lease runs out. [`Refusal::Contended`](crate::Refusal::Contended) says that it may be run again from its beginning.
     ///
+    /// What was abandoned under [`execute`](Self::execute) and must not be run again is
+    /// [`Refusal::Unknown`](crate::Refusal::Unknown), and can be [settled](Self::resolve) as soon as the caller's
+    /// transaction is rolled back. No recovery function is asked.
+    ///
     /// # Errors
     /// [`ExecuteError::Effect`] with the effect's own error, else [`ExecuteError::Refused`].
     pub async fn execute_in<D, T, E, F>(
@@ -79,7 +84,12 @@ impl Idempotency {
         let operation = self.operation(operation).map_err(ExecuteError::Refused)?;
         let joined = match self.engine().join(store, connection, &operation).await {
             Ok(joined) => joined,
-            Err(known) => return self.executed(&operation, known),
+            Err(known) => {
+                if matches!(known, Err(Refusal::Unknown)) {
+                    self.engine().find_unknown_apart(store, &operation);
+                }
+                return self.executed(&operation, known);
+            }
         };
         let value = effect(connection, joined.won().into_attempt()).await;
         let recording = recording(&value, self.limits().max_answer_bytes);

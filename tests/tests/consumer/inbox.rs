@@ -5,10 +5,15 @@ use std::{any::Any, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use idem_runtime::{
     Attempt, Idempotency, Missing, OnConflict, Policy, PostgresStore, SqliteStore, Tx,
-    consumer::{ConsumeError, Consumer, Event, ParkedReason, Redriven},
-    store::{Transactions, sqlite::driver as sqlx},
+    consumer::{ConsumeError, Consumer, Event, ParkedReason, ProcessError, Redriven},
+    store::{StoreErrorKind, Transactions, sqlite::driver as sqlx},
 };
-use tests::backend::{Fixture, Postgres};
+use tests::{
+    backend::{Fixture, Postgres},
+    faulty_store::{Fault, FaultyStore, Step},
+    gate::Gate,
+    servers::eventually_async,
+};
 use tokio::sync::Barrier;
 
 use crate::support::{Broke, FINANCIAL, Outcome, POLICY, event, failed, is_acknowledged, outcome, refused};
@@ -44,6 +49,7 @@ on_every_database!(
     a_panic_in_a_transaction_of_the_callers_own_counts_once_it_is_rolled_back,
     an_event_that_is_not_run_is_parked_once_the_callers_own_is_rolled_back,
     both_ways_are_one_consumer,
+    what_was_abandoned_under_a_lease_where_money_moves_is_parked,
 );
 
 /// What the tests do with a database.
@@ -362,4 +368,44 @@ async fn both_ways_are_one_consumer<D: Database>(ledger: Ledger<D>) {
     let plain = consumer.process(event("evt_1"), |_| async { Ok::<_, Broke>(7_usize) }).await;
     assert_eq!(outcome(plain), Ok((2, true)));
     assert_eq!(ledger.effects().await, ["evt_1"]);
+}
+
+/// By a consumer that held leases before it had transactions.
+async fn what_was_abandoned_under_a_lease_where_money_moves_is_parked<D: Database>(ledger: Ledger<D>) {
+    let policy = FINANCIAL.lease(Duration::from_millis(200));
+    let consumer = ledger.consumer(policy);
+    let mut effects = Vec::new();
+    for (id, in_ours) in [("evt_1", true), ("evt_2", false)] {
+        // Its worker is as good as gone: nobody hears of it again.
+        let cut_off = FaultyStore::new(ledger.store.clone());
+        cut_off.fail(Step::Renew, Fault::Refused(StoreErrorKind::Unreachable));
+        let gone = Idempotency::builder(cut_off).shared().build().consumer(policy);
+        let gate = Gate::new();
+        let stands = tokio::spawn({
+            let gate = gate.clone();
+            async move {
+                let handler = async move |_: Attempt| {
+                    gate.pass().await;
+                    Ok::<_, Broke>(1_usize)
+                };
+                gone.process(event(id), handler).await
+            }
+        });
+        gate.reached().await;
+        let deliver = async || match in_ours {
+            true => ledger.deliver(&consumer, &event(id), Way::Works).await,
+            false => ledger.deliver_in(&consumer, &event(id), Way::Works).await,
+        };
+        let outcome = eventually_async("its lease is over", Duration::from_secs(30), async || match deliver().await {
+            Err(ProcessError::Refused(ConsumeError::InFlight { .. })) => None,
+            other => Some(other),
+        });
+        assert_eq!(outcome.await, refused(ConsumeError::Parked(ParkedReason::OutcomeUnknown)));
+        assert_eq!(ledger.effects().await, effects);
+        assert_eq!(ledger.redrive(&consumer, ParkedReason::OutcomeUnknown).await, event(id));
+        assert_eq!(deliver().await, Ok((1, false)));
+        effects.push(id.to_owned());
+        assert_eq!(ledger.effects().await, effects);
+        stands.abort();
+    }
 }

@@ -212,14 +212,15 @@ async fn a_joined_call_can_be_spawned() {
 
 /// A service that held leases before it had transactions.
 async fn what_a_transaction_finds_abandoned_where_money_moves_can_be_settled(database: Database) {
-    const MONEY: Policy = Policy::new("calls").financial().lease(Duration::from_millis(10));
-    async fn check<D: Transactions>(store: D) {
-        let operation = || Operation::new(MONEY, Principal::new("acct_1"), "k");
+    const MONEY: Policy = Policy::new("calls").financial().lease(Duration::from_millis(200));
+    const PATIENCE: Duration = Duration::from_secs(30);
+    async fn check<D: Transactions>(store: D, in_ours: bool) {
+        let operation = || Operation::new(MONEY, Principal::new("acct_1"), format!("k {in_ours}"));
         // Its owner is as good as gone: nobody hears of it again.
         let cut_off = FaultyStore::new(store.clone());
         cut_off.fail(Step::Renew, Fault::Refused(StoreErrorKind::Unreachable));
         let gone = Idempotency::builder(cut_off).shared().build();
-        let gate = Gate::new();
+        let (gate, abandoned) = (Gate::new(), operation());
         let stands = tokio::spawn({
             let gate = gate.clone();
             async move {
@@ -227,27 +228,45 @@ async fn what_a_transaction_finds_abandoned_where_money_moves_can_be_settled(dat
                     gate.pass().await;
                     Ok::<_, &str>(1)
                 };
-                gone.execute(operation(), effect).await
+                gone.execute(abandoned, effect).await
             }
         });
         gate.reached().await;
         let runtime = Idempotency::builder(store.clone()).shared().build();
-        let call = || runtime.transact(&store, operation(), |_, _| async { Ok::<_, &str>(7) });
-        let unknown = eventually_async("its lease is over", Duration::from_secs(30), async || match call().await {
+        let call = async || {
+            if in_ours {
+                return runtime.transact(&store, operation(), |_, _| async { Ok::<_, &str>(7) }).await;
+            }
+            let mut transaction = store.begin().await.expect("a transaction");
+            let effect = async |_: &mut D::Connection, _| Ok::<_, &str>(7);
+            let called = runtime.execute_in(&store, &mut transaction, &operation(), effect).await;
+            match &called {
+                Ok(_) => store.commit(transaction).await.expect("a commit"),
+                Err(_) => store.rollback(transaction).await,
+            }
+            called
+        };
+        let unknown = eventually_async("its lease is over", PATIENCE, async || match call().await {
             Err(ExecuteError::Refused(Refusal::InFlight { .. })) => None,
             other => Some(other),
         });
         assert!(matches!(unknown.await, Err(ExecuteError::Refused(Refusal::Unknown))));
-        let settled = runtime.resolve(&operation(), Settlement::not_executed()).await.expect("an answer");
-        assert_eq!(settled, Resolved::Applied);
+        // What one of the caller's own found is undone with it, and found once more.
+        eventually_async("it is known that its outcome is unknown", PATIENCE, async || {
+            let settled = runtime.resolve(&operation(), Settlement::not_executed()).await.expect("an answer");
+            (settled == Resolved::Applied).then_some(())
+        })
+        .await;
         assert!(call().await.is_ok_and(|done| done.value == 7 && !done.replayed));
         stands.abort();
     }
-    let patience = Duration::from_secs(30);
-    match &database {
-        Database::Sqlite(directory, _) => check(Database::sqlite_store(directory, patience).await).await,
-        Database::Postgres(postgres, _) => {
-            check(Database::postgres_store(postgres, patience, Isolation::ReadCommitted).await).await;
+    for in_ours in [true, false] {
+        match &database {
+            Database::Sqlite(directory, _) => check(Database::sqlite_store(directory, PATIENCE).await, in_ours).await,
+            Database::Postgres(postgres, _) => {
+                let store = Database::postgres_store(postgres, PATIENCE, Isolation::ReadCommitted).await;
+                check(store, in_ours).await;
+            }
         }
     }
 }

@@ -34,6 +34,7 @@ struct Shared {
     claims: VecDeque<Asked>,
     completions: VecDeque<StoreErrorKind>,
     commits: VecDeque<Commit>,
+    releases: VecDeque<StoreErrorKind>,
 }
 
 /// How a claim goes.
@@ -100,6 +101,11 @@ impl Fake {
 
     pub(crate) fn completions(&self, failures: impl IntoIterator<Item = StoreErrorKind>) {
         self.shared().completions.extend(failures);
+    }
+
+    /// Outside of transactions.
+    pub(crate) fn releases(&self, failures: impl IntoIterator<Item = StoreErrorKind>) {
+        self.shared().releases.extend(failures);
     }
 
     pub(crate) fn entries(&self) -> Vec<String> {
@@ -248,6 +254,8 @@ impl Store for Fake {
     }
 
     async fn release(&self, release: Release) -> Result<Ownership, StoreError> {
+        let failure = self.shared().releases.pop_front();
+        failed(failure)?;
         self.records.release(release).await
     }
 

@@ -1,10 +1,16 @@
 //! What this process ran or runs under a lease, asked for once more in a transaction.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use idem_runtime::{
-    ExecuteError, Executed, FakeClock, Fingerprint, Idempotency, MemoryStore, Operation, Policy, Principal, Refusal,
-    Tx,
+    Attempt, ExecuteError, Executed, FakeClock, Fingerprint, Idempotency, MemoryStore, OnAbandoned, Operation, Policy,
+    Principal, Recover, Refusal, Settlement, Tx, Unsettled,
     consumer::{Event, ProcessError},
     store::{StoreErrorKind, Transactions},
 };
@@ -121,7 +127,8 @@ async fn what_still_runs_under_a_lease_that_ran_out_is_in_flight() {
 /// There it was taken over, and is undone with its transaction.
 #[tokio::test(start_paused = true)]
 async fn what_runs_under_a_lease_is_in_flight_where_the_stores_clock_leaps() {
-    for in_ours in [true, false] {
+    let money = || Operation::new(Policy::new("calls").lease(LEASE).financial(), Principal::SHARED, "k");
+    for (in_ours, duplicate) in [(true, operation()), (false, operation()), (true, money()), (false, money())] {
         let clock = FakeClock::new();
         let records = MemoryStore::with_clock(clock.clone());
         let runtime = Idempotency::builder(records.clone()).shared().build();
@@ -129,8 +136,8 @@ async fn what_runs_under_a_lease_is_in_flight_where_the_stores_clock_leaps() {
         let (gate, first) = stands(&runtime).await;
         clock.advance(LEASE * 2);
         let duplicate = match in_ours {
-            true => in_a_transaction_of_ours(&runtime, &fake, operation()).await,
-            false => in_one_of_the_callers(&runtime, &fake, operation()).await,
+            true => in_a_transaction_of_ours(&runtime, &fake, duplicate).await,
+            false => in_one_of_the_callers(&runtime, &fake, duplicate).await,
         };
         assert!(matches!(duplicate, Err(ExecuteError::Refused(Refusal::InFlight { .. }))), "{duplicate:?}");
         gate.open();
@@ -139,6 +146,27 @@ async fn what_runs_under_a_lease_is_in_flight_where_the_stores_clock_leaps() {
         assert_replayed(in_both_ways(&runtime, &fake, operation()).await);
         assert_eq!((fake.entries().len(), runtime.metrics().executed), (0, 1));
     }
+}
+
+/// As without a transaction.
+#[tokio::test(start_paused = true)]
+async fn what_was_abandoned_is_asked_about_before_it_is_run() {
+    async fn ask(unsettled: Unsettled) -> Option<Settlement> {
+        unsettled.context::<Arc<AtomicUsize>>()?.fetch_add(1, SeqCst);
+        Some(Settlement::not_executed())
+    }
+    const ASKED: OnAbandoned = OnAbandoned::Recover(Recover::new(|lost| Box::pin(ask(lost))));
+    let (clock, asked) = (FakeClock::new(), Arc::new(AtomicUsize::new(0)));
+    let records = MemoryStore::with_clock(clock.clone());
+    let gone = Idempotency::builder(records.clone()).shared().build();
+    let runtime = Idempotency::builder(records.clone()).shared().context(asked.clone()).build();
+    let (_gate, first) = stands(&gone).await;
+    clock.advance(LEASE * 2);
+    let operation = Operation::new(Policy::new("calls").lease(LEASE).on_abandoned(ASKED), Principal::SHARED, "k");
+    let ran = in_a_transaction_of_ours(&runtime, &Fake::on(records), operation).await;
+    assert!(matches!(&ran, Ok(Executed { value, replayed: false, .. }) if value == "again"), "{ran:?}");
+    assert_eq!((asked.load(SeqCst), runtime.metrics().recovered), (1, 1));
+    first.abort();
 }
 
 /// The attempt that was rolled back came first, and is counted last.
@@ -162,4 +190,20 @@ async fn what_ran_since_and_is_not_recorded_yet_is_not_parked() {
     assert!(runtime.drain(LEASE).await.finished);
     assert!(process().await.is_ok_and(|done| done.duplicate));
     assert_eq!(runtime.metrics().parked, 0);
+}
+
+/// The claim under which it is counted has a lease.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_undone_never_looks_abandoned() {
+    let (_, fake, runtime) = started();
+    let consumer = runtime.consumer(Policy::new("charge").lease(LEASE).financial());
+    let deliver = async |result: std::result::Result<u32, &'static str>| {
+        let handler = move |_: Tx<Fake>, attempt: Attempt| async move { result.map(|_| attempt.number()) };
+        consumer.transact(&fake, Event::new("evt_1", "{}"), handler).await
+    };
+    fake.releases([StoreErrorKind::Unreachable; 20]);
+    assert_eq!(deliver(Err("no")).await, Err(ProcessError::Failed { error: "no", attempt: 1, parked: false }));
+    assert!(runtime.drain(LEASE).await.finished);
+    tokio::time::sleep(LEASE * 2).await;
+    assert!(deliver(Ok(0)).await.is_ok_and(|done| done.value == 2 && !done.duplicate));
 }
