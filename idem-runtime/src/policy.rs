@@ -246,7 +246,8 @@ impl Policy {
     /// The handler's own statements, the claim and the answer are one database transaction, which the handler takes as a
     /// [`Tx`](crate::Tx) argument: all of it is committed, or nothing.
     ///
-    /// For the attribute. A layer refuses it, because a service takes no argument;
+    /// For the attribute. A layer refuses it, because a service takes no argument, and so do
+    /// [`execute`](crate::Idempotency::execute) and a consumer's [`process`](crate::consumer::Consumer::process);
     /// [`transact`](crate::Idempotency::transact) needs no such word.
     pub const fn transaction(mut self) -> Self {
         self.transaction = true;

@@ -139,7 +139,9 @@ impl Idempotency {
     /// ```
     ///
     /// # Errors
-    /// [`ExecuteError::Effect`] with the effect's own error, else [`ExecuteError::Refused`].
+    /// [`ExecuteError::Effect`] with the effect's own error, else [`ExecuteError::Refused`]:
+    /// [`NoTransaction`](Refusal::NoTransaction) under a policy with [`transaction`](Policy::transaction), which this
+    /// cannot keep.
     pub async fn execute<T, E, F, Fut>(&self, operation: Operation, effect: F) -> Result<Executed<T>, ExecuteError<E>>
     where
         T: Serialize + DeserializeOwned + Send + 'static,
@@ -148,6 +150,9 @@ impl Idempotency {
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
         let max = self.limits().max_answer_bytes;
+        if operation.policy.is_transaction() {
+            return Err(ExecuteError::Refused(Refusal::NoTransaction));
+        }
         let operation = self.operation(&operation).map_err(ExecuteError::Refused)?;
         let run = self.0.run(&operation, move |granted| {
             let attempt = granted.keep().into_attempt();

@@ -36,6 +36,9 @@ impl Consumer {
         F: Fn(Event, Attempt) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
+        if let Err(error) = self.refuse_transaction() {
+            return events.iter().map(|_| Err(error.into())).collect();
+        }
         let handler = Arc::new(handler);
         let handle = |event: &Event| {
             let (handler, event) = (handler.clone(), event.clone());

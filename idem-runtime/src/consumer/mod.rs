@@ -172,7 +172,8 @@ impl Consumer {
     ///
     /// # Errors
     /// [`ProcessError::Failed`] with the handler's own error, else [`ProcessError::Refused`]. Either says what to do about the
-    /// delivery.
+    /// delivery. Under a policy with [`transaction`](Policy::transaction), which this cannot keep, it is
+    /// [`ConsumeError::NoTransaction`].
     pub async fn process<T, E, F, Fut>(&self, event: Event, handler: F) -> Result<Processed<T>, ProcessError<E>>
     where
         T: Serialize + DeserializeOwned + Send + 'static,
@@ -180,6 +181,7 @@ impl Consumer {
         F: FnOnce(Attempt) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
+        self.refuse_transaction()?;
         let (engine, handler) = (self.runtime.engine(), Given::new(handler));
         let concluded = match self.enter(&event) {
             Entry::Unguarded => concluded(engine.run_unclaimed(|slot| run_once(handler, slot)).await),
@@ -232,6 +234,15 @@ impl Consumer {
             Ok(_) | Err(ConsumeError::NotKept) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// What the policy promises cannot be kept by a lease.
+    fn refuse_transaction(&self) -> Result<(), ConsumeError> {
+        if !self.policy.is_transaction() {
+            return Ok(());
+        }
+        tracing::error!(scope = self.policy.scope_name(), "an event is not run: {}", ConsumeError::NoTransaction);
+        Err(ConsumeError::NoTransaction)
     }
 
     fn enter(&self, event: &Event) -> Entry {

@@ -34,6 +34,8 @@ pub enum Refusal {
     Leaked,
     /// The key, or the name of whose it is, is empty.
     Unnamed,
+    /// Its policy says [`transaction`](crate::Policy::transaction), and it was called without one: nothing ran.
+    NoTransaction,
 }
 
 impl fmt::Display for Refusal {
@@ -51,6 +53,9 @@ impl fmt::Display for Refusal {
             Self::Unconfirmed => "the reply to the commit of the operation was lost",
             Self::Unnamed => "the idempotency key, or the name of whose it is, is empty",
             Self::Leaked => "the operation kept its transaction, which was not committed",
+            Self::NoTransaction => {
+                "the policy of the operation says `transaction`, and it was called without one: write `transact` or `execute_in`"
+            }
         })
     }
 }

@@ -53,6 +53,9 @@ pub enum Code {
     CommitUnconfirmed,
     /// 500 `transaction-leaked`: the handler kept its transaction, which was not committed.
     TransactionLeaked,
+    /// 500 `transaction-missing`: an operation under `transaction` was called without one, by
+    /// [`execute`](crate::Idempotency::execute).
+    TransactionMissing,
 }
 
 /// What a refused client is told to wait. The lease says when the owner would be given up, not when it will be done.
@@ -77,6 +80,7 @@ impl Code {
             Self::Contended => "contended",
             Self::CommitUnconfirmed => "commit-unconfirmed",
             Self::TransactionLeaked => "transaction-leaked",
+            Self::TransactionMissing => "transaction-missing",
         }
     }
 
@@ -87,7 +91,7 @@ impl Code {
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InFlight | Self::OutcomeUnknown | Self::ResponseNotKept => StatusCode::CONFLICT,
-            Self::Panicked | Self::TransactionLeaked => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Panicked | Self::TransactionLeaked | Self::TransactionMissing => StatusCode::INTERNAL_SERVER_ERROR,
             Self::StoreUnavailable | Self::Overloaded | Self::Contended | Self::CommitUnconfirmed => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -119,7 +123,7 @@ impl Code {
             Self::InFlight => "Request in flight",
             Self::OutcomeUnknown => "Outcome unknown",
             Self::ResponseNotKept => "Response not kept",
-            Self::Panicked | Self::TransactionLeaked => "Internal error",
+            Self::Panicked | Self::TransactionLeaked | Self::TransactionMissing => "Internal error",
             Self::StoreUnavailable => "Idempotency store unavailable",
             Self::Overloaded => "Too many requests in flight",
             Self::Contended => "Too many requests for the same data",
@@ -150,6 +154,7 @@ impl Code {
                 "It cannot be told yet whether this request took effect. Ask again later, with the same key."
             }
             Self::TransactionLeaked => "The request failed in a way that was not foreseen, and was undone.",
+            Self::TransactionMissing => "What was asked for is set up wrongly. Nothing ran.",
         }
     }
 }
@@ -217,6 +222,7 @@ impl From<Refusal> for Rejection {
             Refusal::Contended => Code::Contended,
             Refusal::Unconfirmed => Code::CommitUnconfirmed,
             Refusal::Leaked => Code::TransactionLeaked,
+            Refusal::NoTransaction => Code::TransactionMissing,
             Refusal::Unnamed => Code::KeyInvalid,
         })
     }
