@@ -66,6 +66,8 @@ pub enum ConsumeError {
     Overloaded,
     /// There is a record, damaged or of a newer version: the event ran or runs.
     Unreadable,
+    /// The handler kept its [`Tx`](crate::Tx), in a task perhaps: the event is undone, and the attempt not counted.
+    Leaked,
     /// The consumer's policy says [`transaction`](crate::Policy::transaction), and the event was handed in without one:
     /// nothing ran.
     NoTransaction,
@@ -201,7 +203,7 @@ impl ConsumeError {
             Self::Panicked { attempt } => Delivery::after_attempt(*attempt),
             Self::Unavailable | Self::Overloaded => Delivery::retry(Duration::from_secs(1)),
             // Nothing changes before somebody looks; the event must not be lost meanwhile.
-            Self::Unreadable | Self::NoTransaction => Delivery::retry(Duration::from_secs(30)),
+            Self::Unreadable | Self::Leaked | Self::NoTransaction => Delivery::retry(Duration::from_secs(30)),
         }
     }
 
@@ -220,7 +222,8 @@ impl ConsumeError {
             Refusal::NotKept => Self::NotKept,
             Refusal::Unavailable | Refusal::Contended | Refusal::Unconfirmed => Self::Unavailable,
             Refusal::Overloaded => Self::Overloaded,
-            Refusal::Panicked | Refusal::Leaked => Self::Panicked { attempt },
+            Refusal::Panicked => Self::Panicked { attempt },
+            Refusal::Leaked => Self::Leaked,
             Refusal::NoTransaction => Self::NoTransaction,
             Refusal::Unreadable | Refusal::Unknown | Refusal::Mismatch | Refusal::Unnamed => Self::Unreadable,
         }
@@ -243,6 +246,7 @@ impl fmt::Display for ConsumeError {
             Self::Unavailable => f.write_str("the idempotency store gave no answer"),
             Self::Overloaded => f.write_str("too many operations are in flight"),
             Self::Unreadable => f.write_str("the record of the event cannot be read by this version"),
+            Self::Leaked => f.write_str("the handler kept its transaction, which was not committed"),
             Self::NoTransaction => f.write_str(
                 "the policy of the consumer says `transaction`, and the event has none: write `transact` or `process_in`",
             ),

@@ -35,6 +35,7 @@
 //! | the worker vanished | undone once the lease is out, one attempt counted |
 //! | the worker vanished, or the handler panicked, under `financial` or `on_abandoned = refuse` | parked: nobody knows what it did |
 //! | the handler panicked under `recover`, or called [`mark_unknown`](Attempt::mark_unknown) before its error | parked, likewise |
+//! | the handler kept its [`Tx`](crate::Tx) when it had returned | undone, no attempt counted |
 //! | its id was used with another payload | parked; the first event's record stays as it is |
 //! | it has no id | parked, unless [`Missing::Run`](crate::Missing::Run) is written out |
 //! | its bytes are not JSON where [`Policy::fingerprint`] reads JSON, or [`Consumer::park`] says so | parked |

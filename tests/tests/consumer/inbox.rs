@@ -1,6 +1,10 @@
 //! Events whose effect is a row of the store's own database: record and row are both there, or neither is.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use idem_runtime::{
@@ -50,6 +54,7 @@ on_every_database!(
     an_event_that_is_not_run_is_parked_once_the_callers_own_is_rolled_back,
     both_ways_are_one_consumer,
     what_was_abandoned_under_a_lease_where_money_moves_is_parked,
+    a_handler_that_keeps_its_transaction_is_told,
 );
 
 /// What the tests do with a database.
@@ -408,4 +413,25 @@ async fn what_was_abandoned_under_a_lease_where_money_moves_is_parked<D: Databas
         assert_eq!(ledger.effects().await, effects);
         stands.abort();
     }
+}
+
+/// It did not panic, and nothing that it did is committed.
+async fn a_handler_that_keeps_its_transaction_is_told<D: Database>(ledger: Ledger<D>) {
+    let consumer = ledger.consumer(POLICY.max_attempts(1));
+    let kept = Arc::new(Mutex::new(None));
+    let handler = {
+        let kept = kept.clone();
+        move |tx: Tx<D>, _: Attempt| {
+            *kept.lock().unwrap() = Some(tx);
+            async { Ok::<_, Broke>(1_usize) }
+        }
+    };
+    let leaked = outcome(consumer.transact(&ledger.store, event("evt_1"), handler).await);
+    assert_eq!(leaked, refused(ConsumeError::Leaked));
+    assert!(!is_acknowledged(&leaked));
+    drop(kept.lock().unwrap().take());
+    assert_eq!(ledger.effects().await, [""; 0]);
+    // Nor is it counted, so that it is not parked.
+    assert_eq!(ledger.deliver(&consumer, &event("evt_1"), Way::Works).await, Ok((1, false)));
+    assert_eq!(ledger.runtime.metrics().panics, 0);
 }
