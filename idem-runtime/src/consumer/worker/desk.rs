@@ -33,6 +33,10 @@ pub struct WorkerMetrics {
     pub acknowledged: u64,
     /// Deliveries that were given back, to come again.
     pub retried: u64,
+    /// Those among them whose event could not be looked up or recorded: the store gave no answer.
+    pub store_errors: u64,
+    /// Steps that the broker failed, each time they were tried.
+    pub broker_errors: u64,
 }
 
 /// Behind [`WorkerMetrics`].
@@ -47,6 +51,8 @@ struct Table {
     parked: AtomicU64,
     acknowledged: AtomicU64,
     retried: AtomicU64,
+    store_errors: AtomicU64,
+    broker_errors: AtomicU64,
 }
 
 /// Where jobs are handed out and settled.
@@ -76,7 +82,8 @@ pub(in crate::consumer) struct Job<R> {
 
 impl Counters {
     pub(in crate::consumer) fn snapshot(&self) -> WorkerMetrics {
-        let Table { delivered, redelivered, duplicates, parked, acknowledged, retried } = &*self.0;
+        let Table { delivered, redelivered, duplicates, parked, acknowledged, retried, store_errors, broker_errors } =
+            &*self.0;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         WorkerMetrics {
             delivered: read(delivered),
@@ -85,7 +92,13 @@ impl Counters {
             parked: read(parked),
             acknowledged: read(acknowledged),
             retried: read(retried),
+            store_errors: read(store_errors),
+            broker_errors: read(broker_errors),
         }
+    }
+
+    pub(super) fn broker_failed(&self) {
+        add(&self.0.broker_errors);
     }
 }
 
@@ -96,6 +109,10 @@ impl<R: Clone> Desk<R> {
 
     pub(super) fn held(&self) -> Arc<Held<R>> {
         self.held.clone()
+    }
+
+    pub(super) const fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     pub(super) fn delivered(&self, again: bool) {
@@ -139,6 +156,9 @@ impl<R: Clone> Job<R> {
         match (outcome.delivery(), outcome.parked()) {
             (Delivery::Retry { after }, _) => {
                 add(&counters.retried);
+                if outcome.is_store_error() {
+                    add(&counters.store_errors);
+                }
                 let (least, most) = self.desk.backoff;
                 self.say(|receipt| Settlement::Again { receipt, after: after.max(least).min(most) }, None);
             }

@@ -150,17 +150,17 @@ pub(super) async fn run<B: Broker>(
 ) -> Result<Drained, BrokerError> {
     let mut shutdown = pin!(shutdown.fuse());
     // Boxed: this future goes into that of the caller, and a broker's are large.
-    match future::select(&mut shutdown, Box::pin(begin(&*broker))).await {
+    match future::select(&mut shutdown, Box::pin(begin(&*broker, &counters))).await {
         Either::Left(_) => return Ok(Drained { finished: true, left: 0 }),
         Either::Right((ready, _)) => ready?,
     }
 
     let (words, queue) = mpsc::unbounded_channel();
-    let desk = Arc::new(Desk::new(words, counters, limits.backoff));
+    let desk = Arc::new(Desk::new(words, counters.clone(), limits.backoff));
     // They end with this future: a worker that is dropped says nothing more to the broker.
     let mut clerks = JoinSet::new();
-    clerks.spawn(renew(broker.clone(), desk.held()));
-    let settler = clerks.spawn(settle::settle(broker.clone(), queue));
+    clerks.spawn(renew(broker.clone(), desk.held(), counters.clone()));
+    let settler = clerks.spawn(settle::settle(broker.clone(), queue, counters.clone()));
     let mut running = JoinSet::new();
 
     Box::pin(work(&*broker, &limits, &desk, handle, &mut running, shutdown)).await;
@@ -183,8 +183,8 @@ pub(super) async fn run<B: Broker>(
 }
 
 /// A broker that cannot be reached is waited for; one that refuses is a mistake to be told at once.
-async fn begin(broker: &impl Broker) -> Result<(), BrokerError> {
-    let mut backoff = Backoff::default();
+async fn begin(broker: &impl Broker, counters: &Counters) -> Result<(), BrokerError> {
+    let mut backoff = Backoff::new(counters);
     loop {
         match broker.prepare().await {
             Err(error) if error.kind() == BrokerErrorKind::Unavailable => backoff.pause_after(&error).await,
@@ -203,7 +203,7 @@ async fn work<B: Broker>(
     mut shutdown: Pin<&mut impl FusedFuture<Output = ()>>,
 ) {
     let room = Room::new(limits.concurrency);
-    let (mut backoff, mut mending) = (Backoff::default(), Backoff::default());
+    let (mut backoff, mut mending) = (Backoff::new(desk.counters()), Backoff::new(desk.counters()));
     loop {
         reap(running);
         let (mut slots, mut places) = match future::select(&mut shutdown, pin!(room.take(limits.batch))).await {
@@ -218,7 +218,7 @@ async fn work<B: Broker>(
         };
         let fetched = match fetched {
             Ok(fetched) => fetched,
-            Err(_) if stop => return,
+            Err(_) if stop => return desk.counters().broker_failed(),
             Err(error) => {
                 drop((slots, places));
                 let mended = async {
@@ -291,13 +291,14 @@ fn reap(running: &mut JoinSet<()>) {
     }
 }
 
-async fn renew<B: Broker>(broker: Arc<B>, held: Arc<Held<B::Receipt>>) {
+async fn renew<B: Broker>(broker: Arc<B>, held: Arc<Held<B::Receipt>>, counters: Counters) {
     loop {
         tokio::time::sleep(broker.renew_every()).await;
         let receipts = held.receipts();
         if !receipts.is_empty()
             && let Err(error) = broker.renew(&receipts).await
         {
+            counters.broker_failed();
             tracing::debug!(%error, "deliveries could not be renewed");
         }
     }

@@ -7,8 +7,9 @@ use crate::consumer::{ConsumeError, Delivery, ParkedReason, ProcessError, Proces
 /// What a handler of deliveries may return: it says what is to become of the delivery.
 ///
 /// That is what [`Consumer::process`](crate::consumer::Consumer::process) gives; its error by itself, as
-/// [`Undone::settle`](crate::consumer::Undone::settle) does; the [`ConsumeError`] that a function under `#[idempotent_consumer]` gave; or a
-/// bare [`Delivery`], which does not say that the event is parked: it is not counted as that, and leaves no dead letter.
+/// [`Undone::settle`](crate::consumer::Undone::settle) does; the [`ConsumeError`] that a function under
+/// `#[idempotent_consumer]` gave; or a bare [`Delivery`], which does not say that the event is parked, or that the
+/// store gave no answer: it is not counted as that, and leaves no dead letter.
 pub trait Outcome {
     /// What is to become of the delivery.
     fn delivery(&self) -> Delivery;
@@ -18,6 +19,9 @@ pub trait Outcome {
 
     /// Whether the event had taken effect before.
     fn is_duplicate(&self) -> bool;
+
+    /// Whether nobody knows of the event because the store gave no answer.
+    fn is_store_error(&self) -> bool;
 }
 
 impl Outcome for Delivery {
@@ -30,6 +34,10 @@ impl Outcome for Delivery {
     }
 
     fn is_duplicate(&self) -> bool {
+        false
+    }
+
+    fn is_store_error(&self) -> bool {
         false
     }
 }
@@ -45,6 +53,10 @@ impl<T, E> Outcome for Result<Processed<T>, ProcessError<E>> {
 
     fn is_duplicate(&self) -> bool {
         self.as_ref().map_or_else(Outcome::is_duplicate, |processed| processed.duplicate)
+    }
+
+    fn is_store_error(&self) -> bool {
+        self.as_ref().is_err_and(Outcome::is_store_error)
     }
 }
 
@@ -63,6 +75,10 @@ impl<E> Outcome for ProcessError<E> {
             Self::Refused(error) => error.is_duplicate(),
         }
     }
+
+    fn is_store_error(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.is_store_error())
+    }
 }
 
 /// Where there is no error the event took effect, now or before.
@@ -78,6 +94,10 @@ impl<T> Outcome for Result<T, ConsumeError> {
     fn is_duplicate(&self) -> bool {
         self.as_ref().is_err_and(Outcome::is_duplicate)
     }
+
+    fn is_store_error(&self) -> bool {
+        self.as_ref().is_err_and(Outcome::is_store_error)
+    }
 }
 
 impl Outcome for ConsumeError {
@@ -91,6 +111,10 @@ impl Outcome for ConsumeError {
 
     fn is_duplicate(&self) -> bool {
         matches!(self, Self::NotKept)
+    }
+
+    fn is_store_error(&self) -> bool {
+        matches!(self, Self::Unavailable)
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{Broker, BrokerError};
+use super::{Broker, BrokerError, Counters};
 use crate::consumer::{Event, ParkedReason};
 
 /// What the broker is told of one delivery.
@@ -35,6 +35,7 @@ pub(super) const AT_ONCE: usize = 512;
 /// Pauses that grow while a broker is away.
 #[derive(Debug)]
 pub(super) struct Backoff {
+    counters: Counters,
     next: Duration,
     /// When it was last said what is wrong.
     told: Option<Instant>,
@@ -47,8 +48,12 @@ const LONGEST: Duration = Duration::from_secs(2);
 const TELL: Duration = Duration::from_secs(60);
 
 /// Tells the broker everything, until nobody is left to say anything. A dead letter that cannot be written holds up nothing else.
-pub(super) async fn settle<B: Broker>(broker: Arc<B>, mut queue: UnboundedReceiver<Word<B::Receipt>>) {
-    let (mut heard, mut letters) = (Vec::new(), Letters::default());
+pub(super) async fn settle<B: Broker>(
+    broker: Arc<B>,
+    mut queue: UnboundedReceiver<Word<B::Receipt>>,
+    counters: Counters,
+) {
+    let (mut heard, mut letters) = (Vec::new(), Letters::new(&counters));
     loop {
         let is_over = match letters.due {
             None => queue.recv_many(&mut heard, AT_ONCE).await == 0,
@@ -72,17 +77,17 @@ pub(super) async fn settle<B: Broker>(broker: Arc<B>, mut queue: UnboundedReceiv
                 }
             }
         }
-        tell(&*broker, &settlements).await;
+        tell(&*broker, &settlements, &counters).await;
         drop(places);
         if let Some(done) = letters.write_one(&*broker).await {
-            tell(&*broker, &[done]).await;
+            tell(&*broker, &[done], &counters).await;
         }
     }
 }
 
 /// Tells until the broker has heard it.
-async fn tell<B: Broker>(broker: &B, settlements: &[Settlement<B::Receipt>]) {
-    let mut backoff = Backoff::default();
+async fn tell<B: Broker>(broker: &B, settlements: &[Settlement<B::Receipt>], counters: &Counters) {
+    let mut backoff = Backoff::new(counters);
     while !settlements.is_empty()
         && let Err(error) = broker.settle(settlements).await
     {
@@ -105,13 +110,11 @@ struct Letters<R> {
     backoff: Backoff,
 }
 
-impl<R> Default for Letters<R> {
-    fn default() -> Self {
-        Self { unwritten: VecDeque::new(), due: None, backoff: Backoff::default() }
-    }
-}
-
 impl<R> Letters<R> {
+    fn new(counters: &Counters) -> Self {
+        Self { unwritten: VecDeque::new(), due: None, backoff: Backoff::new(counters) }
+    }
+
     /// An event that was delivered again meanwhile has one letter. Beyond what is bearable the oldest is let go of: the broker delivers
     /// its event again.
     fn push(&mut self, letter: Letter<R>) {
@@ -144,6 +147,10 @@ impl<R> Letters<R> {
 }
 
 impl Backoff {
+    pub(super) fn new(counters: &Counters) -> Self {
+        Self { counters: counters.clone(), next: FIRST, told: None }
+    }
+
     /// Says what is wrong, and waits; longer each time.
     pub(super) async fn pause_after(&mut self, error: &BrokerError) {
         tokio::time::sleep(self.after(error)).await;
@@ -155,8 +162,9 @@ impl Backoff {
         std::mem::replace(&mut self.next, longer)
     }
 
-    /// At once, and then once a minute.
+    /// At once, and then once a minute. Counted each time.
     pub(super) fn tell(&mut self, error: &BrokerError) {
+        self.counters.broker_failed();
         let now = Instant::now();
         if self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL) {
             tracing::warn!(%error, "the broker does not answer as it should, it is asked again until it does");
@@ -165,12 +173,6 @@ impl Backoff {
     }
 
     pub(super) fn reset(&mut self) {
-        *self = Self::default();
-    }
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { next: FIRST, told: None }
+        (self.next, self.told) = (FIRST, None);
     }
 }

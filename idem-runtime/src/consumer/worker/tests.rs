@@ -1,9 +1,10 @@
 //! The loop, with a broker that does as the test says.
 
 use std::{
+    collections::HashSet,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -11,7 +12,7 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use super::{Broker, BrokerError, Counters, Each, Fetched, Limits, Settlement, UNHEARD, run};
-use crate::consumer::{Delivery, Event, ParkedReason};
+use crate::consumer::{ConsumeError, Delivery, Event, ParkedReason};
 
 /// Hands out one event after the other, and listens once it may.
 #[derive(Default)]
@@ -83,8 +84,8 @@ impl Broker for Deaf {
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_hands_out_and_does_not_listen_fills_no_memory() {
     let (broker, (stop, stopped)) = (Arc::new(Deaf::default()), oneshot::channel::<()>());
-    let handler = Each::new(|_: Event| std::future::ready(Delivery::Acknowledge));
-    let worker = run(broker.clone(), Limits::default(), Counters::default(), handler, async {
+    let (handler, counters) = (Each::new(|_: Event| std::future::ready(Delivery::Acknowledge)), Counters::default());
+    let worker = run(broker.clone(), Limits::default(), counters.clone(), handler, async {
         let _ = stopped.await;
     });
     let (drained, ()) = tokio::join!(worker, async {
@@ -97,6 +98,102 @@ async fn a_broker_that_hands_out_and_does_not_listen_fills_no_memory() {
     let drained = drained.unwrap();
     assert!(drained.finished && drained.left == 0, "{drained:?}");
     assert_eq!(broker.heard.load(SeqCst), broker.fetched.load(SeqCst), "what was handled is told once");
+    assert_eq!(counters.snapshot().broker_errors, broker.refused.load(SeqCst));
+}
+
+/// Hands out two events, and fails each of its steps once.
+#[derive(Default)]
+struct Shaky {
+    failed: Mutex<HashSet<&'static str>>,
+    fetched: AtomicBool,
+    renewed: Notify,
+    heard: AtomicUsize,
+    heard_all: Notify,
+}
+
+impl Shaky {
+    fn step(&self, step: &'static str) -> Result<(), BrokerError> {
+        match self.failed.lock().unwrap().insert(step) {
+            true => Err(BrokerError::unavailable("it is shaky")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Broker for Shaky {
+    type Receipt = u64;
+
+    async fn prepare(&self) -> Result<(), BrokerError> {
+        self.step("prepare")
+    }
+
+    async fn fetch(&self, _: usize) -> Result<Vec<Fetched<u64>>, BrokerError> {
+        self.step("fetch")?;
+        if self.fetched.swap(true, SeqCst) {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            return Ok(Vec::new());
+        }
+        let event = |receipt| Fetched { event: Event::new(format!("e{receipt}"), "{}"), receipt, again: false };
+        Ok((0..2).map(event).collect())
+    }
+
+    fn writes_dead_letters(&self) -> bool {
+        true
+    }
+
+    async fn bury(&self, _: &Event, _: ParkedReason) -> Result<(), BrokerError> {
+        self.step("bury")
+    }
+
+    async fn settle(&self, settlements: &[Settlement<u64>]) -> Result<(), BrokerError> {
+        self.step("settle")?;
+        if self.heard.fetch_add(settlements.len(), SeqCst) + settlements.len() == 2 {
+            self.heard_all.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn renew(&self, _: &[u64]) -> Result<(), BrokerError> {
+        self.renewed.notify_one();
+        self.step("renew")
+    }
+
+    fn renew_every(&self) -> Duration {
+        Duration::from_secs(20)
+    }
+
+    async fn may_publish(&self, _: &Event) -> Result<(), BrokerError> {
+        Ok(())
+    }
+
+    async fn publish(&self, _: &Event) -> Result<(), BrokerError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_broker_and_the_store_fail_is_counted() {
+    let (broker, counters) = (Arc::new(Shaky::default()), Counters::default());
+    let handler = Each::new({
+        let broker = broker.clone();
+        move |event: Event| {
+            let broker = broker.clone();
+            async move {
+                if event.id() == Some("e0") {
+                    return Err::<(), _>(ConsumeError::Parked(ParkedReason::Failed));
+                }
+                broker.renewed.notified().await;
+                Err(ConsumeError::Unavailable)
+            }
+        }
+    });
+    let drained = run(broker.clone(), Limits::default(), counters.clone(), handler, broker.heard_all.notified()).await;
+    assert!(drained.unwrap().finished);
+    let failed = broker.failed.lock().unwrap().clone();
+    assert_eq!(failed, HashSet::from(["prepare", "fetch", "renew", "bury", "settle"]));
+    let metrics = counters.snapshot();
+    assert_eq!((metrics.broker_errors, metrics.store_errors), (5, 1));
+    assert_eq!((metrics.acknowledged, metrics.retried, metrics.parked), (1, 1, 1));
 }
 
 /// As a handler does that computes for long, or calls what blocks.
