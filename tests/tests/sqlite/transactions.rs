@@ -205,13 +205,13 @@ async fn a_transaction_of_the_service_that_read_too_early_is_a_conflict() {
     sqlx::query("SELECT count(*) FROM ledger").fetch_one(&mut *early).await.unwrap();
     win(&store, claim(1, 1)).await;
     refused(store.claim_in(&mut early, claim(2, 2)).await, StoreErrorKind::Conflict);
-    store.rollback(early).await;
+    early.rollback().await.unwrap();
 
     // Run again, and by one that did not read: both may write.
     let mut again = pool.begin().await.unwrap();
     assert!(matches!(store.claim_in(&mut again, claim(2, 2)).await.unwrap(), Claimed::Won { attempt: 1, .. }));
     assert_eq!(store.complete_in(&mut again, &complete(2, 2, "done")).await.unwrap(), Ownership::Held);
-    store.commit(again).await.unwrap();
+    again.commit().await.unwrap();
     assert_eq!(store.claim(claim(2, 3)).await.unwrap(), Claimed::Completed { answer: Some(answer("done")) });
 }
 
@@ -287,6 +287,23 @@ async fn what_a_handler_writes_behind_a_full_disk_is_not_kept() {
     assert_eq!(ledger(store.pool()).await, 1);
 }
 
+/// Not even while another transaction, on another connection, is committed beside it.
+#[tokio::test]
+async fn a_commit_beside_a_handler_does_not_let_it_write_behind_the_end_of_its_transaction() {
+    let place = Place::new();
+    let (store, pool) = store(&place).await;
+    let impatient = place.options().lock_timeout(SOON).with_pool(pool.clone()).await.unwrap();
+    drop(store);
+    let mut handler = begin(&impatient, 1, 1).await;
+    // It did not get the lock.
+    let late = impatient.begin().await.unwrap();
+    impatient.commit(late).await.unwrap();
+    sqlx::query("ROLLBACK").execute(&mut *handler).await.unwrap();
+    assert!(sqlx::query("INSERT INTO ledger VALUES (2)").execute(&mut *handler).await.is_err());
+    let lost = impatient.complete_and_commit(handler, &complete(1, 1, "done")).await.unwrap();
+    assert_eq!((lost, ledger(&pool).await), (Ownership::Lost, 0));
+}
+
 /// It would be another file's from then on.
 #[tokio::test]
 async fn a_file_that_is_gone_is_not_made_anew() {
@@ -320,6 +337,6 @@ async fn a_transaction_that_read_waits_for_the_one_that_writes() {
         } else {
             assert!(matches!(claimed, Ok(Claimed::Won { attempt: 1, .. })), "{claimed:?}");
         }
-        store.rollback(early).await;
+        early.rollback().await.unwrap();
     }
 }

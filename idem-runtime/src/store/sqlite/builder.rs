@@ -13,10 +13,11 @@ use sqlx::{
 use tokio::time::Instant;
 
 use super::{
-    Commits, Connections, Inner, SqliteStore,
+    Connections, Inner, SqliteStore,
     fault::{self, Fault},
     step::Timeline,
     table,
+    transaction::Commits,
     writer::Writer,
 };
 use crate::{clock::Clock, store::StoreError};

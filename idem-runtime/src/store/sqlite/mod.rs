@@ -10,7 +10,7 @@
 //! ```
 //!
 //! In a file that holds the service's own tables, so that a handler's statements and its record can be one
-//! [transaction](Transactions):
+//! [transaction](super::Transactions):
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -55,10 +55,10 @@
 //!
 //! # Transactions
 //!
-//! [`begin`](Transactions::begin) takes the write lock, so that handlers in a transaction run one after the other, and all other
-//! claims that must write wait for them, and so do completions and renewals. Keep them short, far under a third of the shortest
-//! lease: a call to another service does not belong there. They queue for one connection in the order in which they come, and hold
-//! none while they wait.
+//! [`begin`](super::Transactions::begin) takes the write lock, so that handlers in a transaction run one after the
+//! other, and all other claims that must write wait for them, and so do completions and renewals. Keep them short, far
+//! under a third of the shortest lease: a call to another service does not belong there. They queue for one connection
+//! in the order in which they come, and hold none while they wait.
 //!
 //! When the lock comes free owners go first: renewals that were refused meanwhile, then renewals and completions that wait, then
 //! claims. So a transaction that was longer than a lease lets nobody of its own process take over what still runs there. Another
@@ -84,33 +84,29 @@ mod host;
 mod row;
 mod step;
 mod table;
+mod transaction;
 mod writer;
 
-use std::{
-    fmt,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, path::Path, sync::Arc};
 
 use async_trait::async_trait;
-use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{SqliteConnection, SqlitePool};
 
-pub use self::builder::{SqliteStoreBuilder, Synchronous};
+pub use self::{
+    builder::{SqliteStoreBuilder, Synchronous},
+    transaction::SqliteTransaction,
+};
 use self::{
     fault::Fault,
     step::{Change, Step, Timeline},
+    transaction::Commits,
     writer::Writer,
 };
 use super::{
-    Begun, Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store,
-    StoreError, Transactions,
+    Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store, StoreError,
 };
 
-/// The driver whose types [`SqliteStore::with_pool`] and [`Transactions`] speak.
+/// The driver whose types [`SqliteStore::with_pool`] and [`Transactions`](super::Transactions) speak.
 pub use ::sqlx as driver;
 
 /// Records in a SQLite file. Cheap to clone: clones share the connections. Needs the runtime that it was opened on.
@@ -138,38 +134,8 @@ struct Connections {
     commits: Commits,
 }
 
-/// Whether anything may be committed on the write connection: not while a handler has a transaction in which a key was claimed. SQLite
-/// itself ends a transaction in which the disk was full; what the handler writes after that would be committed by itself, statement
-/// by statement, and without a record.
-#[derive(Debug, Clone)]
-struct Commits(Arc<AtomicBool>);
-
-impl Default for Commits {
-    fn default() -> Self {
-        Self(Arc::new(AtomicBool::new(true)))
-    }
-}
-
-impl Commits {
-    fn allow(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    fn forbid(&self) {
-        self.0.store(false, Ordering::Release);
-    }
-
-    fn allowed(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
 /// Begins with the write lock.
 const BEGIN: &str = "BEGIN IMMEDIATE";
-
-/// For a claim that waited in vain for the write lock. Whose key the other transaction has claimed cannot be seen before it
-/// commits: it may be this one.
-const BUSY: Claimed = Claimed::Busy { retry_after: Duration::from_secs(1) };
 
 impl SqliteStore {
     /// The tables that the store needs, as SQL: for who reviews it, or has migrations of their own.
@@ -277,88 +243,6 @@ impl Store for SqliteStore {
     }
 }
 
-#[async_trait]
-impl Transactions for SqliteStore {
-    type Connection = SqliteConnection;
-    type Transaction = Transaction<'static, Sqlite>;
-
-    /// Waits for the write lock, and holds it until the end of the transaction. One that does not get it within
-    /// `lock_timeout` can read, and its claim is told [`Claimed::Busy`] at once.
-    async fn begin(&self) -> Result<Self::Transaction, StoreError> {
-        let Connections { write, late, .. } = &self.0.connections;
-        let begun = match write.begin_with(BEGIN).await {
-            Err(error) if fault::is_locked(&error) => late.begin().await,
-            begun => begun,
-        };
-        begun.map_err(|error| Fault::of(&error).into_error())
-    }
-
-    async fn begin_and_claim(&self, claim: Claim) -> Result<Begun<Self::Transaction>, StoreError> {
-        let mut transaction = match self.0.connections.write.begin_with(BEGIN).await {
-            Ok(transaction) => transaction,
-            Err(error) if fault::is_locked(&error) => {
-                // What changes nothing is known without the lock.
-                let known = self.look(&claim).await.map_err(Fault::into_error)?;
-                return Ok(Begun::NotWon(known.unwrap_or(BUSY)));
-            }
-            Err(error) => return Err(Fault::of(&error).into_error()),
-        };
-        match self.claim_in(&mut transaction, claim).await {
-            Ok(Claimed::Won { fence, attempt }) => {
-                self.0.connections.commits.forbid();
-                Ok(Begun::Won { transaction, fence, attempt })
-            }
-            // The claim may have made it so, and somebody is to settle it.
-            Ok(claimed @ Claimed::Unknown { .. }) => {
-                self.commit(transaction).await?;
-                Ok(Begun::NotWon(claimed))
-            }
-            not_won => {
-                roll_back(transaction).await;
-                not_won.map(Begun::NotWon)
-            }
-        }
-    }
-
-    async fn claim_in(&self, connection: &mut SqliteConnection, claim: Claim) -> Result<Claimed, StoreError> {
-        let claimed = self.join(connection, claim).await?;
-        Ok(claimed.unwrap_or(BUSY))
-    }
-
-    async fn complete_in(
-        &self,
-        connection: &mut SqliteConnection,
-        complete: &Complete,
-    ) -> Result<Ownership, StoreError> {
-        self.join(connection, complete.clone()).await?.ok_or_else(|| Fault::locked().into_error())
-    }
-
-    async fn commit(&self, transaction: Self::Transaction) -> Result<(), StoreError> {
-        self.0.connections.commits.allow();
-        transaction.commit().await.map_err(|error| Fault::of_commit(&error).into_error())
-    }
-
-    async fn complete_and_commit(
-        &self,
-        mut transaction: Self::Transaction,
-        complete: &Complete,
-    ) -> Result<Ownership, StoreError> {
-        // The handler has it no longer.
-        self.0.connections.commits.allow();
-        match self.complete_in(&mut transaction, complete).await {
-            Ok(Ownership::Held) => self.commit(transaction).await.map(|()| Ownership::Held),
-            not_held => {
-                roll_back(transaction).await;
-                not_held.map_err(StoreError::not_committed)
-            }
-        }
-    }
-
-    async fn rollback(&self, transaction: Self::Transaction) {
-        roll_back(transaction).await;
-    }
-}
-
 #[cfg(feature = "redis")]
 #[async_trait]
 impl super::tiered::Authority for SqliteStore {
@@ -372,13 +256,5 @@ impl super::tiered::Authority for SqliteStore {
             Ok(kept)
         };
         kept.await.map_err(Fault::into_error)
-    }
-}
-
-/// Rolls back. Where that fails, SQLite has done it already, and the driver does not know: the connection is then
-/// closed as it returns to its pool.
-async fn roll_back(transaction: Transaction<'static, Sqlite>) {
-    if let Err(error) = transaction.rollback().await {
-        tracing::debug!(fault = %Fault::of(&error), "a transaction was rolled back by SQLite itself");
     }
 }

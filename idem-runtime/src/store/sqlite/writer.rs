@@ -23,6 +23,7 @@ use super::{
     fault::Fault,
     step::{Pending, Step, Take, Timeline},
     table,
+    transaction::roll_back,
 };
 use crate::store::{Fence, Renew, StoreErrorKind, Token};
 
@@ -172,7 +173,7 @@ impl Task {
     async fn take(&self, mut transaction: Transaction<'static, Sqlite>, jobs: &mut Jobs) -> Result<(), Fault> {
         for job in jobs {
             if let Err(fault) = table::take(&mut transaction, &self.timeline, job.step()).await {
-                super::roll_back(transaction).await;
+                roll_back(transaction).await;
                 return Err(fault);
             }
         }
