@@ -246,6 +246,26 @@ async fn the_handler_has_the_lock_timeout_of_its_session() {
     assert_eq!(shown_timeout(&mut next).await, "9s");
 }
 
+/// The store's table is where it was when the store connected.
+#[tokio::test]
+async fn a_handler_may_set_another_search_path() {
+    let world = World::start().await;
+    let by_path = world.postgres.url_of_its_table();
+    let pool = sqlx::PgPool::connect(&by_path).await.unwrap();
+    let patient = || patient().max_transactions(1);
+    let stores = [patient().connect(&by_path).await.unwrap(), patient().with_pool(pool).await.unwrap()];
+    for (at, store) in (0..).zip(&stores) {
+        let mut transaction = won(store, at, 1).await;
+        transaction.execute("SET LOCAL search_path = pg_catalog").await.unwrap();
+        assert_eq!(store.complete_and_commit(transaction, &complete(at, 1, "a")).await.unwrap(), Ownership::Held);
+        assert_eq!(world.store.claim(claim(at, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("a")) });
+        // Nor has a transaction of one's own to have it in its path.
+        let mut own = world.pool.begin().await.unwrap();
+        assert!(is_won(&store.claim_in(&mut own, claim(10 + at, 1)).await.unwrap()));
+        own.rollback().await.unwrap();
+    }
+}
+
 /// However its claim ends.
 #[tokio::test]
 async fn a_transaction_of_ones_own_keeps_its_lock_timeout() {

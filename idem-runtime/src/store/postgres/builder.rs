@@ -86,7 +86,8 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// The schema that the table is in. Default: the first of the login's `search_path` that has it.
+    /// The schema that the table is in. Default: the first of the login's `search_path` that has it as the store
+    /// connects.
     pub fn schema(mut self, name: impl Into<String>) -> Self {
         self.table.schema = Some(name.into());
         self
@@ -208,7 +209,7 @@ impl PostgresStoreBuilder {
         schema::migrate(&mut own.open().await?, &self.table).await
     }
 
-    async fn try_connect(self, options: PgConnectOptions) -> Result<PostgresStore, Fault> {
+    async fn try_connect(mut self, options: PgConnectOptions) -> Result<PostgresStore, Fault> {
         self.table.validate()?;
         let place = place(&options);
         // The server's own default may be one that a claim cannot work in. A pooler takes no such options.
@@ -224,7 +225,7 @@ impl PostgresStoreBuilder {
         };
         let own = self.own(mine);
         let mut first = own.open().await?;
-        self.check(&mut first).await?;
+        self.table = self.check(&mut first).await?;
         own.keep(first);
         let transactions = match self.transaction_pooler {
             true => options.statement_cache_capacity(0).extra_float_digits(None),
@@ -235,7 +236,7 @@ impl PostgresStoreBuilder {
         self.finish(Source::Own(own), Source::Own(transactions), places, place)
     }
 
-    async fn try_pool(self, pool: PgPool) -> Result<PostgresStore, Fault> {
+    async fn try_pool(mut self, pool: PgPool) -> Result<PostgresStore, Fault> {
         self.table.validate()?;
         let place = place(&pool.connect_options());
         let mut connection = match timeout(self.connect_timeout, pool.acquire()).await {
@@ -249,12 +250,13 @@ impl PostgresStoreBuilder {
         if checked.is_err() {
             connection.close_on_drop();
         }
-        checked?;
+        self.table = checked?;
         let places = pool.options().get_max_connections();
         self.finish(Source::Users(pool.clone()), Source::Users(pool), places, place)
     }
 
-    async fn check(&self, connection: &mut PgConnection) -> Result<(), Fault> {
+    /// Which table it is.
+    async fn check(&self, connection: &mut PgConnection) -> Result<Table, Fault> {
         match timeout(self.connect_timeout, schema::check(connection, &self.table)).await {
             Ok(checked) => checked,
             Err(_) => Err(Fault::unreachable("no answer within the connect time-out")),

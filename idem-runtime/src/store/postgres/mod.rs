@@ -38,6 +38,8 @@
 //! - The handler's statements in a transaction wait for locks as long as their session says, its claim as long as
 //!   [`lock_timeout`](PostgresStoreBuilder::lock_timeout) says. In between the session's own is remembered as
 //!   `idem.lock_timeout`, which ends with the transaction.
+//! - The table is that of the schema in which it was found, whatever search path a handler sets. A role that it sets
+//!   needs what the login needs, until the record is completed: `RESET ROLE` at its end is enough.
 //! - Rows past their time are absent to every claim, and deleted later: by a task of the store, in small batches, any
 //!   number of replicas at once, never one in flight within its lease, unknown or parked.
 //! - A fence grows over release and expiry by the row, and by the clock where the row is gone.

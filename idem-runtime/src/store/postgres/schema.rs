@@ -19,6 +19,7 @@ const OLDEST: i32 = 130_000;
 /// Where the records are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Table {
+    /// `None`: the first one of the search path that has it.
     pub(super) schema: Option<String>,
     pub(super) name: String,
 }
@@ -45,7 +46,8 @@ impl Table {
 
     fn with(&self, suffix: &str) -> String {
         match &self.schema {
-            Some(schema) => format!(r#""{schema}"."{}{suffix}""#, self.name),
+            // Where it was found, it may have any name.
+            Some(schema) => format!(r#""{}"."{}{suffix}""#, schema.replace('"', "\"\""), self.name),
             None => format!(r#""{}{suffix}""#, self.name),
         }
     }
@@ -57,7 +59,7 @@ pub(super) async fn migrate(connection: &mut PgConnection, table: &Table) -> Res
     let lock = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(7593157086093829)";
     simple(connection, lock).await?;
     // Not even `IF NOT EXISTS` where it is: making an index waits for every writer, and makes others wait.
-    if !server(connection, table).await?.has_table {
+    if server(connection, table).await?.schema.is_none() {
         let path = table.schema.as_ref().map(|schema| format!("SET LOCAL search_path = \"{schema}\";\n"));
         let text = path.unwrap_or_default() + &SCHEMA.replace(DEFAULT_TABLE, &table.name);
         simple(connection, AssertSqlSafe(text)).await?;
@@ -66,8 +68,9 @@ pub(super) async fn migrate(connection: &mut PgConnection, table: &Table) -> Res
     simple(connection, "COMMIT").await
 }
 
-/// Judges server and table.
-pub(super) async fn check(connection: &mut PgConnection, table: &Table) -> Result<(), Fault> {
+/// Judges server and table, and says which one it is: a handler may set another search path before its record is
+/// completed.
+pub(super) async fn check(connection: &mut PgConnection, table: &Table) -> Result<Table, Fault> {
     // A pooler gives one server to a transaction, and to less than that it may give two.
     simple(connection, "BEGIN").await?;
     let server = server(connection, table).await?;
@@ -83,38 +86,42 @@ pub(super) async fn check(connection: &mut PgConnection, table: &Table) -> Resul
             "the database is read-only: name the primary, or set `default_transaction_read_only = off`",
         ));
     }
-    if !server.has_table {
+    let Some(schema) = server.schema else {
         return Err(Fault::misconfigured(format!(
             "the table {} or its `{}_schema` is missing: run `PostgresStore::migrate`, or `PostgresStore::SCHEMA` by hand",
             table.quoted(),
             table.name,
         )));
-    }
+    };
     may_use(connection, table).await?;
     judge_version(version(connection, table).await?, table)?;
     // Names every column, and reads no row.
     let columns = "key, format, state, fingerprint, token, fence, attempt, until, forget, answer, answer_length";
     let text = format!("SELECT {columns} FROM {} WHERE false; COMMIT", table.quoted());
-    simple(connection, AssertSqlSafe(text)).await
+    simple(connection, AssertSqlSafe(text)).await?;
+    Ok(Table { schema: Some(schema), name: table.name.clone() })
 }
 
 struct Server {
     version: i32,
     is_standby: bool,
     is_read_only: bool,
-    has_table: bool,
+    /// Of the table; `None`: it is not there.
+    schema: Option<String>,
 }
 
 async fn server(connection: &mut PgConnection, table: &Table) -> Result<Server, Fault> {
     const ASK: &str = "SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), \
-         current_setting('transaction_read_only') = 'on', to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL";
+         current_setting('transaction_read_only') = 'on', \
+         (SELECT nspname::text FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace \
+          WHERE pg_class.oid = to_regclass($1) AND to_regclass($2) IS NOT NULL)";
     let query = sqlx::query(ASK).bind(table.quoted()).bind(table.with("_schema")).persistent(false);
     let row = query.fetch_one(connection).await?;
     Ok(Server {
         version: row.try_get(0)?,
         is_standby: row.try_get(1)?,
         is_read_only: row.try_get(2)?,
-        has_table: row.try_get(3)?,
+        schema: row.try_get(3)?,
     })
 }
 
@@ -169,6 +176,11 @@ mod tests {
             assert!(table(bad).validate().is_err(), "{bad}");
         }
         assert!(Table { schema: Some("a\"".to_owned()), ..table("a") }.validate().is_err());
+    }
+
+    #[test]
+    fn a_schema_that_was_found_may_have_any_name() {
+        assert_eq!(Table { schema: Some("My \"Shop".to_owned()), ..table("a") }.quoted(), r#""My ""Shop"."a""#);
     }
 
     #[test]
