@@ -32,7 +32,7 @@ pub use self::{
     clock::{Clock, FakeClock, SystemClock},
     consumer::{ConsumeError, Consumer},
     derive::{DeriveKeyError, derive_key, python_recipe_key, python_recipe_key_from_json},
-    engine::{Attempt, Drained, Metrics, Refusal, Tx},
+    engine::{Attempt, DetachedRun, Drained, Metrics, Refusal, Tx},
     fingerprint::Fingerprint,
     http::{Code, Disposition, FinancialRouter, HasKeySource, IdempotencyLayer, IdempotencyService, Rejection},
     key::{KeyRequest, KeySource, Principal, StorageKey, ToKey},

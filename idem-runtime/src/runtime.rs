@@ -8,7 +8,10 @@ use http::request::Parts;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    engine::{self, Attempt, Drained, Engine, Metrics, Ran, Recording, Recovery, Refusal, Settled, Terms},
+    engine::{
+        self, Attempt, DetachedRun, Drained, Engine, Metrics, OnDetach, Ran, Recording, Recovery, Refusal, Settled,
+        Terms,
+    },
     fingerprint::Fingerprint,
     http::{PrincipalSource, Rejection},
     key::{EndpointName, EventName, Pepper, Principal, StorageKey},
@@ -37,6 +40,7 @@ pub(crate) struct Settings {
     principal: PrincipalSource,
     pepper: Option<Pepper>,
     limits: Limits,
+    pub(crate) on_detach: OnDetach,
 }
 
 /// What one request may take.
@@ -310,7 +314,7 @@ impl Settings {
             answer_deadline: Duration::from_secs(30),
             body_deadline: Duration::from_secs(30),
         };
-        Self { principal, pepper: None, limits }
+        Self { principal, pepper: None, limits, on_detach: OnDetach::default() }
     }
 }
 
@@ -359,6 +363,33 @@ impl IdempotencySetup {
     /// seconds.
     pub const fn recovery_deadline(mut self, deadline: Duration) -> Self {
         self.recovery.deadline = deadline;
+        self
+    }
+
+    /// What the rest of a handler takes along when its caller is gone: a disconnect, or a time-out around it.
+    ///
+    /// As long as the caller waits, a handler runs where it was called, with the task-locals of the layers around it. Handed to the
+    /// runtime it keeps its `tracing` span and nothing else: a task-local that it reads then, as axum's way to pass state to an
+    /// `IntoResponse` does, is not set, which panics. `carry` is called while the caller's task-locals are still set, and returns the
+    /// run with what it needs around it. It must not panic, and must not keep the run back.
+    ///
+    /// ```
+    /// use idem_runtime::{Idempotency, MemoryStore};
+    ///
+    /// tokio::task_local! {
+    ///     static USER: String;
+    /// }
+    ///
+    /// let idempotency = Idempotency::builder(MemoryStore::new())
+    ///     .shared()
+    ///     .on_detach(|run| match USER.try_with(Clone::clone) {
+    ///         Ok(user) => Box::pin(USER.scope(user, run)),
+    ///         Err(_) => run,
+    ///     })
+    ///     .build();
+    /// ```
+    pub fn on_detach(mut self, carry: impl Fn(DetachedRun) -> DetachedRun + Send + Sync + 'static) -> Self {
+        self.settings.on_detach = OnDetach::new(carry);
         self
     }
 

@@ -50,6 +50,17 @@ struct Unrecorded {
     complete: Complete,
     /// As long as renewals get through, no other process takes the operation for abandoned.
     _lease: Option<HeldLease>,
+    others: Vec<Another>,
+}
+
+/// Another run of an operation that was not recorded in time, beside the first: nobody could be asked. Its claim may be the one that
+/// the store has.
+#[derive(Debug)]
+struct Another {
+    claim: Claim,
+    /// What is known of it, without its answer.
+    outcome: Outcome,
+    _lease: Option<HeldLease>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -124,14 +135,19 @@ impl Aftermath {
             return self.give_up(&claim.key);
         }
         // Two unguarded runs of one operation: the first answer is the one to keep.
-        if backlog.completions.contains_key(&claim.key) {
+        if let Some(first) = backlog.completions.get_mut(&claim.key) {
+            let outcome = match complete.outcome {
+                Outcome::Answer(_) | Outcome::Parked(_) | Outcome::Tombstone => Outcome::Tombstone,
+                Outcome::Unknown => Outcome::Unknown,
+            };
+            first.others.push(Another { claim, outcome, _lease: lease });
             return;
         }
         if backlog.bytes + answer_bytes(&complete) > self.0.bounds.bytes {
             complete.outcome = Outcome::Tombstone;
         }
         backlog.bytes += answer_bytes(&complete);
-        backlog.completions.insert(claim.key, Unrecorded { claim, complete, _lease: lease });
+        backlog.completions.insert(claim.key, Unrecorded { claim, complete, _lease: lease, others: Vec::new() });
         self.push(backlog, Step::Complete(claim.key));
     }
 
@@ -208,9 +224,9 @@ impl Aftermath {
             }
             Step::GiveBack(claim, remember) => give_back(&*self.0.store, claim, remember).await?,
             Step::Complete(key) => {
-                let offered = self.backlog().completions.get(&key).map(|u| (u.claim, u.complete.clone()));
-                let Some((claim, complete)) = offered else { return Ok(()) };
-                match offer(&*self.0.store, claim, &complete).await {
+                let offered = self.backlog().completions.get(&key).map(Unrecorded::offers);
+                let Some((claim, offers)) = offered else { return Ok(()) };
+                match offer(&*self.0.store, claim, &offers).await {
                     Ok(Ownership::Held) => {}
                     Ok(Ownership::Lost) => {
                         self.0.counters.stale_owners.add();
@@ -256,11 +272,29 @@ impl Aftermath {
     }
 }
 
-/// Completes, and insists where the claim is lost.
-async fn offer(store: &dyn Store, claim: Claim, complete: &Complete) -> Result<Ownership, StoreError> {
-    match store.complete(complete).await? {
-        Ownership::Held => Ok(Ownership::Held),
-        Ownership::Lost => insist(store, claim, complete).await,
+impl Unrecorded {
+    /// The claim of the first run, its completion, and those by which the others would complete what they may own.
+    fn offers(&self) -> (Claim, Vec<Complete>) {
+        let others = self.others.iter().map(|another| {
+            // The same request has the same answer. Another one's is not kept: its own was not the first.
+            let same = another.claim.fingerprint == self.claim.fingerprint;
+            let outcome = if same { &self.complete.outcome } else { &another.outcome };
+            Complete { token: another.claim.token, outcome: outcome.clone(), ..self.complete.clone() }
+        });
+        (self.claim, std::iter::once(self.complete.clone()).chain(others).collect())
+    }
+}
+
+/// Completes as the first who owns the operation. Insists on the first completion where nobody does.
+async fn offer(store: &dyn Store, claim: Claim, offers: &[Complete]) -> Result<Ownership, StoreError> {
+    for complete in offers {
+        if store.complete(complete).await? == Ownership::Held {
+            return Ok(Ownership::Held);
+        }
+    }
+    match offers {
+        [first, ..] => insist(store, claim, first).await,
+        [] => Ok(Ownership::Lost),
     }
 }
 

@@ -47,7 +47,7 @@ impl Engine {
             .collect();
         let engine = self.clone();
         let tracked = async move { engine.claim_and_run_many(items, at_once).await };
-        let taken = Detached::new(tracked, &self.0.counters).await;
+        let taken = Detached::new(tracked, self).await;
         let waits = taken.into_iter().map(|(place, operation, turn)| {
             let engine = self.clone();
             async move {

@@ -10,7 +10,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// Resolves to `Err` when the future panics. The panic hook has run by then; the payload is dropped.
+    /// Resolves to `Err` when the future panics. The panic hook has run by then; the payload is dropped, and may panic once more.
     pub(crate) struct CatchPanic<F> {
         #[pin]
         future: Option<F>,
@@ -24,7 +24,7 @@ pub(crate) struct Panicked;
 impl<F: Future> CatchPanic<F> {
     /// A panic in making the future is caught as well.
     pub(crate) fn call(make: impl FnOnce() -> F) -> Self {
-        Self { future: catch_unwind(AssertUnwindSafe(make)).ok() }
+        Self { future: caught(make).ok() }
     }
 }
 
@@ -36,9 +36,19 @@ impl<F: Future> Future for CatchPanic<F> {
             return Poll::Ready(Err(Panicked));
         };
         // Unwind safe: after a panic the future is never polled again.
-        match catch_unwind(AssertUnwindSafe(|| future.poll(context))) {
+        match caught(|| future.poll(context)) {
             Ok(poll) => Poll::Ready(Ok(ready!(poll))),
-            Err(_) => Poll::Ready(Err(Panicked)),
+            Err(Panicked) => Poll::Ready(Err(Panicked)),
         }
     }
+}
+
+/// A payload that panics as it is dropped would unwind through whoever settles the record; what *that* leaves behind is leaked.
+fn caught<T>(run: impl FnOnce() -> T) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| {
+        if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(another);
+        }
+        Panicked
+    })
 }

@@ -34,7 +34,7 @@ pub(super) struct Claiming<F> {
 /// Where one turn of [`Engine::run`] ended.
 pub(super) enum Turn<T, F> {
     Over(Result<Ran<T>, Refusal>),
-    /// Somebody else runs; the effect is given back for the next turn.
+    /// Somebody else runs, or too many do; the effect is given back for the next turn.
     Busy(F, Refusal),
 }
 
@@ -53,7 +53,9 @@ impl<F> Claiming<F> {
         // Before an effect that was not wanted, which may take its time to go.
         drop(self.engine);
         match (ran, self.effect) {
-            (Err(refusal @ Refusal::InFlight { .. }), Some(effect)) => Turn::Busy(effect, refusal),
+            (Err(refusal @ (Refusal::InFlight { .. } | Refusal::Overloaded)), Some(effect)) => {
+                Turn::Busy(effect, refusal)
+            }
             (ran, _) => Turn::Over(ran),
         }
     }

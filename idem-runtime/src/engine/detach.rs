@@ -1,33 +1,55 @@
 //! A future that its caller cannot cut in half.
 
 use std::{
+    fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
+use tokio::runtime::Handle;
 use tracing::{Instrument, Span};
 
-use super::metrics::Counters;
+use super::Engine;
 
 #[cfg(test)]
 mod tests;
 
 /// Polled in place while its caller polls it, handed to the runtime when its caller drops it.
 ///
-/// In place it costs one allocation and keeps the caller's task-locals; handed over it keeps only the span it was
-/// made in.
+/// In place it costs one allocation and keeps the caller's task-locals; handed over it keeps the span it was made in, and what
+/// [`OnDetach`] gives it.
 pub(crate) struct Detached<'a, F: Future<Output: Send> + Send + 'static> {
     future: Option<Pin<Box<F>>>,
     /// Whether a poll has begun and not come back: it panicked.
     polling: bool,
     span: Span,
-    counters: &'a Counters,
+    engine: &'a Engine,
+}
+
+/// The rest of an operation whose caller is gone, on its way to the runtime.
+pub type DetachedRun = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What the service makes of it on that way.
+#[derive(Clone, Default)]
+pub(crate) struct OnDetach(Option<Arc<dyn Fn(DetachedRun) -> DetachedRun + Send + Sync>>);
+
+impl OnDetach {
+    pub(crate) fn new(carry: impl Fn(DetachedRun) -> DetachedRun + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(carry)))
+    }
+}
+
+impl fmt::Debug for OnDetach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnDetach").field(&self.0.is_some()).finish()
+    }
 }
 
 impl<'a, F: Future<Output: Send> + Send + 'static> Detached<'a, F> {
-    pub(crate) fn new(future: F, counters: &'a Counters) -> Self {
-        Self { future: Some(Box::pin(future)), polling: false, span: Span::current(), counters }
+    pub(crate) fn new(future: F, engine: &'a Engine) -> Self {
+        Self { future: Some(Box::pin(future)), polling: false, span: Span::current(), engine }
     }
 }
 
@@ -56,10 +78,15 @@ impl<F: Future<Output: Send> + Send + 'static> Drop for Detached<'_, F> {
             // The store panicked, for one: there is nothing to go on with.
             return;
         }
-        // Without a runtime the process is ending; the record stays in flight and its lease runs out.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            self.counters.detached.add();
-            runtime.spawn(future.instrument(std::mem::replace(&mut self.span, Span::none())));
+        // A caller outside of every runtime, such as a thread of another language, leaves it to the one that renews leases. Without
+        // any the process is ending; the record stays in flight and its lease runs out.
+        let Some(runtime) = Handle::try_current().ok().or_else(|| self.engine.0.leases.runtime()) else { return };
+        self.engine.0.counters.detached.add();
+        let run = future.instrument(std::mem::replace(&mut self.span, Span::none()));
+        match &self.engine.settings().on_detach.0 {
+            // Here and now, as the caller's task-locals are set while it drops us.
+            Some(carry) => drop(runtime.spawn(carry(Box::pin(async move { drop(run.await) })))),
+            None => drop(runtime.spawn(run)),
         }
     }
 }

@@ -34,7 +34,7 @@ impl Engine {
     {
         let engine = self.clone();
         let tracked = async move { engine.run_unclaimed_in_place(effect).await };
-        Detached::new(tracked, &self.0.counters).await
+        Detached::new(tracked, self).await
     }
 
     /// The same for an effect that ends with this future.

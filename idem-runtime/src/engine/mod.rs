@@ -69,10 +69,11 @@ use crate::{
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) use self::tx::Conflict;
-pub use self::{attempt::Attempt, metrics::Metrics, refusal::Refusal, tracker::Drained, tx::Tx};
+pub use self::{attempt::Attempt, detach::DetachedRun, metrics::Metrics, refusal::Refusal, tracker::Drained, tx::Tx};
 pub(crate) use self::{
     attempt::{Granted, Slot, Won, fill},
     catch::CatchPanic,
+    detach::OnDetach,
     recover::Recovery,
     transact::{Ended, Work},
     tx::Place,
@@ -332,6 +333,8 @@ impl Engine {
     {
         let ran = match turn(effect).await {
             Turn::Over(ran) => ran,
+            // Nothing is known to run that one could wait for. Whoever waits already goes on, as the place is for one claim.
+            Turn::Busy(_, refusal @ Refusal::Overloaded) => Err(refusal),
             // In a box, as all that is rare.
             busy @ Turn::Busy(..) => Box::pin(self.wait(operation, busy, turn)).await,
         };
@@ -384,7 +387,7 @@ impl Engine {
             let ran = claiming.claim_and_run().await;
             claiming.turn(ran)
         };
-        Detached::new(tracked, &self.0.counters)
+        Detached::new(tracked, self)
     }
 
     /// What this process knows of an operation better than the store.

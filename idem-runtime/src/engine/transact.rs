@@ -213,7 +213,7 @@ impl Engine {
             let _held = (permit, pass);
             transacting.turn().await
         };
-        Detached::new(tracked, &self.0.counters).await
+        Detached::new(tracked, self).await
     }
 }
 

@@ -10,7 +10,7 @@ use idem_runtime::{
 };
 use tests::{
     exchange::{post, send},
-    faulty_store::Step,
+    faulty_store::{FaultyStore, Step},
     gate::Gate,
     probe::{Runs, cut_after},
 };
@@ -89,11 +89,14 @@ async fn more_than_the_limit_are_refused_and_those_whose_caller_is_gone_count() 
     assert_eq!((runs.begun(), runs.ended()), (MOST + 1, MOST + 1));
 }
 
-/// Fifty who wait hold no place: one more operation gets through.
+/// Fifty who wait hold no place: one more operation gets through. When they are woken at once, more of them claim than may be in
+/// flight, and who finds no place waits on.
 #[tokio::test(start_paused = true)]
 async fn those_who_wait_take_no_place() {
     let policy = RETRY.on_conflict(OnConflict::Wait(Duration::from_secs(5)));
-    let (idempotency, gate, runs) = (limited(), Gate::new(), Runs::default());
+    let store = FaultyStore::new(memory());
+    let idempotency = Idempotency::builder(store.clone()).shared().max_in_flight(MOST).build();
+    let (gate, runs) = (Gate::new(), Runs::default());
     let start = |idempotency: &Idempotency| {
         let (idempotency, gate, runs) = (idempotency.clone(), gate.clone(), runs.clone());
         let effect = async move |_| {
@@ -108,6 +111,8 @@ async fn those_who_wait_take_no_place() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(idempotency.metrics().in_flight, 1);
     assert_fresh(&pay(&idempotency, REFUSE, &runs).await);
+    // From now on a claim takes its time, so that those who are woken have theirs beside each other.
+    store.yielding(3);
     gate.open();
     assert_fresh(&first.await.unwrap());
     for waiter in waiting {

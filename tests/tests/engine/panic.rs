@@ -279,3 +279,29 @@ async fn a_panic_of_the_caller_cuts_nothing() {
     assert_eq!(runs.ended(), 1);
     assert_replay(&pay(&idempotency, REFUSE, &runs).await);
 }
+
+/// What a handler panics with, and which panics once more as it is dropped.
+struct Spiteful;
+
+impl Drop for Spiteful {
+    fn drop(&mut self) {
+        panic!("as it is dropped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_whose_payload_panics_too_is_settled() {
+    for (policy, refuses) in [(RETRY, false), (REFUSE, true)] {
+        let (_store, idempotency) = faulty();
+        let runs = Runs::default();
+        let panicked = pay_with(&idempotency, policy, &runs, async |_| std::panic::panic_any(Spiteful)).await;
+        assert_refused(&panicked, |refusal| *refusal == Refusal::Panicked);
+        let retry = pay(&idempotency, policy, &runs).await;
+        if refuses {
+            assert_refused(&retry, unknown);
+        } else {
+            assert_fresh(&retry);
+        }
+        assert_eq!(idempotency.metrics().panics, 1);
+    }
+}

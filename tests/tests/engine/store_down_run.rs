@@ -116,3 +116,40 @@ async fn what_was_recorded_before_is_not_run_again_once_the_store_answers() {
     assert_replay(&pay(&idempotency, RUN, &runs).await);
     assert_eq!((runs.begun(), idempotency.metrics().unguarded), (1, 0));
 }
+
+/// Two run at once, as neither was answered, and the store has the claim of one of them. Whichever it is, no third may run.
+#[tokio::test(start_paused = true)]
+async fn two_that_run_unguarded_at_once_are_recorded_whoevers_claim_was_taken() {
+    for (first, second) in [(true, false), (false, true)] {
+        let shared = memory();
+        let (store, other) = (FaultyStore::new(shared.clone()), runtime(shared));
+        let idempotency = runtime(store.clone());
+        let runs = Runs::default();
+        let start = |value: &'static str, gate: &Gate| {
+            let (idempotency, runs, gate) = (idempotency.clone(), runs.clone(), gate.clone());
+            let effect = async move |_| {
+                gate.pass().await;
+                Ok(value.to_owned())
+            };
+            tokio::spawn(async move { pay_with(&idempotency, RUN, &runs, effect).await })
+        };
+        let fault = |taken| if taken { Fault::ReplyLost } else { Fault::Refused(StoreErrorKind::Unavailable) };
+        let gates = [Gate::new(), Gate::new()];
+        store.fail_all(&fault(first));
+        let one = start("first", &gates[0]);
+        gates[0].reached().await;
+        store.fail_all(&fault(second));
+        let another = start("second", &gates[1]);
+        gates[1].reached().await;
+        // Nothing is recorded before both are over.
+        store.fail_all(&Fault::Refused(StoreErrorKind::Unreachable));
+        gates[0].open();
+        assert_fresh(&one.await.unwrap());
+        gates[1].open();
+        assert_fresh(&another.await.unwrap());
+        store.heal();
+        settled(&idempotency).await;
+        assert_replay_of(&pay(&other, RUN, &runs).await, "first");
+        assert_eq!(runs.begun(), 2);
+    }
+}

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use idem_runtime::store::StoreErrorKind;
+use idem_runtime::{Idempotency, store::StoreErrorKind};
 use tests::{
     faulty_store::{Fault, Step},
     gate::Gate,
@@ -94,4 +94,61 @@ async fn a_handler_has_the_task_locals_of_its_caller() {
     };
     let paid = REQUEST.scope(7, pay_with(&idempotency, RETRY, &runs, effect)).await;
     assert_eq!(paid.unwrap().value, "7");
+}
+
+/// As axum's way to pass state to an `IntoResponse` reads one.
+#[tokio::test(start_paused = true)]
+async fn a_handler_takes_the_task_locals_along_that_the_service_names() {
+    let carrying = Idempotency::builder(memory()).shared().on_detach(|run| match REQUEST.try_with(|number| *number) {
+        Ok(number) => Box::pin(REQUEST.scope(number, run)),
+        Err(_) => run,
+    });
+    for (idempotency, taken) in [(carrying.build(), "7"), (runtime(memory()), "none")] {
+        let (runs, gate) = (Runs::default(), Gate::new());
+        let effect = {
+            let gate = gate.clone();
+            async move |_| {
+                gate.pass().await;
+                Ok(REQUEST.try_with(u32::to_string).unwrap_or_else(|_| "none".to_owned()))
+            }
+        };
+        tokio::select! {
+            biased;
+            result = REQUEST.scope(7, pay_with(&idempotency, RETRY, &runs, effect)) => panic!("{result:?}"),
+            () = gate.reached() => {}
+        }
+        assert_eq!(idempotency.metrics().detached, 1);
+        gate.open();
+        settled(&idempotency).await;
+        assert_replay_of(&pay(&idempotency, RETRY, &runs).await, taken);
+        assert_eq!((runs.begun(), runs.ended()), (1, 1));
+    }
+}
+
+/// A thread that belongs to no runtime, such as one of another language, asked for the operation and gives it up.
+#[tokio::test]
+async fn an_operation_given_up_outside_of_every_runtime_runs_to_its_end() {
+    let idempotency = runtime(memory());
+    let (runs, gate) = (Runs::default(), Gate::new());
+    let effect = {
+        let gate = gate.clone();
+        async move |_| {
+            gate.pass().await;
+            Ok("paid".to_owned())
+        }
+    };
+    let mut asked = {
+        let (idempotency, runs) = (idempotency.clone(), runs.clone());
+        Box::pin(async move { pay_with(&idempotency, RETRY, &runs, effect).await })
+    };
+    tokio::select! {
+        biased;
+        result = &mut asked => panic!("{result:?}"),
+        () = gate.reached() => {}
+    }
+    std::thread::spawn(move || drop(asked)).join().unwrap();
+    gate.open();
+    settled(&idempotency).await;
+    assert_replay(&pay(&idempotency, RETRY, &runs).await);
+    assert_eq!((runs.begun(), runs.ended()), (1, 1));
 }

@@ -20,6 +20,7 @@ use std::{
 };
 
 use tokio::{
+    runtime::Handle,
     sync::Notify,
     time::{Instant, timeout_at},
 };
@@ -58,6 +59,8 @@ struct Shared {
     sure_until: AtomicU64,
     /// Held to change `sure_until`.
     looking: Mutex<()>,
+    /// Where the renewing task runs, or ran.
+    runtime: Mutex<Option<Handle>>,
     began: Instant,
 }
 
@@ -91,6 +94,7 @@ impl Leases {
             earlier: Notify::new(),
             sure_until: AtomicU64::new(NEVER),
             looking: Mutex::new(()),
+            runtime: Mutex::new(None),
             began: Instant::now(),
         }))
     }
@@ -120,6 +124,11 @@ impl Leases {
         self.0.tables.iter().filter_map(|table| table.doubt_other(key, token)).fold(None, |_, other| Some(other))
     }
 
+    /// The runtime that renews, if a lease was ever held.
+    pub(crate) fn runtime(&self) -> Option<Handle> {
+        self.0.runtime.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Sees to it that the renewing task looks at `due`, or earlier. The lease is in its table.
     fn is_due(&self, due: Instant) {
         let due_micros = self.0.micros(due);
@@ -137,7 +146,11 @@ impl Leases {
         };
         // Outside the lock: a runtime that is shutting down drops the task at once, and that takes the lock.
         match before {
-            Renewal::Ended => drop(tokio::spawn(Renewing { leases: self.clone(), ended: false }.run(due))),
+            Renewal::Ended => {
+                let runtime = Handle::current();
+                drop(runtime.spawn(Renewing { leases: self.clone(), ended: false }.run(due)));
+                *self.0.runtime.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
+            }
             Renewal::Sleeps => self.0.earlier.notify_one(),
             Renewal::Looks => return,
         }
