@@ -73,7 +73,24 @@ impl Consumer {
     ///
     /// # Errors
     /// As [`process`](Self::process).
-    pub async fn transact<D, T, E, F, Fut>(
+    // Not an `async fn`: rustc cannot see at every call that such a future is `Send`.
+    pub fn transact<D, T, E, F, Fut>(
+        &self,
+        store: &D,
+        event: Event,
+        handler: F,
+    ) -> impl Future<Output = Result<Processed<T>, ProcessError<E>>> + Send
+    where
+        D: Transactions,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: fmt::Display + Send + 'static,
+        F: Fn(Tx<D>, Attempt) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        self.transact_one(store, event, handler)
+    }
+
+    async fn transact_one<D, T, E, F, Fut>(
         &self,
         store: &D,
         event: Event,

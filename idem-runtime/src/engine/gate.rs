@@ -5,22 +5,25 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Mutex as Turnstile, OwnedMutexGuard};
+use tokio::{sync::OwnedMutexGuard, time::Instant};
 
 use crate::key::StorageKey;
 
+/// Holds when the store last gave no answer to one who went through.
+type Turnstile = tokio::sync::Mutex<Option<Instant>>;
+
 /// The keys that somebody in this process works on or waits for.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Gates(Arc<Mutex<HashMap<StorageKey, Arc<Turnstile<()>>>>>);
+pub(crate) struct Gates(Arc<Mutex<HashMap<StorageKey, Arc<Turnstile>>>>);
 
 /// The right to work on one key, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Pass {
     gates: Gates,
     key: StorageKey,
-    turnstile: Arc<Turnstile<()>>,
+    turnstile: Arc<Turnstile>,
     /// `None`: still waiting.
-    turn: Option<OwnedMutexGuard<()>>,
+    turn: Option<OwnedMutexGuard<Option<Instant>>>,
 }
 
 impl Gates {
@@ -33,8 +36,22 @@ impl Gates {
         pass
     }
 
-    fn keys(&self) -> MutexGuard<'_, HashMap<StorageKey, Arc<Turnstile<()>>>> {
+    fn keys(&self) -> MutexGuard<'_, HashMap<StorageKey, Arc<Turnstile>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pass {
+    /// The store gave no answer. Those that wait need not find out as well, one after the other.
+    pub(crate) fn store_is_silent(&mut self) {
+        if let Some(silent) = &mut self.turn {
+            **silent = Some(Instant::now());
+        }
+    }
+
+    /// Whether the store gave no answer to somebody who had the pass since.
+    pub(crate) fn store_was_silent(&self, since: Instant) -> bool {
+        self.turn.as_ref().and_then(|silent| **silent).is_some_and(|silent| silent >= since)
     }
 }
 

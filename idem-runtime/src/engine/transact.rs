@@ -66,7 +66,7 @@ const QUEUE: Duration = Duration::from_secs(5);
 /// How long it is asked what became of a commit whose reply was lost, beyond the store's own time-out.
 pub(super) const SETTLE: Duration = Duration::from_secs(5);
 
-/// How long a transaction that cannot be begun is tried again.
+/// How long a transaction that cannot be begun, or in which nothing could be claimed, is tried again.
 pub(super) const BEGIN_AGAIN: Duration = Duration::from_millis(250);
 
 /// One operation under way, and its work.
@@ -182,16 +182,23 @@ impl Engine {
         };
         let deadline = Instant::now() + limit;
         let mut waiting = self.0.waiters.join(operation.key);
+        let mut has_waited = false;
         loop {
             waiting.listen();
+            let queued = Instant::now();
             let Ok(pass) = tokio::time::timeout_at(deadline, self.0.gates.pass(operation.key)).await else {
                 return Err(Refusal::InFlight { retry_after: Duration::from_secs(1) });
             };
+            if pass.store_was_silent(queued) {
+                return Err(Refusal::Unavailable);
+            }
             match self.turn_in_transaction(Some(pass), transacting).await {
                 Turn::Over(ran) => return ran,
                 Turn::Busy(_, refusal) if reject || Instant::now() >= deadline => return Err(refusal),
+                Turn::Busy(_, refusal @ Refusal::Overloaded) if !has_waited => return Err(refusal),
                 Turn::Busy(given_back, _) => transacting = given_back,
             }
+            has_waited = true;
             waiting.pause(deadline).await;
         }
     }
@@ -207,11 +214,15 @@ impl Engine {
         W: Work,
     {
         let Some(permit) = Permit::inside(self) else {
-            return Turn::Over(Err(Refusal::Overloaded));
+            return Turn::Busy(transacting, Refusal::Overloaded);
         };
         let tracked = async move {
-            let _held = (permit, pass);
-            transacting.turn().await
+            let (_permit, mut pass) = (permit, pass);
+            let turn = transacting.turn().await;
+            if let (Turn::Over(Err(Refusal::Unavailable)), Some(pass)) = (&turn, &mut pass) {
+                pass.store_is_silent();
+            }
+            turn
         };
         Detached::new(tracked, self).await
     }
@@ -382,7 +393,8 @@ impl<D: Transactions> Ground<D> {
                     }
                     recovered = true;
                 }
-                Err(error) if error.kind() == StoreErrorKind::Unreachable && Instant::now() < deadline => {
+                // Whatever became of a claim without an answer, it went with its transaction.
+                Err(error) if has_no_answer(&error) && Instant::now() < deadline => {
                     tokio::time::sleep(jittered(BEGIN_AGAIN / 5)).await;
                 }
                 Err(error) => return Err(self.failed(&error)),
@@ -519,4 +531,8 @@ fn not_won<T>(known: Result<Ran<T>, Refusal>) -> Once<T> {
         Err(refusal @ Refusal::InFlight { .. }) => Once::Busy(refusal),
         known => Once::Over(known),
     }
+}
+
+fn has_no_answer(error: &StoreError) -> bool {
+    matches!(error.kind(), StoreErrorKind::Unreachable | StoreErrorKind::Unavailable)
 }

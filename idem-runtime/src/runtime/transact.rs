@@ -34,12 +34,13 @@ impl Idempotency {
     /// [`ExecuteError::Effect`] with the effect's own error, else [`ExecuteError::Refused`]:
     /// [`Contended`](crate::Refusal::Contended) when each run met another transaction,
     /// [`Unconfirmed`](crate::Refusal::Unconfirmed) when nobody can tell whether it was committed.
-    pub async fn transact<D, T, E, F, Fut>(
+    // Not an `async fn`: rustc cannot see at every call that such a future is `Send`.
+    pub fn transact<D, T, E, F, Fut>(
         &self,
         store: &D,
         operation: Operation,
         effect: F,
-    ) -> Result<Executed<T>, ExecuteError<E>>
+    ) -> impl Future<Output = Result<Executed<T>, ExecuteError<E>>> + Send
     where
         D: Transactions,
         T: Serialize + DeserializeOwned + Send + 'static,
@@ -47,11 +48,13 @@ impl Idempotency {
         F: Fn(Tx<D>, Attempt) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
-        let operation = self.operation(&operation).map_err(ExecuteError::Refused)?;
-        let place = Place::default();
-        let work = Calls { place: place.clone(), effect, max_answer_bytes: self.limits().max_answer_bytes };
-        let ran = self.engine().transact(store.clone(), place, Some(operation), work).await;
-        self.executed(&operation, ran)
+        async move {
+            let operation = self.operation(&operation).map_err(ExecuteError::Refused)?;
+            let place = Place::default();
+            let work = Calls { place: place.clone(), effect, max_answer_bytes: self.limits().max_answer_bytes };
+            let ran = self.engine().transact(store.clone(), place, Some(operation), work).await;
+            self.executed(&operation, ran)
+        }
     }
 
     /// Runs `effect` in a transaction of the caller's own unless the operation ran before; then gives back what it returned the

@@ -10,8 +10,9 @@ use std::{
 
 use futures_util::future::join_all;
 use idem_runtime::{
-    Attempt, ExecuteError, Executed, Fingerprint, Idempotency, MemoryStore, Operation, Policy, PostgresStore,
-    Principal, Refusal, Settlement, SqliteStore, Tx,
+    Attempt, ExecuteError, Executed, Fingerprint, Idempotency, MemoryStore, OnConflict, Operation, Policy,
+    PostgresStore, Principal, Refusal, Settlement, SqliteStore, Tx,
+    consumer::Event,
     store::{
         Resolved, StoreErrorKind, Transactions,
         postgres::{Isolation, driver as sqlx},
@@ -301,6 +302,100 @@ async fn a_transaction_may_be_longer_than_any_lease() {
     };
     let done: Result<i32> = runtime.transact(&fake, Operation::new(brief, Principal::SHARED, "k"), slow).await;
     assert!(done.is_ok_and(|done| done.value == 7 && !done.replayed));
+}
+
+/// One after the other each would ask for as long, and the last one be told that the call is in flight, though nothing runs.
+#[tokio::test(start_paused = true)]
+async fn calls_that_queue_while_the_store_does_not_answer_are_told_together() {
+    let fake = Fake::on(MemoryStore::with_clock(RuntimeClock::new()));
+    let runtime = runtime(&fake);
+    fake.begins(std::iter::repeat_n(StoreErrorKind::Unreachable, 1000));
+    let began = tokio::time::Instant::now();
+    let calls = (0..30).map(|_| runtime.transact(&fake, operation("k"), async |_, _| Ok::<_, &str>(7)));
+    for call in join_all(calls).await {
+        assert!(matches!(call, Err(ExecuteError::Refused(Refusal::Unavailable))), "{call:?}");
+    }
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    // Who comes later asks.
+    fake.begins_well();
+    let done = runtime.transact(&fake, operation("k"), async |_, _| Ok::<_, &str>(7)).await;
+    assert!(done.is_ok_and(|done| !done.replayed));
+}
+
+/// As many run as may when those who wait are woken.
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_take_no_place() {
+    let fake = Fake::on(MemoryStore::with_clock(RuntimeClock::new()));
+    let runtime = Idempotency::builder(fake.clone()).shared().max_in_flight(1).build();
+    let patient = Policy::new("calls").on_conflict(OnConflict::Wait(Duration::from_secs(5)));
+    let called = |policy: Policy, key: &str, gate: &Gate| {
+        let (runtime, fake, gate) = (runtime.clone(), fake.clone(), gate.clone());
+        let operation = Operation::new(policy, Principal::new("acct_1"), key);
+        tokio::spawn(async move {
+            let effect = move |_: Tx<Fake>, _: Attempt| {
+                let gate = gate.clone();
+                async move {
+                    gate.pass().await;
+                    Ok::<_, &'static str>(7)
+                }
+            };
+            runtime.transact(&fake, operation, effect).await
+        })
+    };
+    // Another transaction has the lock.
+    fake.busy_after(0);
+    let gate = Gate::new();
+    let waits = called(patient, "k", &gate);
+    // The runtime's time stands until everybody waits.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let elsewhere = Gate::new();
+    let other = called(POLICY, "other", &elsewhere);
+    elsewhere.reached().await;
+    let refused = called(patient, "new", &gate).await.expect("a call");
+    assert!(matches!(refused, Err(ExecuteError::Refused(Refusal::Overloaded))), "{refused:?}");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    elsewhere.open();
+    gate.open();
+    for call in [waits, other] {
+        assert!(call.await.expect("a call").is_ok_and(|done| !done.replayed));
+    }
+}
+
+/// Whatever is borrowed for ever in their values and errors.
+#[tokio::test]
+async fn every_call_can_be_spawned() {
+    let fake = Fake::new();
+    let runtime = runtime(&fake);
+    let consumer = runtime.consumer(POLICY);
+    let event = |id| Event::new(id, "payload");
+    let calls = [
+        tokio::spawn({
+            let runtime = runtime.clone();
+            async move { runtime.execute(operation("k1"), async |_| Err::<u8, &'static str>("no")).await.is_err() }
+        }),
+        tokio::spawn({
+            let (runtime, fake) = (runtime.clone(), fake.clone());
+            let effect = async |_, _| Err::<u8, &'static str>("no");
+            async move { runtime.transact(&fake, operation("k2"), effect).await.is_err() }
+        }),
+        tokio::spawn({
+            let (consumer, event) = (consumer.clone(), event("1"));
+            async move { consumer.process(event, async |_| Err::<u8, &'static str>("no")).await.is_err() }
+        }),
+        tokio::spawn({
+            let (consumer, events) = (consumer.clone(), vec![event("2"), event("3")]);
+            let handler = async |_, _| Err::<u8, &'static str>("no");
+            async move { consumer.process_many(events, handler).await.iter().all(std::result::Result::is_err) }
+        }),
+        tokio::spawn({
+            let (consumer, fake, event) = (consumer.clone(), fake.clone(), event("4"));
+            let handler = async |_, _| Err::<u8, &'static str>("no");
+            async move { consumer.transact(&fake, event, handler).await.is_err() }
+        }),
+    ];
+    for call in calls {
+        assert!(call.await.expect("no panic"));
+    }
 }
 
 #[tokio::test]

@@ -171,7 +171,7 @@ async fn a_step_that_fails_leaves_nothing() {
     let (fake, bank) = bank().await;
     for (at, runs) in ["claim", "completion", "commit"].into_iter().zip([0, 1, 2]) {
         match at {
-            "claim" => fake.claims([StoreErrorKind::Unavailable]),
+            "claim" => fake.claims([StoreErrorKind::Misconfigured]),
             "completion" => fake.completions([StoreErrorKind::Unavailable]),
             _ => fake.commits([Commit::Full]),
         }
@@ -189,6 +189,15 @@ async fn a_transaction_that_cannot_be_begun_at_once_is_begun_again() {
     fake.begins([StoreErrorKind::Misconfigured]);
     bank.client.post("/transfer").key("k2").send().await.assert_problem(503, "store-unavailable");
     assert_eq!(bank.script.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_claim_whose_reply_is_lost_is_asked_for_in_another_transaction() {
+    let (fake, bank) = bank().await;
+    fake.claims([StoreErrorKind::Unavailable, StoreErrorKind::Unreachable]);
+    bank.post("/transfer").send().await.assert_fresh(201);
+    assert_eq!((fake.entries().len(), fake.records(), bank.script.runs()), (1, 1, 1));
+    assert_eq!(bank.idempotency.metrics().store_errors, 0);
 }
 
 #[tokio::test]

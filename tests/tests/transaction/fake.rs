@@ -90,6 +90,11 @@ impl Fake {
         self.shared().begins.extend(failures);
     }
 
+    /// From now on.
+    pub(crate) fn begins_well(&self) {
+        self.shared().begins.clear();
+    }
+
     pub(crate) fn claims(&self, failures: impl IntoIterator<Item = StoreErrorKind>) {
         self.shared().claims.extend(failures.into_iter().map(Asked::Wrong));
     }
