@@ -74,6 +74,8 @@ pub enum Fault {
     HeldAfter(Gate),
     /// It is applied, and the bytes of a replayed answer are changed on the way.
     Mangled(fn(&mut Vec<u8>)),
+    /// Of a claim: nothing is applied, and under every key lies a record of a version that is not out yet.
+    Unreadable,
 }
 
 #[derive(Default)]
@@ -180,7 +182,7 @@ impl FaultyStore {
         give_way(yields).await;
         let inner = || lock(&self.0.inner).clone();
         let result = match fault {
-            None | Some(Fault::Mangled(_)) => apply(inner()).await,
+            None | Some(Fault::Mangled(_) | Fault::Unreadable) => apply(inner()).await,
             Some(Fault::AnswerRefused(_)) if !keeps_answer => apply(inner()).await,
             Some(Fault::Refused(kind) | Fault::AnswerRefused(kind)) => Err(told(kind)),
             Some(Fault::ReplyLost) => apply(inner()).await.and(Err(told(StoreErrorKind::Unavailable))),
@@ -214,12 +216,20 @@ impl FaultyStore {
             _ => None,
         }
     }
+
+    fn hides_records(&self) -> bool {
+        self.plans().get(&Step::Claim).is_some_and(|plan| matches!(plan.then, Some(Fault::Unreadable)))
+    }
 }
 
 #[async_trait]
 impl Store for FaultyStore {
     async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
-        let claimed = self.step(Step::Claim, false, |store| async move { store.claim(claim).await }).await?;
+        let hidden = self.hides_records();
+        let apply = |store: Arc<dyn Store>| async move {
+            if hidden { Ok(Claimed::Unreadable) } else { store.claim(claim).await }
+        };
+        let claimed = self.step(Step::Claim, false, apply).await?;
         Ok(match (claimed, self.mangles()) {
             (Claimed::Completed { answer: Some(answer) }, Some(mangle)) => {
                 let mut bytes = answer.as_bytes().to_vec();
@@ -233,8 +243,12 @@ impl Store for FaultyStore {
     /// A fault of [`Step::Claim`] is met by each claim of its own.
     async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
         // One step: what goes wrong with the round trip goes wrong with all of them.
-        let asked = claims.to_vec();
-        let claimed = self.step(Step::Claim, false, |store| async move { Ok(store.claim_many(&asked).await) }).await;
+        let (asked, hidden) = (claims.to_vec(), self.hides_records());
+        let apply = |store: Arc<dyn Store>| async move {
+            let hide = |_| Ok(Claimed::Unreadable);
+            Ok(if hidden { asked.into_iter().map(hide).collect() } else { store.claim_many(&asked).await })
+        };
+        let claimed = self.step(Step::Claim, false, apply).await;
         claimed.unwrap_or_else(|error| {
             claims.iter().map(|_| Err(StoreError::new(error.kind(), "a fault of the test"))).collect()
         })

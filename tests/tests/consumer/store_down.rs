@@ -169,6 +169,28 @@ async fn a_record_that_cannot_be_read_is_neither_run_nor_acknowledged() {
     assert_eq!(runtime.metrics().executed, 1);
 }
 
+/// By one delivery and by a batch: the broker must keep it, for a version that can read what is there.
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_record_the_store_cannot_read_is_delivered_again_later() {
+    let (store, runtime, consumer) = started(POLICY);
+    store.fail(Step::Claim, Fault::Unreadable);
+    for _ in 0..2 {
+        let mut refused = vec![run(&consumer, event("evt_1")).await.map(drop)];
+        let batch = vec![event("evt_1"), event("evt_2")];
+        let results = consumer.process_many(batch, |_, _| async { Ok::<_, Broke>(7) }).await;
+        refused.extend(results.into_iter().map(|result| result.map(drop)));
+        for refused in refused {
+            let refused = refused.expect_err("refused");
+            assert_eq!(refused, ProcessError::Refused(ConsumeError::Unreadable));
+            assert!(matches!(refused.delivery(), Delivery::Retry { .. }), "{:?}", refused.delivery());
+        }
+    }
+    let metrics = runtime.metrics();
+    assert_eq!((metrics.executed, metrics.parked, metrics.unknown, metrics.not_kept), (0, 0, 6, 0));
+    store.heal();
+    assert_eq!(run(&consumer, event("evt_1")).await, Ok((7, false)));
+}
+
 #[tokio::test]
 async fn more_than_may_run_at_once_are_to_be_delivered_again() {
     let store = MemoryStore::new();

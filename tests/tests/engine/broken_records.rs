@@ -1,7 +1,11 @@
 //! Records that are damaged, or of a version that is not out yet: refused, never taken for absent.
 
-use axum::{Router, routing::post as route};
-use idem_runtime::{ExecuteError, IdempotencyLayer, Refusal};
+use axum::{
+    Router,
+    extract::{FromRef, State},
+    routing::post as route,
+};
+use idem_runtime::{ExecuteError, Idempotency, IdempotencyLayer, Refusal, idempotent};
 use tests::{
     exchange::{post, send},
     faulty_store::{Fault, Step},
@@ -11,6 +15,26 @@ use tests::{
 use crate::support::*;
 
 type Damage = fn(&mut Vec<u8>);
+
+#[derive(Clone)]
+struct App(Idempotency, Runs);
+
+impl FromRef<App> for Idempotency {
+    fn from_ref(app: &App) -> Self {
+        app.0.clone()
+    }
+}
+
+async fn plain(State(App(_, runs)): State<App>) -> &'static str {
+    runs.begin();
+    "paid"
+}
+
+#[idempotent(scope = "attribute", key = from_header)]
+async fn guarded(State(App(_, runs)): State<App>) -> &'static str {
+    runs.begin();
+    "paid"
+}
 
 const DAMAGE: [(&str, Damage); 10] = [
     ("nothing is left", |bytes| bytes.clear()),
@@ -67,6 +91,37 @@ async fn a_value_that_cannot_be_read_is_refused() {
         assert!(matches!(retry, Err(ExecuteError::Refused(Refusal::Unreadable))), "{what}: {retry:?}");
         assert_eq!(runs.begun(), 1, "{what}");
         assert_eq!((idempotency.metrics().unknown, idempotency.metrics().replayed), (1, 0), "{what}");
+    }
+}
+
+/// Whatever its record says, it is there: a store that cannot read it has not said that the key is free.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_the_store_cannot_read_is_refused_and_nothing_runs() {
+    for policy in BOTH {
+        let (store, idempotency) = faulty();
+        let runs = Runs::default();
+        let app = Router::new()
+            .route("/by-layer", route(plain))
+            .layer(IdempotencyLayer::new(idempotency.clone(), policy))
+            .route("/by-attribute", route(guarded))
+            .with_state(App(idempotency.clone(), runs.clone()));
+        store.fail(Step::Claim, Fault::Unreadable);
+        for path in ["/by-layer", "/by-attribute"] {
+            for _ in 0..2 {
+                assert_eq!(send(&app, post(path, "k", "")).await.summary(), "409 outcome-unknown", "{path}");
+            }
+        }
+        for _ in 0..2 {
+            let refused = pay(&idempotency, policy, &runs).await;
+            assert_refused(&refused, |refusal| *refusal == Refusal::Unreadable);
+        }
+        let metrics = idempotency.metrics();
+        assert_eq!((runs.begun(), metrics.unknown, metrics.executed, metrics.not_kept), (0, 6, 0, 0));
+        store.heal();
+        for path in ["/by-layer", "/by-attribute"] {
+            assert_eq!(send(&app, post(path, "k", "")).await.summary(), "200 fresh", "{path}");
+        }
+        assert_fresh(&pay(&idempotency, policy, &runs).await);
     }
 }
 
