@@ -17,6 +17,7 @@ on_every_database!(
     duplicates_leave_connections_to_others,
     a_duplicate_behind_another_process_is_refused_after_a_while,
     a_duplicate_behind_another_process_may_wait_for_its_answer,
+    another_use_of_the_key_in_flight_is_refused,
     when_the_first_one_fails_the_next_one_runs,
 );
 
@@ -91,6 +92,31 @@ async fn a_duplicate_behind_another_process_may_wait_for_its_answer(database: Da
     answer.assert_fresh(201);
     duplicate.await.expect("no panic").assert_replay_of(&answer);
     assert_eq!((database.entries().await, second.script.runs()), (1, 0));
+}
+
+/// Who may see the record only once it is committed is told to come back, and then that it is another's.
+async fn another_use_of_the_key_in_flight_is_refused(database: Database) {
+    let (here, elsewhere) = (database.bank().await, impatient(&database).await);
+    here.script.hold();
+    let ask = tokio::spawn(here.post("/transfer").send());
+    here.script.begun(1).await;
+    let beside = tokio::spawn(here.client.post("/transfer").key("k").body("another entry").send());
+    let another = || elsewhere.client.post("/transfer").key("k").body("another entry").send();
+    another().await.assert_problem(409, "in-flight");
+    here.script.release();
+    let first = ask.await.expect("no panic");
+    first.assert_fresh(201);
+    let beside = beside.await.expect("no panic");
+    if beside.status != StatusCode::CONFLICT {
+        beside.assert_problem(422, "key-reused");
+    }
+    another().await.assert_problem(422, "key-reused");
+    for bank in [&here, &elsewhere] {
+        bank.post("/transfer").send().await.assert_replay_of(&first);
+        bank.client.post("/transfer").key("k").body("another entry").send().await.assert_problem(422, "key-reused");
+    }
+    assert_eq!((database.entries().await, database.records().await), (1, 1));
+    assert_eq!((here.script.runs(), elsewhere.script.runs()), (1, 0));
 }
 
 async fn when_the_first_one_fails_the_next_one_runs(database: Database) {

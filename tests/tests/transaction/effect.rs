@@ -1,8 +1,10 @@
 //! Effect and record are both there or both not.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use axum::response::IntoResponse;
 use http::StatusCode;
+use idem_runtime::Disposition;
 use tests::client::Wire;
 
 use crate::{
@@ -14,10 +16,14 @@ on_every_database!(
     an_answer_is_committed_with_its_effect_and_replayed,
     an_error_answer_leaves_nothing,
     an_error_answer_that_is_kept_leaves_its_record_alone,
+    a_success_that_the_handler_frees_leaves_nothing,
+    an_error_that_the_handler_keeps_leaves_its_record_alone,
+    a_record_that_cannot_be_read_is_refused_and_nothing_is_written,
     a_panic_leaves_nothing,
     a_handler_cut_off_with_its_runtime_leaves_nothing,
     a_client_that_leaves_cuts_nothing,
     another_use_of_the_key_is_refused,
+    the_time_of_an_answer_starts_when_it_is_complete,
     an_answer_over_the_cap_is_committed_and_not_run_again,
     a_transaction_that_is_not_given_back_is_not_committed,
     a_transaction_that_somebody_may_still_use_is_not_committed,
@@ -70,6 +76,46 @@ async fn an_error_answer_that_is_kept_leaves_its_record_alone(database: Database
     assert_eq!((database.entries().await, database.records().await), (0, 1));
     bank.post("/definitive").send().await.assert_replay_of(&first);
     assert_eq!((database.entries().await, bank.script.runs()), (0, 1));
+}
+
+async fn a_success_that_the_handler_frees_leaves_nothing(database: Database) {
+    let bank = database.bank().await;
+    bank.script.answer(|run, _| match run {
+        1 => (Disposition::Release, answer(200, "not yet")).into_response(),
+        _ => answer(201, "done"),
+    });
+    bank.post("/transfer").send().await.assert_fresh(200);
+    assert_eq!((database.entries().await, database.records().await), (0, 0));
+    let second = bank.post("/transfer").send().await;
+    second.assert_fresh(201);
+    bank.post("/transfer").send().await.assert_replay_of(&second);
+    assert_eq!((database.entries().await, database.records().await, bank.script.runs()), (1, 1, 2));
+}
+
+async fn an_error_that_the_handler_keeps_leaves_its_record_alone(database: Database) {
+    let bank = database.bank().await;
+    bank.script.answer(|_, _| (Disposition::Store, answer(502, "charged elsewhere, then lost")).into_response());
+    let first = bank.post("/transfer").send().await;
+    first.assert_fresh(502);
+    assert_eq!((database.entries().await, database.records().await), (0, 1));
+    bank.post("/transfer").send().await.assert_replay_of(&first);
+    assert_eq!((database.entries().await, database.records().await, bank.script.runs()), (0, 1, 1));
+}
+
+async fn a_record_that_cannot_be_read_is_refused_and_nothing_is_written(database: Database) {
+    let bank = database.bank().await;
+    bank.post("/transfer").send().await.assert_fresh(201);
+    database.make_records_unreadable().await;
+    // Another process, too, which knows nothing of it.
+    let other = database.bank().await;
+    for bank in [&bank, &other, &bank, &other] {
+        bank.post("/transfer").send().await.assert_problem(409, "outcome-unknown");
+    }
+    assert_eq!((database.entries().await, bank.script.runs(), other.script.runs()), (1, 1, 0));
+    for (bank, executed) in [(&bank, 1), (&other, 0)] {
+        let metrics = bank.idempotency.metrics();
+        assert_eq!((metrics.unknown, metrics.executed), (2, executed));
+    }
 }
 
 async fn a_panic_leaves_nothing(database: Database) {
@@ -125,6 +171,34 @@ async fn another_use_of_the_key_is_refused(database: Database) {
     bank.post("/transfer").body("another entry").send().await.assert_problem(422, "key-reused");
     bank.post("/transfer").send().await.assert_replay_of(&first);
     assert_eq!((database.entries().await, bank.script.runs()), (1, 1));
+}
+
+async fn the_time_of_an_answer_starts_when_it_is_complete(database: Database) {
+    const TTL: Duration = Duration::from_secs(2);
+    let bank = database.bank().await;
+    for round in 1..=10 {
+        let key = round.to_string();
+        let ask = || bank.client.post("/brief").key(&key).body("entry").send();
+        bank.script.hold();
+        let first = tokio::spawn(ask());
+        bank.script.begun(round).await;
+        // Real time, as the databases have it.
+        tokio::time::sleep(TTL + Duration::from_millis(10)).await;
+        let released = Instant::now();
+        bank.script.release();
+        let first = first.await.expect("no panic");
+        first.assert_fresh(201);
+        let retry = ask().await;
+        if released.elapsed() < TTL {
+            retry.assert_replay_of(&first);
+            assert_eq!(bank.script.runs(), round);
+            tokio::time::sleep(TTL + Duration::from_millis(10)).await;
+            ask().await.assert_fresh(201);
+            assert_eq!(bank.script.runs(), round + 1);
+            return;
+        }
+    }
+    panic!("this machine is too slow to ask within {TTL:?}");
 }
 
 async fn an_answer_over_the_cap_is_committed_and_not_run_again(database: Database) {

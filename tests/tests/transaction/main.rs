@@ -10,6 +10,7 @@ mod effect;
 mod fake;
 mod leases;
 mod policy;
+mod requests;
 
 /// Makes of every function `async fn name(database: Database)` one test on SQLite and one on Postgres.
 macro_rules! on_every_database {
