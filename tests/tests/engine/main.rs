@@ -13,3 +13,4 @@ mod panic;
 mod store_down_run;
 mod support;
 mod surroundings;
+mod wait;
