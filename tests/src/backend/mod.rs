@@ -45,7 +45,13 @@ pub struct Backend(Arc<dyn Fixture>);
 impl Backend {
     /// A store of this kind, empty.
     pub async fn start<F: Fixture>() -> Self {
-        Self(Arc::new(F::start().await))
+        Self::of(Arc::new(F::start().await))
+    }
+
+    /// These records, of which the test knows more.
+    #[must_use]
+    pub fn of(fixture: Arc<impl Fixture>) -> Self {
+        Self(fixture)
     }
 
     /// Another connection to the same records.

@@ -55,6 +55,25 @@ impl Sqlite {
     pub fn path(&self) -> PathBuf {
         path(&self.directory)
     }
+
+    /// Another process that waits no longer than this for the file's lock.
+    ///
+    /// # Panics
+    ///
+    /// If the file cannot be opened.
+    pub async fn impatient(&self, lock_timeout: Duration) -> SqliteStore {
+        let builder = SqliteStore::builder().lock_timeout(lock_timeout).clock(self.clock.clone());
+        builder.open(self.path()).await.expect("an open store")
+    }
+
+    /// Holds the file's lock, as another process does that writes, until it is dropped.
+    ///
+    /// # Panics
+    ///
+    /// If somebody else holds it.
+    pub async fn lock(&self) -> impl Sized {
+        self.pool.begin_with("BEGIN IMMEDIATE").await.expect("the lock")
+    }
 }
 
 fn path(directory: &TempDir) -> PathBuf {

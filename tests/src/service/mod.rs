@@ -2,11 +2,11 @@
 
 mod script;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::FromRef, response::Response};
 use http::Method;
-use idem_runtime::{Drained, Idempotency, IdempotencyBuilder, IdempotencyLayer, IdempotencySetup, Policy};
+use idem_runtime::{Drained, Idempotency, IdempotencyBuilder, IdempotencyLayer, IdempotencySetup, Policy, Store};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 pub use self::script::{Call, Script};
@@ -49,6 +49,7 @@ pub struct Setup<'a> {
     runtime: Box<Runtime<'a>>,
     replicas: usize,
     script: Script,
+    way: Option<Arc<dyn Store>>,
 }
 
 type Routes<'a> = dyn Fn(&Idempotency) -> Router<App> + 'a;
@@ -73,6 +74,7 @@ impl Service {
             runtime: Box::new(|builder| builder.principal_from_header("x-account")),
             replicas: 1,
             script: Script::new(),
+            way: None,
         }
     }
 
@@ -187,11 +189,20 @@ impl<'a> Setup<'a> {
         self
     }
 
+    /// Replicas that all reach their records by this store.
+    pub fn behind(mut self, way: impl Store) -> Self {
+        self.way = Some(Arc::new(way));
+        self
+    }
+
     /// Starts it.
     pub async fn start(self) -> Service {
         let mut replicas = Vec::new();
         for _ in 0..self.replicas {
-            let store = Watched::new(self.backend.connect().await);
+            let store = match &self.way {
+                Some(way) => Watched::new(way.clone()),
+                None => Watched::new(self.backend.connect().await),
+            };
             let idempotency = (self.runtime)(Idempotency::builder(store.clone())).build();
             let app = App { idempotency: idempotency.clone(), script: self.script.clone() };
             let router = (self.routes)(&idempotency).with_state(app);

@@ -14,4 +14,5 @@ mod layer;
 mod mismatch;
 mod recover;
 mod replay;
+mod store_down;
 mod time;
