@@ -19,12 +19,13 @@ use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all, stream};
 use http::StatusCode;
 use idem_runtime::{Disposition, idempotent};
+use sqlx::postgres::PgPoolOptions;
 use tests::{
-    backend::Backend,
+    backend::{Backend, Fixture, Postgres},
     client::Wire,
     service::{App, Call, Service},
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 
 tests::on_every_store!(
     a_hundred_at_once_run_once,
@@ -122,6 +123,7 @@ async fn race(service: &Service, replicas: usize, rounds: usize) {
     for number in 0..100 {
         connections.push(Wire::connect(service.replica(number % replicas).address()).await);
     }
+    let mut told_in_all = 0;
     for round in 1..=rounds {
         let request = format!(
             "POST /in-steps HTTP/1.1\r\nHost: a\r\nX-Account: acct_1\r\nIdempotency-Key: round-{round}\r\n\
@@ -142,11 +144,13 @@ async fn race(service: &Service, replicas: usize, rounds: usize) {
             }
         }
         assert_eq!((fresh, service.runs()), (1, round), "{told_to_come_back} were told to come back");
+        told_in_all += told_to_come_back;
         // The refusals are not what is stored.
         let late = connections[round % 100].exchange(request.as_bytes()).await;
         assert!(late.starts_with("HTTP/1.1 201 ") && late.ends_with(&body), "{late}");
         assert!(late.contains("\r\nidempotent-replayed: true\r\n"), "{late}");
     }
+    assert!(told_in_all > 0, "in {rounds} rounds nobody has met the first one in flight");
 }
 
 async fn a_duplicate_in_flight_is_told_to_come_back(backend: Backend) {
@@ -281,6 +285,38 @@ async fn fifty_waiters_hold_up_nobody(backend: Backend) {
     let first = first.await.expect("a reply");
     for waiter in waiters {
         waiter.await.expect("a reply").assert_replay_of(&first);
+    }
+}
+
+/// With connections of the store's own, and with those of the service, which has other uses for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_waiters_leave_five_connections_to_others() {
+    let postgres = Arc::new(Postgres::start().await);
+    let backend = Backend::of(postgres.clone());
+    let pool = PgPoolOptions::new().max_connections(5).connect(&postgres.url()).await.expect("a pool");
+    let own = postgres.builder().max_connections(5).connect(&postgres.url()).await.expect("a store");
+    let given = postgres.builder().with_pool(pool.clone()).await.expect("a store");
+    for (key, store) in [("own", own), ("given", given)] {
+        let service = Service::of(&backend, routes()).behind(store).start().await;
+        service.script().hold();
+        let first = tokio::spawn(service.post("/patiently").key(key).send());
+        service.script().begun(1).await;
+        let waiters: Vec<_> = (0..50).map(|_| tokio::spawn(service.post("/patiently").key(key).send())).collect();
+        service.store().until("the waiters have asked", |steps| steps.claims >= 51).await;
+        for other in 0..20 {
+            // Long before anybody has waited long enough, however busy this machine is.
+            let unrelated = sqlx::query_scalar("SELECT 1").fetch_one(&pool);
+            let unrelated: Result<i32, _> = timeout(Duration::from_secs(10), unrelated).await.expect("a connection");
+            assert_eq!(unrelated.expect("a row"), 1);
+            service.post("/other").key(&format!("{key}-{other}")).send().await.assert_fresh(204);
+        }
+        service.script().release();
+        let first = first.await.expect("a reply");
+        first.assert_fresh(201);
+        for waiter in waiters {
+            waiter.await.expect("a reply").assert_replay_of(&first);
+        }
+        assert_eq!(service.runs(), 1);
     }
 }
 
