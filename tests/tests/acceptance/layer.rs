@@ -1,8 +1,8 @@
 //! The same guard as a layer, around handlers that know nothing of it.
 
 use axum::{
-    Extension, Router,
-    extract::{FromRequestParts, State},
+    Extension, Json, Router,
+    extract::{DefaultBodyLimit, FromRequestParts, State},
     response::{IntoResponse, Response},
     routing::{any, post},
 };
@@ -33,6 +33,8 @@ tests::on_every_store!(
     a_policy_chooses_the_key,
     one_space_covers_a_whole_router,
     a_refusal_by_a_layer_inside_does_not_burn_the_key,
+    a_body_that_the_handler_cannot_read_does_not_burn_the_key,
+    a_body_over_the_limit_does_not_burn_the_key,
     who_is_refused_outside_gets_no_replay,
     a_body_that_the_handler_does_not_read_is_compared,
     a_panic_is_answered,
@@ -52,6 +54,10 @@ async fn plain(State(app): State<App>, call: Call) -> Response {
 
 async fn told(attempt: Attempt) -> String {
     format!("{} {}", attempt.number(), attempt.downstream_key("step"))
+}
+
+async fn typed(State(app): State<App>, Json(amount): Json<u64>) -> (StatusCode, String) {
+    (app.run(Call::default()).await.status(), amount.to_string())
 }
 
 /// Takes no body at all.
@@ -74,6 +80,7 @@ fn routes() -> Router<App> {
         .route("/things", any(plain))
         .route("/others", any(plain))
         .route("/told", post(told))
+        .route("/typed", post(typed))
         .route("/deaf", post(deaf))
 }
 
@@ -238,6 +245,37 @@ async fn a_refusal_by_a_layer_inside_does_not_burn_the_key(backend: Backend) {
     assert_eq!(service.post("/things").key("k").send().await.status, 401);
     let first = service.post("/things").key("k").header("authorization", "valid").send().await;
     first.assert_fresh(201);
+    assert_eq!(service.runs(), 1);
+}
+
+async fn a_body_that_the_handler_cannot_read_does_not_burn_the_key(backend: Backend) {
+    let service = service(&backend, POLICY).await;
+    let ask = |body: &'static str| service.post("/typed").key("k").json(body).send();
+    for (body, status) in [("!", 400), ("", 400), ("-1", 422), ("\"1\"", 422)] {
+        ask(body).await.assert_fresh(status);
+        assert_eq!((service.runs(), backend.records().await), (0, 0), "`{body}`");
+    }
+    let first = ask("1").await;
+    first.assert_fresh(201);
+    ask("1").await.assert_replay_of(&first);
+    assert_eq!(service.runs(), 1);
+}
+
+async fn a_body_over_the_limit_does_not_burn_the_key(backend: Backend) {
+    let service = Service::with(&backend, |idempotency| {
+        routes().layer(IdempotencyLayer::new(idempotency.clone(), POLICY)).layer(DefaultBodyLimit::max(100))
+    });
+    let service = service.start().await;
+    let large = "x".repeat(101);
+    let pieces = large.as_bytes().chunks(10).map(bytes::Bytes::copy_from_slice).collect();
+    let ask = || service.post("/things").key("k");
+    for refused in [ask().body(large.clone()).send().await, ask().chunked(pieces).send().await] {
+        assert_eq!((refused.status.as_u16(), refused.is_replay()), (413, false), "{refused}");
+    }
+    assert_eq!((service.runs(), service.store().steps().claims, backend.records().await), (0, 0, 0));
+    let first = ask().body("x".repeat(100)).send().await;
+    first.assert_fresh(201);
+    ask().body("x".repeat(100)).send().await.assert_replay_of(&first);
     assert_eq!(service.runs(), 1);
 }
 
