@@ -8,7 +8,7 @@ use idem_runtime::{
 };
 use tests::backend::Backend;
 
-use crate::support::{Broke, POLICY, Worker, event, failed, is_acknowledged, refused};
+use crate::support::{Broke, POLICY, Worker, event, failed, is_acknowledged, killed_where_it_stands, refused};
 
 tests::on_every_store!(
     a_worker_killed_before_the_acknowledgement_has_done_its_work,
@@ -22,32 +22,34 @@ const LEASE: Duration = Duration::from_secs(2);
 const SHORT: Policy = Policy::new("ship").lease(LEASE).validate_for_events();
 const FINANCIAL: Policy = Policy::new("charge").lease(LEASE).financial().validate_for_events();
 
-/// A worker of its own runtime that is killed in the middle of its handler: nothing of it runs on.
+/// A worker that is killed in the middle of its handler.
 async fn killed(backend: &Backend, policy: Policy, event: &Event) {
     let (backend, event) = (backend.clone(), event.clone());
-    let killed = tokio::task::spawn_blocking(move || {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        let (began, begun) = mpsc::channel();
-        runtime.spawn(async move {
-            let consumer = Idempotency::builder_shared(backend.connect().await).shared().build().consumer(policy);
-            let handler = move |_| async move {
-                began.send(()).expect("a test that waits");
-                std::future::pending::<Result<usize, Broke>>().await
-            };
-            consumer.process(event, handler).await
-        });
-        begun.recv_timeout(Duration::from_secs(30)).expect("it began");
-        runtime.shutdown_background();
-    });
-    killed.await.expect("no panic");
+    let work = move |stands: mpsc::Sender<()>| async move {
+        let consumer = Idempotency::builder_shared(backend.connect().await).shared().build().consumer(policy);
+        let handler = move |_| async move {
+            stands.send(()).expect("a test that waits");
+            std::future::pending::<Result<usize, Broke>>().await
+        };
+        consumer.process(event, handler).await
+    };
+    killed_where_it_stands(work).await;
 }
 
 /// The effect happened and was recorded; the broker was not told.
 async fn a_worker_killed_before_the_acknowledgement_has_done_its_work(backend: Backend) {
     let worker = Worker::start(&backend, POLICY).await;
-    assert_eq!(worker.replica(&backend, POLICY).await.deliver(&event("evt_1")).await, Ok((1, false)));
-    assert_eq!(worker.deliver(&event("evt_1")).await, Ok((1, true)));
+    let (doomed, there) = (worker.clone(), backend.clone());
+    let work = move |stands: mpsc::Sender<()>| async move {
+        let doomed = doomed.replica(&there, POLICY).await;
+        assert_eq!(doomed.deliver(&event("evt_1")).await, Ok((1, false)));
+        stands.send(()).expect("a test that waits");
+        std::future::pending::<()>().await;
+    };
+    killed_where_it_stands(work).await;
+    for worker in [&worker, &worker.replica(&backend, POLICY).await] {
+        assert_eq!(worker.deliver(&event("evt_1")).await, Ok((1, true)));
+    }
     assert_eq!(worker.effects(), 1);
 }
 

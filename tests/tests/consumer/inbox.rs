@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
@@ -12,6 +12,7 @@ use idem_runtime::{
     consumer::{ConsumeError, Consumer, Event, ParkedReason, ProcessError, Redriven},
     store::{StoreErrorKind, Transactions, sqlite::driver as sqlx},
 };
+use tempfile::TempDir;
 use tests::{
     backend::{Fixture, Postgres},
     faulty_store::{Fault, FaultyStore, Step},
@@ -20,7 +21,9 @@ use tests::{
 };
 use tokio::sync::Barrier;
 
-use crate::support::{Broke, FINANCIAL, Outcome, POLICY, event, failed, is_acknowledged, outcome, refused};
+use crate::support::{
+    Broke, FINANCIAL, Outcome, POLICY, event, failed, is_acknowledged, killed_where_it_stands, outcome, refused,
+};
 
 /// Makes of every function `async fn name<D: Database>(ledger: Ledger<D>)` one test for each database.
 macro_rules! on_every_database {
@@ -45,6 +48,7 @@ on_every_database!(
     an_event_delivered_at_once_has_one_row,
     an_error_is_rolled_back_and_its_attempt_survives,
     a_panic_is_rolled_back_and_counts_also_where_money_moves,
+    a_worker_killed_before_its_commit_leaves_nothing,
     an_event_that_is_not_run_is_parked_and_runs_once_redriven,
     an_event_without_an_id_has_a_row_each_time_where_that_is_chosen,
     a_transaction_of_the_callers_own_commits_all_of_it,
@@ -63,6 +67,9 @@ trait Database: Transactions {
     /// An empty store, the schema of its tables, and what must live as long.
     async fn open() -> (Self, String, Box<dyn Any + Send + Sync>);
 
+    /// Another process with a store there.
+    async fn open_again(alive: &(dyn Any + Send + Sync)) -> Self;
+
     async fn execute(connection: &mut Self::Connection, statement: String) -> Result<(), Broke>;
 
     async fn texts(connection: &mut Self::Connection, query: String) -> Vec<String>;
@@ -72,9 +79,13 @@ trait Database: Transactions {
 impl Database for SqliteStore {
     async fn open() -> (Self, String, Box<dyn Any + Send + Sync>) {
         let directory = tempfile::tempdir().expect("a directory");
+        (Self::open_again(&directory).await, "main".to_owned(), Box::new(directory))
+    }
+
+    async fn open_again(alive: &(dyn Any + Send + Sync)) -> Self {
+        let directory = alive.downcast_ref::<TempDir>().expect("its directory");
         let builder = Self::builder().lock_timeout(Duration::from_secs(30));
-        let store = builder.open(directory.path().join("records.db")).await.expect("an open store");
-        (store, "main".to_owned(), Box::new(directory))
+        builder.open(directory.path().join("records.db")).await.expect("an open store")
     }
 
     async fn execute(connection: &mut Self::Connection, statement: String) -> Result<(), Broke> {
@@ -91,8 +102,12 @@ impl Database for SqliteStore {
 impl Database for PostgresStore {
     async fn open() -> (Self, String, Box<dyn Any + Send + Sync>) {
         let postgres = Postgres::start().await;
-        let store = postgres.builder().connect(&postgres.url()).await.expect("a connected store");
-        (store, postgres.schema().to_owned(), Box::new(postgres))
+        (Self::open_again(&postgres).await, postgres.schema().to_owned(), Box::new(postgres))
+    }
+
+    async fn open_again(alive: &(dyn Any + Send + Sync)) -> Self {
+        let postgres = alive.downcast_ref::<Postgres>().expect("its server");
+        postgres.builder().connect(&postgres.url()).await.expect("a connected store")
     }
 
     async fn execute(connection: &mut Self::Connection, statement: String) -> Result<(), Broke> {
@@ -110,7 +125,7 @@ struct Ledger<D> {
     store: D,
     schema: String,
     runtime: Idempotency,
-    _alive: Box<dyn Any + Send + Sync>,
+    alive: Box<dyn Any + Send + Sync>,
 }
 
 /// What a handler does, in order.
@@ -125,7 +140,7 @@ impl<D: Database> Ledger<D> {
     async fn start() -> Self {
         let (store, schema, alive) = D::open().await;
         let runtime = Idempotency::builder(store.clone()).shared().build();
-        let ledger = Self { store, schema, runtime, _alive: alive };
+        let ledger = Self { store, schema, runtime, alive };
         let mut transaction = ledger.store.begin().await.expect("a transaction");
         for table in ["effects", "outbox"] {
             let create = format!("CREATE TABLE {}.{table} (what TEXT NOT NULL)", ledger.schema);
@@ -265,6 +280,32 @@ async fn a_panic_is_rolled_back_and_counts_also_where_money_moves<D: Database>(l
         assert_eq!(is_acknowledged(&outcome), parked, "{outcome:?}");
     }
     assert_eq!(ledger.redrive(&consumer, ParkedReason::Failed).await, event("evt_2"));
+    assert_eq!(ledger.effects().await, ["evt_1"]);
+}
+
+async fn a_worker_killed_before_its_commit_leaves_nothing<D: Database>(ledger: Ledger<D>) {
+    let ledger = Arc::new(ledger);
+    let doomed = ledger.clone();
+    let work = move |stands: mpsc::Sender<()>| async move {
+        let store = D::open_again(&*doomed.alive).await;
+        let consumer = Idempotency::builder(store.clone()).shared().build().consumer(FINANCIAL);
+        let handler = move |mut tx: Tx<D>, attempt: Attempt| {
+            let (schema, stands) = (doomed.schema.clone(), stands.clone());
+            async move {
+                write::<D>(tx.connection(), &schema, "evt_1", &attempt, Way::Works).await?;
+                stands.send(()).expect("a test that waits");
+                std::future::pending::<Result<usize, Broke>>().await
+            }
+        };
+        consumer.transact(&store, event("evt_1"), handler).await
+    };
+    killed_where_it_stands(work).await;
+    assert_eq!(ledger.effects().await, [""; 0]);
+    let consumer = ledger.consumer(FINANCIAL);
+    // What the database has undone counts as no attempt, and leaves nothing unknown.
+    for duplicate in [false, true] {
+        assert_eq!(ledger.deliver(&consumer, &event("evt_1"), Way::Works).await, Ok((1, duplicate)));
+    }
     assert_eq!(ledger.effects().await, ["evt_1"]);
 }
 

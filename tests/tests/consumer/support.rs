@@ -5,6 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
     time::Duration,
 };
@@ -146,4 +147,21 @@ pub(crate) async fn at_once(workers: &[Worker], event: &Event) -> Vec<Outcome> {
         })
     });
     futures_util::future::join_all(deliveries).await.into_iter().map(|delivery| delivery.expect("no panic")).collect()
+}
+
+/// Work in a runtime of its own, which ends as soon as the work says that it stands: nothing of it runs on, as if it had
+/// been killed there.
+pub(crate) async fn killed_where_it_stands<F>(work: impl FnOnce(mpsc::Sender<()>) -> F + Send + 'static)
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let killed = tokio::task::spawn_blocking(move || {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let (stands, standing) = mpsc::channel();
+        runtime.spawn(work(stands));
+        standing.recv_timeout(Duration::from_secs(30)).expect("it comes so far");
+        runtime.shutdown_background();
+    });
+    killed.await.expect("no panic");
 }
