@@ -4,6 +4,9 @@
 //! numbers of its bytes, in hex and in base64.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
+mod events;
+mod transactions;
+
 use std::{
     error::Error,
     fmt::{Debug, Write as _},
@@ -18,23 +21,25 @@ use bytes::Bytes;
 use idem_runtime::{
     Answer, Attempt, Disposition, FinancialRouter, Fingerprint, FingerprintRule, Idempotency, IdempotencyLayer,
     KeyRequest, KeySource, MemoryStore, OnConflict, Operation, Policy, PostgresStore, Principal, RedisStore,
-    Settlement, Store, derive_key, idempotent,
+    Settlement, Store, TieredStore, Unsettled, derive_key, idempotent,
     store::{
         Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, StoreError,
-        StoreErrorKind, Verdict,
+        StoreErrorKind, Verdict, redis::RedisCache,
     },
 };
 use tests::{
-    backend::{Fixture as _, Postgres, Sqlite, Tiered},
+    backend::{Fixture as _, Postgres, Sqlite},
     client::{Client, Reply},
     faulty_store::{Fault, FaultyStore, Step},
     gate::Gate,
     probe::cut_after,
-    servers::{PostgresServer, RedisServer},
+    servers::{PostgresServer, RedisServer, free_port},
 };
 use tower::Layer;
 use tracing::Level;
 use tracing_subscriber::fmt::format::FmtSpan;
+
+use self::transactions::secured;
 
 const KEY: &str = "SECRET-key";
 const PRINCIPAL: &str = "SECRET-principal";
@@ -184,6 +189,17 @@ async fn unknown(_body: String) -> (Disposition, Answered) {
     (Disposition::Unknown, ([("x-answer", ANSWER)], ANSWER))
 }
 
+/// What it asks says more than it should.
+#[idempotent(scope = "recovered", key = from_header, financial, on_abandoned = recover(ask))]
+async fn recovered(_body: String) -> (Disposition, Answered) {
+    (Disposition::Unknown, ([("x-answer", ANSWER)], ANSWER))
+}
+
+async fn ask(unsettled: Unsettled) -> Option<Settlement> {
+    LOG.add("unsettled", &unsettled);
+    panic!("SECRET-provider")
+}
+
 #[idempotent(scope = "json", key = from_body("/id"), fingerprint = json)]
 async fn json(_body: String) -> Answered {
     ([("x-answer", ANSWER)], ANSWER)
@@ -228,6 +244,7 @@ async fn serve(store: impl Store) -> Server {
         .layer(layer)
         .merge(financial.into_router())
         .route("/pay", post(pay))
+        .route("/recovered", post(recovered))
         .route("/json", post(json))
         .route("/function", post(function))
         .route("/slow", post(slow))
@@ -269,6 +286,8 @@ async fn everything_that_can_happen(store: Arc<dyn Store>) {
     seen("/layer/SECRET-path", KEY, BODY, 200).await;
     seen("/financial", KEY, BODY, 200).await;
     seen("/financial", KEY, BODY, 409).await;
+    seen("/recovered", KEY, BODY, 200).await;
+    seen("/recovered", KEY, BODY, 409).await;
     seen("/json", KEY, BODY, 200).await;
     seen("/json", KEY, r#"{"id":"SECRET","SECRET":1,"SECRET":2}"#, 400).await;
     seen("/json", KEY, r#"{"id":["SECRET"]}"#, 400).await;
@@ -359,8 +378,7 @@ async fn nothing_shows_a_secret_on_memory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_shows_a_secret_on_redis() {
     LazyLock::force(&LOG);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let redis = RedisServer::on(port, &[], Some(PASSWORD));
+    let redis = RedisServer::on(free_port(), &[], Some(PASSWORD));
     nothing_shows_a_secret_on(Arc::new(RedisStore::connect(&redis.url()).await.unwrap())).await;
 }
 
@@ -374,8 +392,20 @@ async fn nothing_shows_a_secret_on_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_shows_a_secret_on_tiered() {
     LazyLock::force(&LOG);
-    let tiered = Tiered::start().await;
-    nothing_shows_a_secret_on(tiered.connect().await).await;
+    let (postgres, port) = (Postgres::start().await, free_port());
+    let mut redis = tokio::task::spawn_blocking(move || RedisServer::on(port, &[], Some(PASSWORD))).await.unwrap();
+    let authority = secured(&postgres, "secured_tiered").await;
+    let cache = RedisCache::builder().timeout(Duration::from_millis(300)).server(&redis.url()).unwrap();
+    LOG.add("cache", &cache);
+    let store = Arc::new(TieredStore::new(authority, cache));
+    nothing_shows_a_secret_on(store.clone()).await;
+    // Nor with a cache that is gone.
+    redis.kill();
+    let server = serve(FaultyStore::around(store)).await;
+    for _ in 0..2 {
+        assert_eq!(server.post("/pay", "SECRET-without-a-cache", BODY).await.status, 200);
+    }
+    assert_shows_nothing("the log", &LOG.text());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -383,12 +413,7 @@ async fn nothing_shows_a_secret_on_postgres() {
     LazyLock::force(&LOG);
     let postgres = Postgres::start().await;
     let (server, schema) = (PostgresServer::shared(), postgres.schema());
-    server.run(&format!(
-        "CREATE ROLE secured LOGIN PASSWORD '{PASSWORD}'; GRANT USAGE ON SCHEMA {schema} TO secured; \
-         GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO secured"
-    ));
-    let url = server.url_of(&format!("secured:{PASSWORD}"));
-    let store = Arc::new(postgres.builder().connect(&url).await.unwrap());
+    let store = Arc::new(secured(&postgres, "secured").await);
     nothing_shows_a_secret_on(store.clone()).await;
 
     // The server's own words on a row that it refuses hold the row.
@@ -423,7 +448,7 @@ async fn a_short_digest_is_shown() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_error_shows_a_password() {
     LazyLock::force(&LOG);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let _redis = RedisServer::on(port, &[], Some("another"));
     let urls = [
         format!("redis://:{PASSWORD}@127.0.0.1:{port}"),
@@ -451,6 +476,14 @@ async fn no_error_shows_a_password() {
         ];
         for error in errors {
             LOG.add_error("connect", &error);
+        }
+        let cache = || RedisCache::builder().login("SECRET-user", PASSWORD);
+        LOG.add("cache", &cache());
+        for cache in [cache().server(url), cache().cluster([url]), cache().sentinel([url], "master")] {
+            match cache {
+                Ok(cache) => LOG.add("cache", &cache),
+                Err(error) => LOG.add_error("cache", &error),
+            }
         }
     }
     let postgres = tokio::task::spawn_blocking(PostgresServer::shared).await.unwrap();
