@@ -32,7 +32,7 @@ async fn short(State(app): State<App>, call: Call) -> Response {
     app.run(call).await
 }
 
-#[idempotent(scope = "hosts", key = from_header, lease = "2s")]
+#[idempotent(scope = "hosts", key = from_header, lease = "3s")]
 async fn leased(State(app): State<App>, attempt: Attempt, call: Call) -> String {
     app.run(call).await;
     format!("{} {}", attempt.number(), attempt.fence())
