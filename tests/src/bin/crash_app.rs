@@ -2,8 +2,8 @@
 //!
 //! `crash_app NAME STORE LEDGER [patient]` prints the address it listens on. A handler under a lease notes each of its steps in the
 //! file LEDGER before it goes on, with the body of the request; one in a transaction writes a row. A request whose body begins
-//! with `hold` stands in its handler until `POST /open`,
-//! and again after `POST /close`. `POST /stop` names a step of [`tests::stops`] at which everybody stands still.
+//! with `hold` stands in its handler until `POST /open`, and again after `POST /close`; one whose body ends with `-fails-NAME` is
+//! answered 500 by the process of that name. `POST /stop` names a step of [`tests::stops`] at which everybody stands still.
 
 use std::{error::Error, io::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
@@ -149,6 +149,9 @@ async fn charge(app: App, attempt: Attempt, body: String) -> Result<String, Resp
     };
     app.ledger.write(&format!("end {} {number} {owner} {downstream} {body}", app.name))?;
     app.stops.at("done").await;
+    if body.ends_with(&format!("-fails-{}", app.name)) {
+        return Err(failed("as it is told to"));
+    }
     Ok(format!("{} {number}", app.name))
 }
 

@@ -9,6 +9,7 @@ on_stores!([sqlite redis postgres tiered]: [
     a_killed_handler_that_did_nothing_is_unknown_until_somebody_says_so
     a_killed_handler_is_recovered_by_what_the_provider_knows
     a_stopped_process_that_wakes_changes_nothing
+    a_stopped_process_that_wakes_and_fails_frees_nothing
     a_stopped_process_that_wakes_settles_the_unknown
 ]);
 
@@ -118,6 +119,29 @@ async fn a_stopped_process_that_wakes_changes_nothing(world: World) {
         Line::Begin { .. } => None,
     });
     assert_eq!(ends.collect::<Vec<_>>(), ["second 2 true", "first 1 false"]);
+    assert_eq!(world.runs(), 2);
+}
+
+/// It would free the key, which is another's by now.
+async fn a_stopped_process_that_wakes_and_fails_frees_nothing(world: World) {
+    const BODY: &str = "hold-fails-first";
+    let (first, second) = (world.app("first"), world.app("second"));
+    let stopped = first.send("/retry", BODY);
+    world.lines(1).await;
+    second.post("/open", "").await.assert_fresh(200);
+    let reply = first.retried_while_stopped(&second, "/retry", BODY).await;
+    reply.assert_fresh(200);
+    assert_eq!(reply.text(), "second 2");
+
+    first.go_on();
+    first.post("/open", "").await.assert_fresh(200);
+    // Its own client is told what its own run came to.
+    stopped.await.unwrap().expect("an answer").assert_fresh(500);
+    assert!(first.post("/drain", "").await.text().contains("finished: true"));
+    for app in [&first, &second] {
+        app.post("/retry", BODY).await.assert_replay_of(&reply);
+    }
+    assert_eq!((first.get("/stale").await, second.get("/stale").await), ("1".to_owned(), "0".to_owned()));
     assert_eq!(world.runs(), 2);
 }
 

@@ -143,6 +143,18 @@ impl World {
         self.servers.postgres.iter().for_each(PostgresServer::resume);
     }
 
+    /// The Postgres of the store, for what happens to it alone.
+    pub(crate) fn authority(&mut self) -> &mut PostgresServer {
+        self.servers.postgres.as_mut().expect("a Postgres of its own")
+    }
+
+    /// Until the cache has so many copies.
+    pub(crate) async fn copies(&self, many: u64) {
+        let redis = self.servers.redis.as_ref().expect("a Redis of its own");
+        let copied = async || (redis.run::<u64>(&["DBSIZE"]) >= many).then_some(());
+        eventually_async("copies in the cache", PATIENCE, copied).await;
+    }
+
     /// Starts a process that calls itself so, and waits long for its store.
     pub(crate) fn app(&self, name: &str) -> App {
         self.start(name, &["patient"])
