@@ -8,12 +8,12 @@ use tokio::time::Instant;
 use super::{
     ConnectionProvider, Inner, RedisStore,
     check::{self, Allowed},
-    cluster::{self, Cluster},
+    cluster::Cluster,
     fault::{Cause, Fault},
-    link::{Link, Target},
-    node::Node,
+    link::Target,
+    node::{self, Node},
     recent::Recent,
-    replicas::{Quorum, Replicas},
+    replicas::Quorum,
     route::{self, Route},
     sentinel::Sentinels,
 };
@@ -68,7 +68,8 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// How long one step may take, a new connection and a second attempt included. Default 500 ms.
+    /// How long one step may take, a new connection and a second attempt included. Default 500 ms. A connection over
+    /// which a command waits in vain for half of it or more, and nothing else is heard, is replaced.
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
         self
@@ -165,14 +166,14 @@ impl RedisStoreBuilder {
     async fn try_connect(self, url: &str) -> Result<RedisStore, Cause> {
         let info = self.parse(url)?;
         let name = info.addr().to_string();
-        let node = self.node(|| Target::Server(info.clone()));
+        let node = self.node(Target::Server(info.into()));
         self.check(&name, &node, false).await?;
         self.finish(Route::Server(node))
     }
 
     async fn try_cluster(self, seeds: Vec<ConnectionInfo>) -> Result<RedisStore, Cause> {
         self.validate()?;
-        let cluster = Cluster::connect(seeds, self.cluster_options()).await?;
+        let cluster = Cluster::connect(seeds, self.options()).await?;
         for (name, node) in cluster.masters() {
             self.check(&name, &node, true).await?;
         }
@@ -198,8 +199,8 @@ impl RedisStoreBuilder {
         self.finish(Route::Provider(provider))
     }
 
-    pub(super) fn cluster_options(&self) -> cluster::Options {
-        cluster::Options {
+    pub(super) fn options(&self) -> node::Options {
+        node::Options {
             connect_timeout: self.connect_timeout,
             command_timeout: self.command_timeout,
             quorum: self.quorum,
@@ -227,12 +228,11 @@ impl RedisStoreBuilder {
             })
             .collect();
         let limit = self.connect_timeout / 2;
-        Ok(self.node(|| Target::Master(Sentinels::new(servers.clone(), master_name, login.clone(), limit))))
+        Ok(self.node(Target::Master(Arc::new(Sentinels::new(servers, master_name, login, limit)))))
     }
 
-    pub(super) fn node(&self, target: impl Fn() -> Target) -> Node {
-        let link = || Link::new(target(), self.connect_timeout);
-        Node::new(link(), self.quorum.map(|quorum| Replicas::new(link(), quorum, self.command_timeout)))
+    pub(super) fn node(&self, target: Target) -> Node {
+        Node::new(&target, self.options())
     }
 
     async fn check(&self, name: &str, node: &Node, cluster: bool) -> Result<(), Cause> {

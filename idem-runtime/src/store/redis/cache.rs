@@ -251,7 +251,7 @@ impl RedisCacheBuilder {
     ///
     /// As there.
     pub fn server(self, url: &str) -> Result<RedisCache, StoreError> {
-        let route = self.0.parse(url).map(|info| Route::Server(self.0.node(|| Target::Server(info.clone()))));
+        let route = self.0.parse(url).map(|info| Route::Server(self.0.node(Target::Server(info.into()))));
         self.finish(route)
     }
 
@@ -262,7 +262,7 @@ impl RedisCacheBuilder {
     /// As there.
     pub fn cluster<U: AsRef<str>>(self, urls: impl IntoIterator<Item = U>) -> Result<RedisCache, StoreError> {
         let seeds = self.0.parse_all(urls);
-        let cluster = seeds.and_then(|seeds| Cluster::new(seeds, self.0.cluster_options()));
+        let cluster = seeds.and_then(|seeds| Cluster::new(seeds, self.0.options()));
         self.finish(cluster.map(Route::Cluster))
     }
 

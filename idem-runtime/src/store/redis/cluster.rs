@@ -19,9 +19,8 @@ use tokio::{
 
 use super::{
     fault::{Cause, Fault},
-    link::{Link, Target},
-    node::{Node, Reply},
-    replicas::{Quorum, Replicas},
+    link::Target,
+    node::{Node, Options, Reply},
     script::Step,
     sentinel,
 };
@@ -29,14 +28,6 @@ use super::{
 /// A cheap handle; clones share the map and the connections.
 #[derive(Clone)]
 pub(super) struct Cluster(Arc<Shared>);
-
-/// What every node of a Cluster has in common.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Options {
-    pub(super) connect_timeout: Duration,
-    pub(super) command_timeout: Duration,
-    pub(super) quorum: Option<Quorum>,
-}
 
 struct Shared {
     /// Login and TLS settings of every node.
@@ -267,9 +258,7 @@ impl Shared {
             Some((host, port)) => self.like.clone().set_addr(sentinel::at(self.like.addr(), host.to_owned(), port)),
             None => self.like.clone(),
         };
-        let link = || Link::new(Target::Server(info.clone()), self.options.connect_timeout);
-        let replicas = self.options.quorum.map(|quorum| Replicas::new(link(), quorum, self.options.command_timeout));
-        let node = Arc::new(Node::new(link(), replicas));
+        let node = Arc::new(Node::new(&Target::Server(info.into()), self.options));
         nodes.insert(address.clone(), node.clone());
         node
     }

@@ -28,17 +28,26 @@ use super::{
 pub(super) struct Link(Arc<Shared>);
 
 /// Where a link leads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Target {
     /// To this server.
-    Server(ConnectionInfo),
+    Server(Box<ConnectionInfo>),
     /// To whichever server the Sentinels call the master.
-    Master(Sentinels),
+    Master(Arc<Sentinels>),
+}
+
+/// How long is waited.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// For a connection to open.
+    pub(super) connect: Duration,
+    /// For a sign of life, before a connection is taken for dead. A command that had less time says nothing of it.
+    pub(super) silence: Duration,
 }
 
 struct Shared {
     target: Target,
-    connect_timeout: Duration,
+    patience: Patience,
     current: RwLock<Option<Live>>,
     opening: Mutex<Opening>,
     /// The last look at what the Sentinels say. Held while they are asked: whoever waits for it is told the same.
@@ -86,10 +95,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 const QUIET: Duration = Duration::from_secs(1);
 
 impl Link {
-    pub(super) fn new(target: Target, connect_timeout: Duration) -> Self {
+    pub(super) fn new(target: Target, patience: Patience) -> Self {
         Self(Arc::new(Shared {
             target,
-            connect_timeout,
+            patience,
             current: RwLock::new(None),
             opening: Mutex::new(Opening::default()),
             looked: tokio::sync::Mutex::new(None),
@@ -119,8 +128,8 @@ impl Link {
         *write(&self.0.current) = None;
     }
 
-    /// Asks the Sentinels where the master is, and lets go of a connection to any other server. Many who ask at once are one look, or
-    /// two.
+    /// Asks the Sentinels where the master is, and lets go of a connection to any other server. Many who ask at once
+    /// are one look, or two.
     pub(super) async fn verify(&self, deadline: Instant) -> Word {
         let Target::Master(sentinels) = &self.0.target else { return Word::Stays };
         let asked = Instant::now();
@@ -165,10 +174,11 @@ impl Link {
         deadline: Instant,
     ) -> Result<T, Fault> {
         let mut live = self.live(deadline).await?;
-        let heard = live.wire.heard.load(Ordering::Relaxed);
+        let (sent, heard) = (Instant::now(), live.wire.heard.load(Ordering::Relaxed));
         live.wire.announce();
         let Ok(reply) = timeout_at(deadline, send(&mut live.connection)).await else {
-            return Err(self.silent(&live, heard));
+            self.silent(&live, heard, sent);
+            return Err(Fault::Silent);
         };
         live.wire.heard.fetch_add(1, Ordering::Relaxed);
         self.0.is_known();
@@ -181,13 +191,15 @@ impl Link {
         })
     }
 
-    /// A command ran out of time. Heard nothing else in that time either, the connection is taken for dead: a black hole
-    /// never breaks it.
-    fn silent(&self, live: &Live, heard: u64) -> Fault {
-        if live.wire.heard.load(Ordering::Relaxed) == heard && self.drop_if_current(live) {
-            tracing::warn!(server = %live.wire.address, "redis has been silent for a whole command time-out; connecting anew");
+    /// A command ran out of time. If it had enough of it, and nothing else was heard meanwhile either, the connection
+    /// is taken for dead: a black hole never breaks it. What was left of a step's time may be too little for any
+    /// server.
+    fn silent(&self, live: &Live, heard: u64, sent: Instant) {
+        let silence = sent.elapsed();
+        let is_dead = silence >= self.0.patience.silence && live.wire.heard.load(Ordering::Relaxed) == heard;
+        if is_dead && self.drop_if_current(live) {
+            tracing::warn!(server = %live.wire.address, ?silence, "redis has been silent; connecting anew");
         }
-        Fault::Silent
     }
 
     fn drop_if_current(&self, live: &Live) -> bool {
@@ -303,13 +315,13 @@ impl Shared {
     }
 
     async fn connect(&self) -> Result<Live, Cause> {
-        let deadline = Instant::now() + self.connect_timeout;
+        let deadline = Instant::now() + self.patience.connect;
         timeout_at(deadline, async {
             let (info, is_found) = match &self.target {
-                Target::Server(info) => (info.clone(), false),
+                Target::Server(info) => (ConnectionInfo::clone(info), false),
                 Target::Master(sentinels) => (sentinels.master().await?, true),
             };
-            let (mut connection, wire) = Wire::open(info, self.connect_timeout).await?;
+            let (mut connection, wire) = Wire::open(info, self.patience.connect).await?;
             if is_found {
                 require_master(&mut connection, &wire.address).await?;
             }
@@ -352,4 +364,58 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::store::redis::fake::{Fake, OK};
+
+    const FAR: Duration = Duration::from_secs(60);
+
+    /// A server that answers `GET` once for each permit, and a link to it that is open.
+    async fn opened(patience: Patience) -> (Fake, Link, Arc<Semaphore>) {
+        let permits = Arc::new(Semaphore::new(0));
+        let server = Fake::start({
+            let permits = permits.clone();
+            move |command| {
+                let permits = permits.clone();
+                async move {
+                    if command.starts_with("GET") {
+                        permits.acquire().await.expect("nobody closes it").forget();
+                    }
+                    OK.to_owned()
+                }
+            }
+        })
+        .await;
+        let link = Link::new(Target::Server(server.info().into()), patience);
+        link.send(&redis::cmd("PING"), Instant::now() + FAR).await.expect("a reply");
+        (server, link, permits)
+    }
+
+    /// What was left of a step's time says nothing of a server that needs more.
+    #[tokio::test]
+    async fn a_connection_outlives_a_command_that_had_hardly_any_time() {
+        let (server, link, permits) = opened(Patience { connect: FAR, silence: FAR }).await;
+        let spent = link.send(&redis::cmd("GET"), Instant::now() + Duration::from_millis(1)).await;
+        assert!(matches!(spent, Err(Fault::Silent)), "{spent:?}");
+        permits.add_permits(1);
+        link.send(&redis::cmd("PING"), Instant::now() + FAR).await.expect("a reply");
+        assert_eq!(server.connections(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_silent_for_long_enough_is_replaced() {
+        let patience = Duration::from_millis(1);
+        let (server, link, _permits) = opened(Patience { connect: FAR, silence: patience }).await;
+        let silent = link.send(&redis::cmd("GET"), Instant::now() + patience).await;
+        assert!(matches!(silent, Err(Fault::Silent)), "{silent:?}");
+        link.send(&redis::cmd("PING"), Instant::now() + FAR).await.expect("a reply");
+        assert_eq!(server.connections(), 2);
+    }
 }

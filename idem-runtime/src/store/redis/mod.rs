@@ -72,6 +72,8 @@ mod builder;
 mod cache;
 mod check;
 mod cluster;
+#[cfg(test)]
+mod fake;
 mod fault;
 mod link;
 mod node;

@@ -8,10 +8,18 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     fault::Fault,
-    link::{Link, Word},
-    replicas::Replicas,
+    link::{Link, Patience, Target, Word},
+    replicas::{Quorum, Replicas},
     script::{Commands, Kind, Step},
 };
+
+/// What every server of a store has in common.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Options {
+    pub(super) connect_timeout: Duration,
+    pub(super) command_timeout: Duration,
+    pub(super) quorum: Option<Quorum>,
+}
 
 /// A server, or whichever server is the master.
 #[derive(Debug)]
@@ -35,8 +43,15 @@ pub(super) struct Reply {
 const LATE: Duration = Duration::from_millis(250);
 
 impl Node {
-    pub(super) fn new(link: Link, replicas: Option<Replicas>) -> Self {
-        Self { link, replicas }
+    pub(super) fn new(target: &Target, options: Options) -> Self {
+        let Options { connect_timeout, command_timeout, quorum } = options;
+        // Half, for a step's time is also that of a new connection and of a second attempt: no command is given all of
+        // it.
+        let fair = command_timeout / 2;
+        let link = |silence| Link::new(target.clone(), Patience { connect: connect_timeout, silence });
+        // A server that waits for its replicas is silent.
+        let replicas = quorum.map(|quorum| Replicas::new(link(quorum.timeout + fair), quorum, command_timeout));
+        Self { link: link(fair), replicas }
     }
 
     /// The next step looks for the master anew.

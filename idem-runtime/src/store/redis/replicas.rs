@@ -181,7 +181,7 @@ mod tests {
     use redis::IntoConnectionInfo;
 
     use super::*;
-    use crate::store::redis::link::Target;
+    use crate::store::redis::link::{Patience, Target};
 
     #[tokio::test]
     async fn a_step_that_nobody_waits_for_any_more_is_not_sent() {
@@ -190,7 +190,7 @@ mod tests {
         let url = format!("redis://{}", server.local_addr().expect("an address"));
         let info = url.into_connection_info().expect("a URL of Redis");
         let soon = Duration::from_millis(100);
-        let link = Link::new(Target::Server(info), soon);
+        let link = Link::new(Target::Server(info.into()), Patience { connect: soon, silence: soon });
         let replicas = Replicas::new(link, Quorum { replicas: 1, timeout: soon }, soon);
         assert!(replicas.ask(redis::cmd("PING")).now_or_never().is_none());
         while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 {
