@@ -25,6 +25,7 @@ pub(super) struct Fake {
 #[derive(Default)]
 struct Shared {
     connections: AtomicUsize,
+    heard: Mutex<Vec<String>>,
 }
 
 impl Fake {
@@ -60,6 +61,12 @@ impl Fake {
     pub(super) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
+
+    /// How many of the commands so far begin with these words.
+    pub(super) fn count(&self, words: &str) -> usize {
+        let heard = self.shared.heard.lock().expect("no test has panicked");
+        heard.iter().filter(|command| command.starts_with(words)).count()
+    }
 }
 
 impl Drop for Fake {
@@ -75,6 +82,7 @@ async fn serve<F: Future<Output = String>>(client: TcpStream, shared: &Shared, a
     let (read, mut write) = client.into_split();
     let mut read = BufReader::new(read);
     while let Some(command) = next(&mut read).await {
+        shared.heard.lock().expect("no test has panicked").push(command.clone());
         if write.write_all(answer(command).await.as_bytes()).await.is_err() {
             return;
         }

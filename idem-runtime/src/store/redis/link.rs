@@ -73,6 +73,12 @@ pub(super) enum Word {
     Unheard,
 }
 
+/// The open connection of a link, to send over.
+pub(super) struct Line<'a> {
+    link: &'a Link,
+    live: Live,
+}
+
 #[derive(Clone)]
 struct Live {
     connection: MultiplexedConnection,
@@ -109,18 +115,21 @@ impl Link {
 
     /// Sends one command once.
     pub(super) async fn send(&self, command: &Cmd, deadline: Instant) -> Result<Value, Fault> {
-        let send = async |connection: &mut MultiplexedConnection| {
-            connection.send_packed_command(command).await.and_then(Value::extract_error)
-        };
-        self.exchange(send, deadline).await
+        self.line(deadline).await?.send(command, deadline).await
     }
 
     /// Sends commands one behind the other, once. Their replies may be errors.
     pub(super) async fn send_all(&self, commands: &redis::Pipeline, deadline: Instant) -> Result<Vec<Value>, Fault> {
-        let send = async |connection: &mut MultiplexedConnection| {
-            connection.send_packed_commands(commands, 0, commands.len()).await
+        self.line(deadline).await?.send_all(commands, deadline).await
+    }
+
+    /// The open connection, or a new one.
+    pub(super) async fn line(&self, deadline: Instant) -> Result<Line<'_>, Fault> {
+        let live = match self.current() {
+            Some(live) => live,
+            None => Box::pin(self.opened(deadline)).await?,
         };
-        self.exchange(send, deadline).await
+        Ok(Line { link: self, live })
     }
 
     /// The next command opens a new connection.
@@ -168,40 +177,6 @@ impl Link {
         matches!(self.0.target, Target::Master(_)) && quiet > QUIET && self.current().is_some()
     }
 
-    async fn exchange<T>(
-        &self,
-        send: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
-        deadline: Instant,
-    ) -> Result<T, Fault> {
-        let mut live = self.live(deadline).await?;
-        let (sent, heard) = (Instant::now(), live.wire.heard.load(Ordering::Relaxed));
-        live.wire.announce();
-        let Ok(reply) = timeout_at(deadline, send(&mut live.connection)).await else {
-            self.silent(&live, heard, sent);
-            return Err(Fault::Silent);
-        };
-        live.wire.heard.fetch_add(1, Ordering::Relaxed);
-        self.0.is_known();
-        reply.map_err(|error| {
-            let fault = Fault::from(error);
-            if matches!(fault, Fault::Broken(_)) {
-                self.drop_if_current(&live);
-            }
-            fault
-        })
-    }
-
-    /// A command ran out of time. If it had enough of it, and nothing else was heard meanwhile either, the connection
-    /// is taken for dead: a black hole never breaks it. What was left of a step's time may be too little for any
-    /// server.
-    fn silent(&self, live: &Live, heard: u64, sent: Instant) {
-        let silence = sent.elapsed();
-        let is_dead = silence >= self.0.patience.silence && live.wire.heard.load(Ordering::Relaxed) == heard;
-        if is_dead && self.drop_if_current(live) {
-            tracing::warn!(server = %live.wire.address, ?silence, "redis has been silent; connecting anew");
-        }
-    }
-
     fn drop_if_current(&self, live: &Live) -> bool {
         let mut current = write(&self.0.current);
         let is_current = current.as_ref().is_some_and(|current| Arc::ptr_eq(&current.wire, &live.wire));
@@ -213,13 +188,6 @@ impl Link {
 
     fn current(&self) -> Option<Live> {
         self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    async fn live(&self, deadline: Instant) -> Result<Live, Fault> {
-        match self.current() {
-            Some(live) => Ok(live),
-            None => Box::pin(self.opened(deadline)).await,
-        }
     }
 
     async fn opened(&self, deadline: Instant) -> Result<Live, Fault> {
@@ -267,6 +235,67 @@ impl Link {
             attempt.finish(result);
         });
         Ok(opened)
+    }
+}
+
+impl Line<'_> {
+    /// Sends one command once.
+    pub(super) async fn send(&mut self, command: &Cmd, deadline: Instant) -> Result<Value, Fault> {
+        let send = async |connection: &mut MultiplexedConnection| {
+            connection.send_packed_command(command).await.and_then(Value::extract_error)
+        };
+        self.exchange(send, deadline).await
+    }
+
+    /// Sends commands one behind the other, once. Their replies may be errors.
+    pub(super) async fn send_all(
+        &mut self,
+        commands: &redis::Pipeline,
+        deadline: Instant,
+    ) -> Result<Vec<Value>, Fault> {
+        let send = async |connection: &mut MultiplexedConnection| {
+            connection.send_packed_commands(commands, 0, commands.len()).await
+        };
+        self.exchange(send, deadline).await
+    }
+
+    async fn exchange<T>(
+        &mut self,
+        send: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+        deadline: Instant,
+    ) -> Result<T, Fault> {
+        let Self { link, live } = self;
+        let (sent, heard) = (Instant::now(), live.wire.heard.load(Ordering::Relaxed));
+        if sent >= deadline {
+            // Nobody hears of what it would do: a claim that is won now holds up the next one for a whole lease.
+            return Err(Fault::Silent);
+        }
+        live.wire.announce();
+        let Ok(reply) = timeout_at(deadline, send(&mut live.connection)).await else {
+            self.silent(heard, sent);
+            return Err(Fault::Silent);
+        };
+        live.wire.heard.fetch_add(1, Ordering::Relaxed);
+        link.0.is_known();
+        reply.map_err(|error| {
+            let fault = Fault::from(error);
+            if matches!(fault, Fault::Broken(_)) {
+                link.drop_if_current(live);
+            }
+            fault
+        })
+    }
+
+    /// A command ran out of time. If it had enough of it, and nothing else was heard meanwhile either, the connection
+    /// is taken for dead: a black hole never breaks it. What was left of a step's time may be too little for any
+    /// server.
+    fn silent(&self, heard: u64, sent: Instant) {
+        let Self { link, live } = self;
+        let silence = sent.elapsed();
+        let is_dead = silence >= link.0.patience.silence && live.wire.heard.load(Ordering::Relaxed) == heard;
+        if is_dead && link.drop_if_current(live) {
+            tracing::warn!(server = %live.wire.address, ?silence, "redis has been silent; connecting anew");
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{mem, time::Duration};
 
 use futures_util::future::join;
 use redis::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{
     fault::Fault,
@@ -104,8 +104,8 @@ impl Node {
     /// Takes a step for a slot that is on its way to this server.
     pub(super) async fn ask_while_moving(&self, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
         if let (Some(replicas), Kind::Claim | Kind::Complete | Kind::Enlist) = (&self.replicas, step.kind) {
-            let asked = Box::pin(timeout_at(deadline, replicas.ask_while_moving(step.with_source()))).await;
-            return Ok(Reply { value: asked.unwrap_or(Err(Fault::Silent))?, repeated: false, late: false });
+            let asked = Box::pin(replicas.ask_while_moving(step.with_source(), deadline)).await;
+            return Ok(Reply { value: asked?, repeated: false, late: false });
         }
         let sent = Instant::now();
         let mut commands = redis::pipe();
@@ -135,10 +135,9 @@ impl Node {
 }
 
 async fn replicated(replicas: &Replicas, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
-    let ask = async |command| timeout_at(deadline, replicas.ask(command)).await.unwrap_or(Err(Fault::Silent));
-    let asked = match ask(step.command()).await {
-        Err(fault) if fault.is("NOSCRIPT") => ask(step.with_source()).await,
-        Err(Fault::Broken(_)) => ask(step.command()).await,
+    let asked = match replicas.ask(step.command(), deadline).await {
+        Err(fault) if fault.is("NOSCRIPT") => replicas.ask(step.with_source(), deadline).await,
+        Err(Fault::Broken(_)) => replicas.ask(step.command(), deadline).await,
         asked => asked,
     };
     // Replicas follow one master only: a reply that they confirmed is not that of a former one.

@@ -10,7 +10,10 @@ use std::{
 };
 
 use redis::{Cmd, Value};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use super::{fault::Fault, link::Link};
 
@@ -43,6 +46,8 @@ struct Waiting {
     command: Cmd,
     /// For a slot that is on its way to this server.
     moving: bool,
+    /// Until when somebody waits.
+    deadline: Instant,
     done: oneshot::Sender<Result<Value, Fault>>,
 }
 
@@ -59,20 +64,20 @@ impl Replicas {
     }
 
     /// Sends one command, and answers when enough replicas have everything it wrote.
-    pub(super) async fn ask(&self, command: Cmd) -> Result<Value, Fault> {
-        self.enqueue(command, false).await
+    pub(super) async fn ask(&self, command: Cmd, deadline: Instant) -> Result<Value, Fault> {
+        self.enqueue(command, false, deadline).await
     }
 
     /// The same for a slot that is on its way to this server.
-    pub(super) async fn ask_while_moving(&self, command: Cmd) -> Result<Value, Fault> {
-        self.enqueue(command, true).await
+    pub(super) async fn ask_while_moving(&self, command: Cmd, deadline: Instant) -> Result<Value, Fault> {
+        self.enqueue(command, true, deadline).await
     }
 
-    async fn enqueue(&self, command: Cmd, moving: bool) -> Result<Value, Fault> {
+    async fn enqueue(&self, command: Cmd, moving: bool, deadline: Instant) -> Result<Value, Fault> {
         let (done, answer) = oneshot::channel();
         let is_served = {
             let mut queue = self.0.queue();
-            queue.steps.push(Waiting { command, moving, done });
+            queue.steps.push(Waiting { command, moving, deadline, done });
             std::mem::replace(&mut queue.is_served, true)
         };
         if !is_served {
@@ -80,7 +85,11 @@ impl Replicas {
             let shared = self.0.clone();
             tokio::spawn(Serving { shared, is_over: false }.run());
         }
-        answer.await.unwrap_or(Err(Fault::Silent))
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(answer)) => answer,
+            // Out of time here, or there.
+            Ok(Err(_)) | Err(_) => Err(Fault::Silent),
+        }
     }
 }
 
@@ -101,8 +110,9 @@ impl Serving {
         loop {
             let batch = {
                 let mut queue = self.shared.queue();
-                // Nobody waits for these any more, and whoever still does must not wait for them.
-                queue.steps.retain(|waiting| !waiting.done.is_closed());
+                // Whoever still waits must not wait for what nobody does.
+                let now = Instant::now();
+                queue.steps.retain(|waiting| waiting.is_awaited(now));
                 if queue.steps.is_empty() {
                     queue.is_served = false;
                     self.is_over = true;
@@ -128,12 +138,30 @@ impl Drop for Serving {
     }
 }
 
+impl Waiting {
+    /// What nobody waits for is not sent: a claim that is won now would hold up the next one for a whole lease.
+    fn is_awaited(&self, now: Instant) -> bool {
+        now < self.deadline && !self.done.is_closed()
+    }
+}
+
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn serve(&self, batch: Vec<Waiting>) {
+    async fn serve(&self, mut batch: Vec<Waiting>) {
+        let limit = self.quorum.timeout + self.margin;
+        let mut line = match self.link.line(Instant::now() + limit).await {
+            Ok(line) => line,
+            Err(fault) => return fail(batch, fault),
+        };
+        // A connection may have taken longer to open than they had.
+        let now = Instant::now();
+        batch.retain(|waiting| waiting.is_awaited(now));
+        if batch.is_empty() {
+            return;
+        }
         let mut commands = redis::pipe();
         for waiting in &batch {
             if waiting.moving {
@@ -144,8 +172,7 @@ impl Shared {
         let timeout = self.quorum.timeout.as_millis().max(1);
         commands.cmd("WAIT").arg(self.quorum.replicas).arg(u64::try_from(timeout).unwrap_or(u64::MAX));
 
-        let deadline = Instant::now() + self.quorum.timeout + self.margin;
-        match self.link.send_all(&commands, deadline).await {
+        match line.send_all(&commands, now + limit).await {
             Ok(mut replies) => {
                 let confirmed = match replies.pop() {
                     Some(Value::Int(replicas)) => replicas >= i64::from(self.quorum.replicas),
@@ -163,13 +190,15 @@ impl Shared {
                     drop(waiting.done.send(answer));
                 }
             }
-            Err(fault) => {
-                let mut fault = Some(fault);
-                for waiting in batch {
-                    drop(waiting.done.send(Err(fault.take().unwrap_or(Fault::Silent))));
-                }
-            }
+            Err(fault) => fail(batch, fault),
         }
+    }
+}
+
+fn fail(batch: Vec<Waiting>, fault: Fault) {
+    let mut fault = Some(fault);
+    for waiting in batch {
+        drop(waiting.done.send(Err(fault.take().unwrap_or(Fault::Silent))));
     }
 }
 
@@ -177,11 +206,15 @@ impl Shared {
 mod tests {
     use std::{io, net::TcpListener};
 
-    use futures_util::FutureExt;
+    use futures_util::{FutureExt, future::join};
     use redis::IntoConnectionInfo;
+    use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::store::redis::link::{Patience, Target};
+    use crate::store::redis::{
+        fake::{Fake, OK},
+        link::{Patience, Target},
+    };
 
     #[tokio::test]
     async fn a_step_that_nobody_waits_for_any_more_is_not_sent() {
@@ -192,12 +225,43 @@ mod tests {
         let soon = Duration::from_millis(100);
         let link = Link::new(Target::Server(info.into()), Patience { connect: soon, silence: soon });
         let replicas = Replicas::new(link, Quorum { replicas: 1, timeout: soon }, soon);
-        assert!(replicas.ask(redis::cmd("PING")).now_or_never().is_none());
+        assert!(replicas.ask(redis::cmd("PING"), Instant::now() + soon).now_or_never().is_none());
         while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 {
             tokio::task::yield_now().await;
         }
         let came = server.accept().expect_err("nobody has to connect for it");
         assert_eq!(came.kind(), io::ErrorKind::WouldBlock);
         assert!(!replicas.0.queue().is_served);
+    }
+
+    /// Both are of one batch, and the connection opens when only one of them still waits.
+    #[tokio::test]
+    async fn a_step_whose_time_is_up_before_there_is_a_connection_is_not_sent() {
+        let opens = Arc::new(Semaphore::new(0));
+        let server = Fake::start({
+            let opens = opens.clone();
+            move |command| {
+                let opens = opens.clone();
+                async move {
+                    if command.starts_with("SCRIPT") {
+                        drop(opens.acquire().await);
+                    }
+                    if command.starts_with("WAIT") { ":1\r\n" } else { OK }.to_owned()
+                }
+            }
+        })
+        .await;
+        let far = Duration::from_secs(60);
+        let link = Link::new(Target::Server(server.info().into()), Patience { connect: far, silence: far });
+        let replicas = Replicas::new(link, Quorum { replicas: 1, timeout: far }, far);
+        let late = async {
+            let late = replicas.ask(redis::cmd("LATE"), Instant::now() + Duration::from_millis(10)).await;
+            opens.add_permits(1);
+            late
+        };
+        let (late, patient) = join(late, replicas.ask(redis::cmd("PATIENT"), Instant::now() + far)).await;
+        assert!(matches!(late, Err(Fault::Silent)), "{late:?}");
+        patient.expect("a reply");
+        assert_eq!((server.count("LATE"), server.count("PATIENT")), (0, 1));
     }
 }

@@ -113,8 +113,42 @@ pub(super) async fn provided(
     command: &Cmd,
     deadline: Instant,
 ) -> Result<Value, Fault> {
+    if Instant::now() >= deadline {
+        // It would be sent all the same: a future is polled before its time-out is.
+        return Err(Fault::Silent);
+    }
     match timeout_at(deadline, provider.send(command)).await {
         Ok(reply) => Ok(reply.and_then(Value::extract_error)?),
         Err(_) => Err(Fault::Silent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+    use redis::RedisResult;
+
+    use super::*;
+
+    /// Counts what it is to send.
+    #[derive(Debug, Default)]
+    struct Counting(AtomicUsize);
+
+    #[async_trait]
+    impl ConnectionProvider for Counting {
+        async fn send(&self, _: &Cmd) -> RedisResult<Value> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(Value::Nil)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_not_sent_over_a_connection_of_ones_own() {
+        let counting = Counting::default();
+        let late = provided(&counting, &redis::cmd("PING"), Instant::now()).await;
+        assert!(matches!(late, Err(Fault::Silent)), "{late:?}");
+        assert_eq!(counting.0.load(Ordering::Relaxed), 0);
     }
 }
