@@ -108,6 +108,35 @@ async fn a_dead_node_costs_a_request_no_more_than_its_time_out_and_is_replaced()
     cluster.server(0).resume();
 }
 
+/// Its settings are its own: that the first master keeps what it is given says nothing of the next.
+#[tokio::test]
+async fn a_replica_that_evicts_is_given_no_claims_when_it_takes_over() {
+    let cluster = RedisCluster::start();
+    let builder = RedisStore::builder().command_timeout(Duration::from_millis(300));
+    let store = builder.cluster(cluster.seeds()).await.unwrap();
+    let keys = keys_of(&cluster, 0, 3);
+    win(&store, claim(keys[0], 1)).await;
+    cluster.server(3).run::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+
+    cluster.server(0).pause();
+    cluster.wait_for_failover(0);
+    let refused = eventually_async("the store finds the new master", Duration::from_secs(20), async || {
+        match store.claim(claim(keys[1], 1)).await {
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => None,
+            claimed => Some(claimed),
+        }
+    })
+    .await
+    .unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::Misconfigured, "{refused}");
+    // Other masters are what they were.
+    win(&store, claim(keys_of(&cluster, 1, 1)[0], 1)).await;
+
+    cluster.server(3).run::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    win(&store, claim(keys[2], 1)).await;
+    cluster.server(0).resume();
+}
+
 /// A master stands still, its replica takes over, somebody claims there, and the old master goes on: whoever had
 /// asked it before must not believe what it answers now. On threads: the claims are on their way before the failover is
 /// waited for.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idem_runtime::{
     RedisStore, Store,
-    store::{Claimed, Complete, Outcome, Ownership, Parked, Resolve, Resolved, Verdict},
+    store::{Claimed, Complete, Outcome, Ownership, Parked, Resolve, Resolved, StoreErrorKind, Verdict},
 };
 use tests::claims::{DAY, answer, claim, complete, key, token, win};
 use tests::servers::{SentinelTrio, eventually, eventually_async};
@@ -72,4 +72,41 @@ async fn the_store_follows_the_master_and_believes_no_former_one() {
     }
     // The patient store has left the old master as well.
     assert!(matches!(patient.claim(claim(2, 2)).await.unwrap(), Claimed::Busy { .. }));
+}
+
+/// Its settings are its own: that the first master keeps what it is given says nothing of the next.
+#[tokio::test]
+async fn a_replica_that_evicts_is_given_no_claims_when_it_takes_over() {
+    let trio = SentinelTrio::start();
+    let builder = || RedisStore::builder().command_timeout(Duration::from_millis(300));
+    let store = builder().sentinel(trio.urls(), SentinelTrio::NAME).await.unwrap();
+    let careless = builder().allow_eviction().sentinel(trio.urls(), SentinelTrio::NAME).await.unwrap();
+    win(&store, claim(1, 1)).await;
+    eventually("the replica has it", Duration::from_secs(10), || {
+        (trio.replica.run::<u32>(&["DBSIZE"]) == 1).then_some(())
+    });
+    trio.replica.run::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+
+    trio.master.pause();
+    trio.wait_for_failover();
+    let refused = eventually_async("the store finds the new master", Duration::from_secs(20), async || {
+        match store.claim(claim(2, 1)).await {
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => None,
+            claimed => Some(claimed),
+        }
+    })
+    .await
+    .unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::Misconfigured, "{refused}");
+    assert!(refused.to_string().contains("allow_eviction"), "{refused}");
+    // What ran is recorded wherever that can be done.
+    assert_eq!(store.complete(&complete(1, 1, "body")).await.unwrap(), Ownership::Held);
+    eventually_async("the other store finds it too", Duration::from_secs(20), async || {
+        careless.claim(claim(2, 1)).await.ok()
+    })
+    .await;
+
+    trio.replica.run::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    win(&store, claim(3, 1)).await;
+    trio.master.resume();
 }

@@ -83,6 +83,11 @@ impl RedisStoreBuilder {
     }
 
     /// Accepts a server that evicts records at its memory limit. An evicted operation runs a second time.
+    ///
+    /// Without this such a server is refused when the store connects. One that takes over later, as a replica that is
+    /// made master does, is given no claims for as long as it evicts, which are
+    /// [`Misconfigured`](crate::store::StoreErrorKind::Misconfigured); operations in flight are completed there all the
+    /// same.
     pub fn allow_eviction(mut self) -> Self {
         self.allow_eviction = true;
         self
@@ -153,8 +158,8 @@ impl RedisStoreBuilder {
         self.try_sentinel(sentinels, master_name).await.map_err(Cause::into_error)
     }
 
-    /// A store over connections of one's own. The server is checked as for any other; `wait_replicas` needs connections
-    /// of the store's own and is refused.
+    /// A store over connections of one's own. The server is checked as for any other, but none that takes over from it
+    /// later; `wait_replicas` needs connections of the store's own and is refused.
     ///
     /// # Errors
     ///
@@ -204,6 +209,7 @@ impl RedisStoreBuilder {
             connect_timeout: self.connect_timeout,
             command_timeout: self.command_timeout,
             quorum: self.quorum,
+            allow_eviction: self.allow_eviction,
         }
     }
 

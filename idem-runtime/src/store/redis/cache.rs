@@ -108,7 +108,8 @@ impl RedisCache {
 
     /// The options, before one of them is chosen.
     pub fn builder() -> RedisCacheBuilder {
-        let builder = RedisStoreBuilder::new().prefix("idem-copy").command_timeout(Duration::from_millis(30));
+        let builder =
+            RedisStoreBuilder::new().prefix("idem-copy").command_timeout(Duration::from_millis(30)).allow_eviction();
         RedisCacheBuilder(builder)
     }
 

@@ -21,12 +21,8 @@ pub(super) fn command() -> Cmd {
 
 /// Judges the reply of `INFO`.
 pub(super) fn judge(server: &str, info: &Value, allowed: Allowed) -> Result<(), Cause> {
-    let Ok(text) = redis::from_redis_value_ref::<String>(info) else {
-        return Err(Cause::unavailable(format!("`{server}` answered `INFO` with no text")));
-    };
-    let field = |name: &str| {
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).unwrap_or_default()
-    };
+    let text = read(server, info)?;
+    let field = |name: &str| field(&text, name);
 
     let version = field("redis_version");
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
@@ -46,11 +42,8 @@ pub(super) fn judge(server: &str, info: &Value, allowed: Allowed) -> Result<(), 
     }
 
     let policy = field("maxmemory_policy");
-    if !matches!(policy, "noeviction" | "") && !allowed.eviction {
-        return Err(Cause::misconfigured(format!(
-            "`{server}` evicts records (`maxmemory-policy {policy}`), and an evicted operation runs a second time: \
-             set `maxmemory-policy noeviction`, or write `allow_eviction`"
-        )));
+    if !allowed.eviction {
+        keeps(server, policy)?;
     }
     if policy.is_empty() {
         tracing::warn!(server, "redis does not tell its `maxmemory-policy`; an evicted operation runs a second time");
@@ -62,6 +55,31 @@ pub(super) fn judge(server: &str, info: &Value, allowed: Allowed) -> Result<(), 
         );
     }
     Ok(())
+}
+
+/// Refuses a server that evicts records, by its reply of `INFO`: what holds at the start holds for whoever takes over.
+pub(super) fn judge_eviction(server: &str, info: &Value) -> Result<(), Cause> {
+    keeps(server, field(&read(server, info)?, "maxmemory_policy"))
+}
+
+fn keeps(server: &str, policy: &str) -> Result<(), Cause> {
+    match policy {
+        "noeviction" | "" => Ok(()),
+        _ => Err(Cause::misconfigured(format!(
+            "`{server}` evicts records (`maxmemory-policy {policy}`), and an evicted operation runs a second time: \
+             set `maxmemory-policy noeviction`, or write `allow_eviction`"
+        ))),
+    }
+}
+
+fn read(server: &str, info: &Value) -> Result<String, Cause> {
+    redis::from_redis_value_ref(info)
+        .map_err(|_| Cause::unavailable(format!("`{server}` answered `INFO` with no text")))
+}
+
+/// A field of `INFO`, empty if there is none.
+fn field<'a>(info: &'a str, name: &str) -> &'a str {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -307,6 +307,12 @@ impl Shared {
         for member in &views {
             self.node(&member.address);
         }
+        let before = self.ranges();
+        let is_new = |range: &&Range| !before.iter().any(|known| known.master == range.master);
+        // Whoever connects first checks all of them.
+        for range in ranges.iter().filter(is_new).filter(|_| !before.is_empty()) {
+            self.node(&range.master).link.doubt();
+        }
         *self.masters.write().unwrap_or_else(PoisonError::into_inner) = ranges.into();
         Ok(())
     }

@@ -17,6 +17,8 @@ pub(super) enum Fault {
     Silent,
     /// There is no connection; it was not sent.
     Unreachable(Cause),
+    /// The server is not one to be entrusted with it; it was not sent.
+    Untrusted(Cause),
     /// Applied, but too few replicas said so in time.
     NotReplicated,
 }
@@ -42,7 +44,7 @@ impl Fault {
                 Some("READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "LOADING" | "TRYAGAIN" | "MOVED" | "UNBLOCKED")
             ),
             Self::Broken(_) | Self::Unreachable(_) => true,
-            Self::Silent | Self::NotReplicated => false,
+            Self::Silent | Self::NotReplicated | Self::Untrusted(_) => false,
         }
     }
 
@@ -56,7 +58,7 @@ impl Fault {
             Self::Refused(error) => Cause::of(&error),
             Self::Broken(error) => Cause::unavailable(format!("the connection broke: {error}")),
             Self::Silent => Cause::unavailable("no reply in time"),
-            Self::Unreachable(cause) => cause,
+            Self::Unreachable(cause) | Self::Untrusted(cause) => cause,
             Self::NotReplicated => Cause::unavailable("too few replicas confirmed it in time"),
         }
     }

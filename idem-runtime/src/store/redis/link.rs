@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    check,
     fault::{Cause, Fault},
     script::Kind,
     sentinel::Sentinels,
@@ -36,18 +37,21 @@ pub(super) enum Target {
     Master(Arc<Sentinels>),
 }
 
-/// How long is waited.
+/// How long is waited for a server, and what is asked of it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
-    /// For a connection to open.
+pub(super) struct Terms {
+    /// How long a connection may take to open.
     pub(super) connect: Duration,
-    /// For a sign of life, before a connection is taken for dead. A command that had less time says nothing of it.
+    /// How long a command waits for a sign of life before its connection is taken for dead. One that had less time says
+    /// nothing of it.
     pub(super) silence: Duration,
+    /// Whether a claim is only for a server that evicts no records.
+    pub(super) keeps: bool,
 }
 
 struct Shared {
     target: Target,
-    patience: Patience,
+    terms: Terms,
     current: RwLock<Option<Live>>,
     opening: Mutex<Opening>,
     /// The last look at what the Sentinels say. Held while they are asked: whoever waits for it is told the same.
@@ -101,10 +105,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 const QUIET: Duration = Duration::from_secs(1);
 
 impl Link {
-    pub(super) fn new(target: Target, patience: Patience) -> Self {
+    pub(super) fn new(target: Target, terms: Terms) -> Self {
         Self(Arc::new(Shared {
             target,
-            patience,
+            terms,
             current: RwLock::new(None),
             opening: Mutex::new(Opening::default()),
             looked: tokio::sync::Mutex::new(None),
@@ -118,11 +122,6 @@ impl Link {
         self.line(deadline).await?.send(command, deadline).await
     }
 
-    /// Sends commands one behind the other, once. Their replies may be errors.
-    pub(super) async fn send_all(&self, commands: &redis::Pipeline, deadline: Instant) -> Result<Vec<Value>, Fault> {
-        self.line(deadline).await?.send_all(commands, deadline).await
-    }
-
     /// The open connection, or a new one.
     pub(super) async fn line(&self, deadline: Instant) -> Result<Line<'_>, Fault> {
         let live = match self.current() {
@@ -130,6 +129,16 @@ impl Link {
             None => Box::pin(self.opened(deadline)).await?,
         };
         Ok(Line { link: self, live })
+    }
+
+    /// The server has come to power, and is asked whether it evicts before it is given a claim. Over a new connection
+    /// it was asked.
+    pub(super) fn doubt(&self) {
+        if let Some(live) = self.current()
+            && self.0.terms.keeps
+        {
+            live.wire.may_evict.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The next command opens a new connection.
@@ -259,6 +268,30 @@ impl Line<'_> {
         self.exchange(send, deadline).await
     }
 
+    /// Whether its server is to be [asked](Self::require_keeping) before it is given a claim.
+    pub(super) fn may_evict(&self) -> bool {
+        self.live.wire.may_evict.load(Ordering::Relaxed)
+    }
+
+    /// Asks whether the server evicts records, and refuses it if it does. Again for each claim: whoever sets the server
+    /// right need not restart anything.
+    pub(super) async fn require_keeping(&mut self, deadline: Instant) -> Result<(), Fault> {
+        let info = self.send(&check::command(), deadline).await?;
+        let wire = &self.live.wire;
+        match check::judge_eviction(&wire.address, &info) {
+            Ok(()) => {
+                wire.may_evict.store(false, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(cause) => {
+                if !wire.is_told.swap(true, Ordering::Relaxed) {
+                    tracing::error!(cause = %cause.context, "claims are refused until redis keeps what it is given");
+                }
+                Err(Fault::Untrusted(cause))
+            }
+        }
+    }
+
     async fn exchange<T>(
         &mut self,
         send: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
@@ -292,7 +325,7 @@ impl Line<'_> {
     fn silent(&self, heard: u64, sent: Instant) {
         let Self { link, live } = self;
         let silence = sent.elapsed();
-        let is_dead = silence >= link.0.patience.silence && live.wire.heard.load(Ordering::Relaxed) == heard;
+        let is_dead = silence >= link.0.terms.silence && live.wire.heard.load(Ordering::Relaxed) == heard;
         if is_dead && link.drop_if_current(live) {
             tracing::warn!(server = %live.wire.address, ?silence, "redis has been silent; connecting anew");
         }
@@ -344,17 +377,18 @@ impl Shared {
     }
 
     async fn connect(&self) -> Result<Live, Cause> {
-        let deadline = Instant::now() + self.patience.connect;
+        let deadline = Instant::now() + self.terms.connect;
         timeout_at(deadline, async {
             let (info, is_found) = match &self.target {
                 Target::Server(info) => (ConnectionInfo::clone(info), false),
                 Target::Master(sentinels) => (sentinels.master().await?, true),
             };
-            let (mut connection, wire) = Wire::open(info, self.patience.connect).await?;
+            let (mut connection, wire) = Wire::open(info, self.terms.connect).await?;
             if is_found {
                 require_master(&mut connection, &wire.address).await?;
             }
-            load_scripts(&mut connection).await?;
+            let may_evict = load_scripts(&mut connection, &wire.address, self.terms.keeps).await?;
+            wire.may_evict.store(may_evict, Ordering::Relaxed);
             Ok(Live { connection, wire: Arc::new(wire) })
         })
         .await
@@ -372,10 +406,17 @@ async fn require_master(connection: &mut MultiplexedConnection, address: &str) -
     }
 }
 
-/// Makes the first request as cheap as the next: one command for a claim, not two.
-async fn load_scripts(connection: &mut MultiplexedConnection) -> Result<(), Cause> {
-    let load = Kind::load_scripts();
-    let replies = connection.send_packed_commands(&load, 0, load.len()).await.map_err(|error| Cause::of(&error))?;
+/// Makes the first request as cheap as the next: one command for a claim, not two. Told on the same way: whether the
+/// server may evict records, if that is asked. Whoever takes over from the one that was checked at the start has
+/// settings of its own.
+async fn load_scripts(connection: &mut MultiplexedConnection, address: &str, asks: bool) -> Result<bool, Cause> {
+    let mut load = Kind::load_scripts();
+    let scripts = load.len();
+    if asks {
+        load.add_command(check::command());
+    }
+    let mut replies = connection.send_packed_commands(&load, 0, load.len()).await.map_err(|error| Cause::of(&error))?;
+    let info = replies.split_off(scripts.min(replies.len())).pop();
     for reply in replies {
         match reply.extract_error() {
             // Who may not load a script may still be allowed to send it along with the first command.
@@ -384,7 +425,7 @@ async fn load_scripts(connection: &mut MultiplexedConnection) -> Result<(), Caus
             Ok(_) => {}
         }
     }
-    Ok(())
+    Ok(info.is_some_and(|info| check::judge_eviction(address, &info).is_err()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -407,7 +448,7 @@ mod tests {
     const FAR: Duration = Duration::from_secs(60);
 
     /// A server that answers `GET` once for each permit, and a link to it that is open.
-    async fn opened(patience: Patience) -> (Fake, Link, Arc<Semaphore>) {
+    async fn opened(silence: Duration) -> (Fake, Link, Arc<Semaphore>) {
         let permits = Arc::new(Semaphore::new(0));
         let server = Fake::start({
             let permits = permits.clone();
@@ -422,7 +463,8 @@ mod tests {
             }
         })
         .await;
-        let link = Link::new(Target::Server(server.info().into()), patience);
+        let terms = Terms { connect: FAR, silence, keeps: false };
+        let link = Link::new(Target::Server(server.info().into()), terms);
         link.send(&redis::cmd("PING"), Instant::now() + FAR).await.expect("a reply");
         (server, link, permits)
     }
@@ -430,7 +472,7 @@ mod tests {
     /// What was left of a step's time says nothing of a server that needs more.
     #[tokio::test]
     async fn a_connection_outlives_a_command_that_had_hardly_any_time() {
-        let (server, link, permits) = opened(Patience { connect: FAR, silence: FAR }).await;
+        let (server, link, permits) = opened(FAR).await;
         let spent = link.send(&redis::cmd("GET"), Instant::now() + Duration::from_millis(1)).await;
         assert!(matches!(spent, Err(Fault::Silent)), "{spent:?}");
         permits.add_permits(1);
@@ -441,7 +483,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_is_silent_for_long_enough_is_replaced() {
         let patience = Duration::from_millis(1);
-        let (server, link, _permits) = opened(Patience { connect: FAR, silence: patience }).await;
+        let (server, link, _permits) = opened(patience).await;
         let silent = link.send(&redis::cmd("GET"), Instant::now() + patience).await;
         assert!(matches!(silent, Err(Fault::Silent)), "{silent:?}");
         link.send(&redis::cmd("PING"), Instant::now() + FAR).await.expect("a reply");

@@ -33,6 +33,8 @@
 //! - At the memory limit claims are refused with [`Full`](crate::store::StoreErrorKind::Full). Replays, completions and
 //!   releases go on.
 //! - A server that may evict records is refused when the store connects, for an evicted record runs a second time.
+//!   Whoever takes over from it is asked as well, by each new connection and wherever a Cluster has a new master, and
+//!   is given no claims while it evicts.
 //!
 //! # What it cannot hold to
 //!

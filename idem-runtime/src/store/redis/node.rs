@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     fault::Fault,
-    link::{Link, Patience, Target, Word},
+    link::{Line, Link, Target, Terms, Word},
     replicas::{Quorum, Replicas},
     script::{Commands, Kind, Step},
 };
@@ -19,6 +19,8 @@ pub(super) struct Options {
     pub(super) connect_timeout: Duration,
     pub(super) command_timeout: Duration,
     pub(super) quorum: Option<Quorum>,
+    /// Whether a server that evicts records may be given claims.
+    pub(super) allow_eviction: bool,
 }
 
 /// A server, or whichever server is the master.
@@ -44,11 +46,12 @@ const LATE: Duration = Duration::from_millis(250);
 
 impl Node {
     pub(super) fn new(target: &Target, options: Options) -> Self {
-        let Options { connect_timeout, command_timeout, quorum } = options;
+        let Options { connect_timeout, command_timeout, quorum, allow_eviction } = options;
         // Half, for a step's time is also that of a new connection and of a second attempt: no command is given all of
         // it.
         let fair = command_timeout / 2;
-        let link = |silence| Link::new(target.clone(), Patience { connect: connect_timeout, silence });
+        let link =
+            |silence| Link::new(target.clone(), Terms { connect: connect_timeout, silence, keeps: !allow_eviction });
         // A server that waits for its replicas is silent.
         let replicas = quorum.map(|quorum| Replicas::new(link(quorum.timeout + fair), quorum, command_timeout));
         Self { link: link(fair), replicas }
@@ -104,31 +107,45 @@ impl Node {
     /// Takes a step for a slot that is on its way to this server.
     pub(super) async fn ask_while_moving(&self, step: &Step, deadline: Instant) -> Result<Reply, Fault> {
         if let (Some(replicas), Kind::Claim | Kind::Complete | Kind::Enlist) = (&self.replicas, step.kind) {
+            if step.kind.claims() {
+                self.line(step, deadline).await?;
+            }
             let asked = Box::pin(replicas.ask_while_moving(step.with_source(), deadline)).await;
             return Ok(Reply { value: asked?, repeated: false, late: false });
         }
+        let mut line = self.line(step, deadline).await?;
         let sent = Instant::now();
         let mut commands = redis::pipe();
         // With its source: a script that is unknown here would cost another `ASKING`.
         commands.add_command(redis::cmd("ASKING")).add_command(step.with_source());
-        let replies = self.link.send_all(&commands, deadline).await?;
+        let replies = line.send_all(&commands, deadline).await?;
         let value = replies.into_iter().nth(1).unwrap_or(Value::Nil).extract_error()?;
         Ok(Reply { value, repeated: false, late: sent.elapsed() > LATE })
     }
 
+    /// A connection that this step may be sent over.
+    async fn line(&self, step: &Step, deadline: Instant) -> Result<Line<'_>, Fault> {
+        let mut line = self.link.line(deadline).await?;
+        if step.kind.claims() && line.may_evict() {
+            Box::pin(line.require_keeping(deadline)).await?;
+        }
+        Ok(line)
+    }
+
     async fn send(&self, step: &Step, deadline: Instant) -> Result<Value, Fault> {
+        let mut line = self.line(step, deadline).await?;
         let command = match &step.commands {
             Commands::One(command) => command,
             Commands::WithQuestion(commands) => {
-                let mut replies = self.link.send_all(commands, deadline).await?;
+                let mut replies = line.send_all(commands, deadline).await?;
                 if let Some(reply) = replies.first_mut() {
                     *reply = mem::replace(reply, Value::Nil).extract_error()?;
                 }
                 return Ok(Value::Array(replies));
             }
         };
-        match self.link.send(command, deadline).await {
-            Err(fault) if fault.is("NOSCRIPT") => Box::pin(self.link.send(&step.with_source(), deadline)).await,
+        match line.send(command, deadline).await {
+            Err(fault) if fault.is("NOSCRIPT") => Box::pin(line.send(&step.with_source(), deadline)).await,
             sent => sent,
         }
     }

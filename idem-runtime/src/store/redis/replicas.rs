@@ -213,7 +213,7 @@ mod tests {
     use super::*;
     use crate::store::redis::{
         fake::{Fake, OK},
-        link::{Patience, Target},
+        link::{Target, Terms},
     };
 
     #[tokio::test]
@@ -223,7 +223,7 @@ mod tests {
         let url = format!("redis://{}", server.local_addr().expect("an address"));
         let info = url.into_connection_info().expect("a URL of Redis");
         let soon = Duration::from_millis(100);
-        let link = Link::new(Target::Server(info.into()), Patience { connect: soon, silence: soon });
+        let link = Link::new(Target::Server(info.into()), Terms { connect: soon, silence: soon, keeps: false });
         let replicas = Replicas::new(link, Quorum { replicas: 1, timeout: soon }, soon);
         assert!(replicas.ask(redis::cmd("PING"), Instant::now() + soon).now_or_never().is_none());
         while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 {
@@ -252,7 +252,7 @@ mod tests {
         })
         .await;
         let far = Duration::from_secs(60);
-        let link = Link::new(Target::Server(server.info().into()), Patience { connect: far, silence: far });
+        let link = Link::new(Target::Server(server.info().into()), Terms { connect: far, silence: far, keeps: false });
         let replicas = Replicas::new(link, Quorum { replicas: 1, timeout: far }, far);
         let late = async {
             let late = replicas.ask(redis::cmd("LATE"), Instant::now() + Duration::from_millis(10)).await;

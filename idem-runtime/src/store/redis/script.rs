@@ -266,6 +266,11 @@ impl Kind {
         }
     }
 
+    /// Whether it may make a record that was not there.
+    pub(super) const fn claims(self) -> bool {
+        matches!(self, Self::FirstClaim | Self::Claim)
+    }
+
     /// The commands that make every script known to a server.
     pub(super) fn load_scripts() -> Pipeline {
         let mut load = redis::pipe();

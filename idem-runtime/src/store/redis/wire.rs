@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     time::Duration,
@@ -33,6 +33,10 @@ pub(super) struct Wire {
     pub(super) address: Box<str>,
     /// How many replies came over it, to tell a slow command from a silent connection.
     pub(super) heard: AtomicU64,
+    /// Whether its server evicts records, for all that is known: it is asked before it is given a claim.
+    pub(super) may_evict: AtomicBool,
+    /// Whether the log says that it does.
+    pub(super) is_told: AtomicBool,
     /// `None`: the driver decides when it writes.
     gathering: Option<Gathering>,
 }
@@ -83,7 +87,14 @@ impl Wire {
     pub(super) async fn open(info: ConnectionInfo, timeout: Duration) -> Result<(MultiplexedConnection, Self), Cause> {
         let address = info.addr().to_string();
         let (connection, gathering) = connect(info, timeout).await.map_err(|error| cannot_connect(&address, &error))?;
-        Ok((connection, Self { address: address.into(), heard: AtomicU64::new(0), gathering }))
+        let wire = Self {
+            address: address.into(),
+            heard: AtomicU64::new(0),
+            may_evict: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
+            gathering,
+        };
+        Ok((connection, wire))
     }
 
     /// To be told before something is asked.
