@@ -57,6 +57,11 @@ impl Fake {
         format!("redis://127.0.0.1:{}", self.port).into_connection_info().expect("a URL of Redis")
     }
 
+    /// Where it listens, on 127.0.0.1.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// How many connections were made so far.
     pub(super) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
@@ -77,6 +82,12 @@ impl Drop for Fake {
 
 /// What a server says that has nothing to say.
 pub(super) const OK: &str = "+OK\r\n";
+
+/// Texts as a server says them.
+pub(super) fn list(texts: &[&str]) -> String {
+    let all: String = texts.iter().map(|text| format!("${}\r\n{text}\r\n", text.len())).collect();
+    format!("*{}\r\n{all}", texts.len())
+}
 
 async fn serve<F: Future<Output = String>>(client: TcpStream, shared: &Shared, answer: impl Fn(String) -> F) {
     let (read, mut write) = client.into_split();

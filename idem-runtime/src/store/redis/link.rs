@@ -146,9 +146,9 @@ impl Link {
         *write(&self.0.current) = None;
     }
 
-    /// Asks the Sentinels where the master is, and lets go of a connection to any other server. Many who ask at once
-    /// are one look, or two.
-    pub(super) async fn verify(&self, deadline: Instant) -> Word {
+    /// Asks the Sentinels where the master is, and lets go of a connection to any other server, `beside` too if there
+    /// is one. Many who ask at once are one look, or two.
+    pub(super) async fn verify(&self, beside: Option<&Self>, deadline: Instant) -> Word {
         let Target::Master(sentinels) = &self.0.target else { return Word::Stays };
         let asked = Instant::now();
         let Ok(mut looked) = timeout_at(deadline, self.0.looked.lock()).await else { return Word::Unheard };
@@ -159,7 +159,12 @@ impl Link {
         }
         let began = Instant::now();
         let word = match timeout_at(deadline, sentinels.agreed()).await {
-            Ok(Ok(master)) => self.compare(&master),
+            Ok(Ok(master)) => {
+                if let Some(beside) = beside {
+                    beside.compare(&master);
+                }
+                self.compare(&master)
+            }
             Ok(Err(_)) | Err(_) => Word::Unheard,
         };
         *looked = Some(Look { began, word });

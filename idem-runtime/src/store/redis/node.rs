@@ -2,7 +2,6 @@
 
 use std::{mem, time::Duration};
 
-use futures_util::future::join;
 use redis::Value;
 use tokio::time::Instant;
 
@@ -67,10 +66,7 @@ impl Node {
 
     /// Lets go of a server that is no longer the master, by the word of the Sentinels.
     pub(super) async fn verify(&self, deadline: Instant) -> Word {
-        match &self.replicas {
-            None => self.link.verify(deadline).await,
-            Some(replicas) => join(self.link.verify(deadline), replicas.link().verify(deadline)).await.0,
-        }
+        self.link.verify(self.replicas.as_ref().map(Replicas::link), deadline).await
     }
 
     /// Whether the claim of a key that has no record needs a script, for the sake of the replicas.
@@ -166,5 +162,49 @@ fn is_won(value: &Value) -> bool {
         Value::Int(fence) => *fence > 0,
         Value::Array(parts) => matches!(parts.first(), Some(Value::Int(1))),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use redis::RedisConnectionInfo;
+
+    use super::*;
+    use crate::store::redis::{
+        fake::{Fake, OK, list},
+        sentinel::Sentinels,
+    };
+
+    const FAR: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn the_sentinels_are_asked_once_for_both_connections() {
+        let master =
+            Fake::start(|command| async move { if command == "ROLE" { list(&["master"]) } else { OK.to_owned() } })
+                .await;
+        let port = master.port().to_string();
+        let sentinel = Fake::start(move |command| {
+            let named = list(&["ip", "127.0.0.1", "port", &port, "config-epoch", "1"]);
+            async move { if command.starts_with("SENTINEL") { named } else { OK.to_owned() } }
+        })
+        .await;
+        let sentinels = Sentinels::new(vec![sentinel.info()], "main", RedisConnectionInfo::default(), FAR);
+        let options = Options {
+            connect_timeout: FAR,
+            command_timeout: FAR,
+            quorum: Some(Quorum { replicas: 1, timeout: FAR }),
+            allow_eviction: true,
+        };
+        let node = Node::new(&Target::Master(Arc::new(sentinels)), options);
+        let links = [&node.link, node.replicas.as_ref().expect("replicas to wait for").link()];
+        for link in links {
+            link.send(&redis::cmd("PING"), Instant::now() + FAR).await.expect("a reply");
+        }
+        let asked = sentinel.count("SENTINEL");
+        assert_eq!(node.verify(Instant::now() + FAR).await, Word::Stays);
+        assert_eq!(sentinel.count("SENTINEL"), asked + 1);
+        assert_eq!(master.connections(), links.len());
     }
 }
