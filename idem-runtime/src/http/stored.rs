@@ -9,6 +9,8 @@
 //! | per line 2 + n, 4 + m | length and bytes of the name, length and bytes of the value |
 //! | 8 + n | length and bytes of the body |
 //! | 4, lines | trailers, as the headers |
+//!
+//! The highest bit of a value's length is set where the value is [sensitive](HeaderValue::is_sensitive).
 
 use axum::{body::Body, response::Response};
 use bytes::{Buf, BufMut, Bytes};
@@ -67,6 +69,9 @@ fn parse(mut content: Bytes) -> Option<Response> {
     content.is_empty().then(|| whole(response, body, (!trailers.is_empty()).then_some(trailers)))
 }
 
+/// Beside a value's length: it is not to be kept by whoever passes it on, as HTTP/2 does to compress it.
+const SENSITIVE: u32 = 1 << 31;
+
 /// The header lines that are kept.
 struct Lines<'a> {
     headers: &'a HeaderMap,
@@ -96,10 +101,11 @@ impl<'a> Lines<'a> {
     fn put(&self, bytes: &mut Vec<u8>) {
         bytes.put_u32(self.count);
         for (name, value) in self.iter() {
-            // A name is shorter than 64 KiB, as `HeaderName` sees to; a value shorter than 4 GiB, as memory does.
+            // A name is shorter than 64 KiB, as `HeaderName` sees to; a value shorter than 2 GiB, as memory does.
             bytes.put_u16(name.as_str().len() as u16);
             bytes.put_slice(name.as_str().as_bytes());
-            bytes.put_u32(value.len() as u32);
+            let sensitive = if value.is_sensitive() { SENSITIVE } else { 0 };
+            bytes.put_u32(value.len() as u32 | sensitive);
             bytes.put_slice(value.as_bytes());
         }
     }
@@ -111,8 +117,11 @@ fn lines(content: &mut Bytes) -> Option<HeaderMap> {
     for _ in 0..count {
         let length = content.try_get_u16().ok()?;
         let name = HeaderName::from_bytes(&take(content, length.into())?).ok()?;
-        let length = usize::try_from(content.try_get_u32().ok()?).ok()?;
-        headers.try_append(name, HeaderValue::from_maybe_shared(take(content, length)?).ok()?).ok()?;
+        let word = content.try_get_u32().ok()?;
+        let length = usize::try_from(word & !SENSITIVE).ok()?;
+        let mut value = HeaderValue::from_maybe_shared(take(content, length)?).ok()?;
+        value.set_sensitive(word & SENSITIVE != 0);
+        headers.try_append(name, value).ok()?;
     }
     Some(headers)
 }

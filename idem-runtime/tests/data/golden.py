@@ -105,8 +105,9 @@ def answer(kind, content):
 def response(status, headers, body, trailers=()):
     def lines(lines):
         text = len(lines).to_bytes(4, "big")
-        for name, value in lines:
-            text += len(name).to_bytes(2, "big") + name + len(value).to_bytes(4, "big") + value
+        for name, value, *sensitive in lines:
+            length = len(value) | (1 << 31 if sensitive else 0)
+            text += len(name).to_bytes(2, "big") + name + length.to_bytes(4, "big") + value
         return text
 
     return status.to_bytes(2, "big") + lines(headers) + len(body).to_bytes(8, "big") + body + lines(trailers)
@@ -134,6 +135,7 @@ STORED = {
     "value": answer(2, b'{"id":1}'),
     "response": answer(1, response(201, HEADERS, b'{"id":1}\0\xff')),
     "response with trailers": answer(1, response(204, [], b"", [(b"x-checksum", b"0")])),
+    "response with a sensitive header": answer(1, response(200, [(b"x-token", b"s", True), (b"x-name", b"n")], b"")),
 }
 
 PAYLOAD = hashlib.sha256(b"payload").digest()

@@ -6,6 +6,8 @@ const RESPONSE: &str = "0101f1f6304400c90000000400086c6f636174696f6e0000000b2f70
                         e3c2f613e3b2072656c3d6e65787400046c696e6b0000000e3c2f623e3b2072656c3d6c6173740006782d6e616d65\
                         00000004636166e9000000000000000a7b226964223a317d00ff00000000";
 const TRAILERS: &str = "0101dbad8af700cc00000000000000000000000000000001000a782d636865636b73756d0000000130";
+const SENSITIVE_TOKEN: &str = "0101760a763600c8000000020007782d746f6b656e80000001730006782d6e616d65000000016e00\
+                               0000000000000000000000";
 
 /// A response that a store holds must be replayed by every later version, so these bytes must never change. They come from
 /// `tests/data/golden.py`, which writes the table at the head of `stored.rs` once more.
@@ -17,6 +19,8 @@ fn golden() {
     trailers.insert("x-checksum", HeaderValue::from_static("0"));
     let sealed = seal(StatusCode::NO_CONTENT, &HeaderMap::new(), &Bytes::new(), Some(&trailers));
     assert_eq!(hex(&sealed), TRAILERS);
+    let sealed = seal(StatusCode::OK, &sensitive(), &Bytes::new(), None);
+    assert_eq!(hex(&sealed), SENSITIVE_TOKEN);
 }
 
 #[tokio::test]
@@ -33,6 +37,10 @@ async fn the_golden_bytes_replay() {
     let collected = collected.collect().await.unwrap();
     assert_eq!(collected.trailers().unwrap()["x-checksum"], "0");
     assert!(collected.to_bytes().is_empty());
+
+    let found = replay(&answer(SENSITIVE_TOKEN)).unwrap();
+    let found = ["x-token", "x-name"].map(|name| (&found.headers()[name], found.headers()[name].is_sensitive()));
+    assert_eq!(found, [(&HeaderValue::from_static("s"), true), (&HeaderValue::from_static("n"), false)]);
 }
 
 /// RFC 9110, section 7.6.1.
@@ -83,6 +91,16 @@ fn head() -> (StatusCode, HeaderMap) {
         headers.append(name, HeaderValue::from_bytes(value).unwrap());
     }
     (StatusCode::CREATED, headers)
+}
+
+/// One value that nobody on the way may keep, and one that anybody may.
+fn sensitive() -> HeaderMap {
+    let mut token = HeaderValue::from_static("s");
+    token.set_sensitive(true);
+    [("x-token", token), ("x-name", HeaderValue::from_static("n"))]
+        .into_iter()
+        .map(|(name, value)| (HeaderName::from_static(name), value))
+        .collect()
 }
 
 fn body() -> Bytes {
