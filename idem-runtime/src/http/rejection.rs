@@ -9,14 +9,22 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 
 use super::Disposition;
-use crate::{engine::Refusal, policy::Policy};
+use crate::{engine::Refusal, key::KeySource, policy::Policy};
 
 /// A request was refused before the handler ran, or there is no answer to give to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rejection {
     code: Code,
-    detail: &'static str,
+    detail: Detail,
     retryable: bool,
+}
+
+/// The sentence of a refusal.
+#[derive(Debug, Clone, Copy)]
+enum Detail {
+    Said(&'static str),
+    /// There is no key in any of these places, which the author of the service named.
+    NoKeyIn(&'static [KeySource]),
 }
 
 /// Why a request was refused: the `code` of the problem, and the end of its `type`, `urn:idempotency:<code>`.
@@ -179,7 +187,12 @@ impl Rejection {
 
     /// The same refusal with a sentence that says more.
     pub(super) const fn detail(code: Code, detail: &'static str) -> Self {
-        Self { code, detail, retryable: code.retryable() }
+        Self { code, detail: Detail::Said(detail), retryable: code.retryable() }
+    }
+
+    /// The refusal of a request without a key, which says where to write one.
+    pub(super) const fn key_missing(sources: &'static [KeySource]) -> Self {
+        Self { code: Code::KeyMissing, detail: Detail::NoKeyIn(sources), retryable: Code::KeyMissing.retryable() }
     }
 
     /// The refusal of an operation under this policy.
@@ -196,7 +209,7 @@ impl Rejection {
     fn problem(&self) -> String {
         let Self { code, detail, retryable } = self;
         let (status, title) = (code.status().as_u16(), code.title());
-        let detail = serde_json::Value::from(*detail);
+        let detail = serde_json::Value::from(detail.to_string());
         format!(
             r#"{{"type":"urn:idempotency:{code}","title":"{title}","status":{status},"detail":{detail},"code":"{code}","retryable":{retryable}}}"#
         )
@@ -225,6 +238,42 @@ impl From<Refusal> for Rejection {
             Refusal::NoTransaction => Code::TransactionMissing,
             Refusal::Unnamed => Code::KeyInvalid,
         })
+    }
+}
+
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources = match self {
+            Self::Said(detail) => return f.write_str(detail),
+            Self::NoKeyIn(sources) => sources,
+        };
+        let Some(places) = sources.iter().map(place).collect::<Option<Vec<_>>>() else {
+            return f.write_str(Code::KeyMissing.detail());
+        };
+        write!(f, "This operation needs an idempotency key in {}, the same for every retry.", places.join(" or in "))
+    }
+}
+
+/// By what is said: two functions that find a key say nothing, and may be one.
+impl PartialEq for Detail {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for Detail {}
+
+/// Where a client writes a key for this source. `None`: only the service knows.
+fn place(source: &KeySource) -> Option<String> {
+    match (source, KeySource::DEFAULT) {
+        (KeySource::Header(name), KeySource::Header(default)) if *name == default => {
+            Some("the header `Idempotency-Key`".to_owned())
+        }
+        (KeySource::Header(name), _) => Some(format!("the header `{name}`")),
+        (KeySource::Path(name), _) => Some(format!("the parameter `{name}` of the path")),
+        (KeySource::Query(name), _) => Some(format!("the parameter `{name}` of the query")),
+        (KeySource::Body(pointer), _) => Some(format!("the member `{pointer}` of the JSON body")),
+        (KeySource::Function(_) | KeySource::Arguments, _) => None,
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) async fn prepare(
     let header_key = header_key(sources, &parts.headers).map_err(invalid_key)?;
     if header_key.is_none() && sources.iter().all(|source| is_without_key(source, parts)) {
         return match policy.on_missing() {
-            Missing::Reject => Err(key_missing(sources).into_response()),
+            Missing::Reject => Err(Rejection::key_missing(sources).into_response()),
             Missing::Run => Ok((None, body)),
         };
     }
@@ -179,7 +179,7 @@ impl Open {
         }
         let Some(key) = key.map_or(request_key, |key| Ok(Some(key)))? else {
             return match policy.on_missing() {
-                Missing::Reject => Err(key_missing(policy.key_sources())),
+                Missing::Reject => Err(Rejection::key_missing(policy.key_sources())),
                 Missing::Run => Ok(None),
             };
         };
@@ -381,17 +381,6 @@ fn unread(error: &axum::Error) -> Response {
         source = error.source();
     }
     (StatusCode::BAD_REQUEST, "Failed to buffer the request body").into_response()
-}
-
-/// Where to write it, if it is where most look for it.
-fn key_missing(sources: &[KeySource]) -> Rejection {
-    match (sources, KeySource::DEFAULT) {
-        ([KeySource::Header(name)], KeySource::Header(default)) if *name == default => Rejection::detail(
-            Code::KeyMissing,
-            "This operation needs an idempotency key in the header `Idempotency-Key`, the same for every retry.",
-        ),
-        _ => Code::KeyMissing.into(),
-    }
 }
 
 fn invalid_key(error: KeySyntaxError) -> Response {

@@ -212,7 +212,9 @@ async fn the_body_may_hold_the_key(backend: Backend) {
     ask(r#"{"order":{"id":17}}"#).await.assert_fresh(201);
     assert!(ask(r#"{"order":{"id":17}}"#).await.is_replay());
     for missing in [r#"{"order":{}}"#, r#"{"order":"id"}"#, "{}", "[]", r#"{"order":{"id":null}}"#] {
-        ask(missing).await.assert_problem(400, "key-missing");
+        let reply = ask(missing).await;
+        reply.assert_problem(400, "key-missing");
+        assert!(reply.text().contains("in the member `/order/id` of the JSON body, the same"), "{reply}");
     }
     for invalid in
         [r#"{"order":{"id":1.5}}"#, r#"{"order":{"id":true}}"#, r#"{"order":{"id":[]}}"#, r#"{"order":{"id":""}}"#]
@@ -255,7 +257,10 @@ async fn the_first_source_that_has_a_key_wins(backend: Backend) {
     let by_body = service.post("/any").json(body).send().await;
     by_body.assert_fresh(201);
     service.post("/any").json(body).send().await.assert_replay_of(&by_body);
-    service.post("/any").json("{}").send().await.assert_problem(400, "key-missing");
+    let keyless = service.post("/any").json("{}").send().await;
+    keyless.assert_problem(400, "key-missing");
+    let places = "the header `Idempotency-Key` or in the parameter `token` of the query or in the member `/id` of";
+    assert!(keyless.text().contains(places), "{keyless}");
     service.post("/any?token=in-query").key("a b").json(body).send().await.assert_problem(400, "key-invalid");
     assert_eq!(service.runs(), 3);
 }
@@ -280,7 +285,10 @@ async fn an_argument_that_may_be_missing_is_asked_before_what_follows_it(backend
     service.post("/argument-or-header").json(r#"{"id":"a"}"#).send().await.assert_replay_of(&first);
     service.post("/argument-or-header").key("h").json(r#"{}"#).send().await.assert_fresh(201);
     assert!(service.post("/argument-or-header").key("h").json(r#"{}"#).send().await.is_replay());
-    service.post("/argument-or-header").json(r#"{}"#).send().await.assert_problem(400, "key-missing");
+    let keyless = service.post("/argument-or-header").json(r#"{}"#).send().await;
+    keyless.assert_problem(400, "key-missing");
+    // What the service makes a key of it alone can tell.
+    assert!(keyless.text().contains("needs an idempotency key, the same"), "{keyless}");
     service.post("/argument-or-header").json(r#"{"id":""}"#).send().await.assert_problem(400, "key-invalid");
     assert_eq!(service.runs(), 2);
 }
