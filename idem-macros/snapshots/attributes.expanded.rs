@@ -16,7 +16,7 @@ impl ::idem_runtime::private::Endpoint<(Json<NewOrder>,)> for __idem_create {
         .validate();
     fn argument_key(
         __idem_arguments: &(Json<NewOrder>,),
-        __idem_source: usize,
+        __idem_source: ::core::primitive::usize,
     ) -> ::idem_runtime::private::ArgumentKey {
         let (Json(req),) = __idem_arguments;
         let _ = (&req,);

@@ -12,7 +12,7 @@ impl ::idem_runtime::private::Endpoint<(Path<u64>, Json<Checkout>)> for __idem_c
         .validate();
     fn argument_key(
         __idem_arguments: &(Path<u64>, Json<Checkout>),
-        __idem_source: usize,
+        __idem_source: ::core::primitive::usize,
     ) -> ::idem_runtime::private::ArgumentKey {
         let (Path(cart), Json(req)) = __idem_arguments;
         let _ = (&cart, &req);

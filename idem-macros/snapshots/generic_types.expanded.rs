@@ -14,7 +14,7 @@ impl ::idem_runtime::private::Endpoint<
         .validate();
     fn argument_key(
         __idem_arguments: &(Json<HashMap<String, Vec<(u64, &'static str)>>>,),
-        __idem_source: usize,
+        __idem_source: ::core::primitive::usize,
     ) -> ::idem_runtime::private::ArgumentKey {
         let (Json(req),) = __idem_arguments;
         let _ = (&req,);

@@ -12,7 +12,7 @@ impl ::idem_runtime::private::Endpoint<(User, Json<NewOrder>)> for __idem_create
         .validate();
     fn argument_key(
         __idem_arguments: &(User, Json<NewOrder>),
-        __idem_source: usize,
+        __idem_source: ::core::primitive::usize,
     ) -> ::idem_runtime::private::ArgumentKey {
         let (user, Json(req)) = __idem_arguments;
         let _ = (&user, &req);

@@ -34,7 +34,7 @@ impl ::idem_runtime::private::Endpoint<
             [Item; 4],
             Json<Body>,
         ),
-        __idem_source: usize,
+        __idem_source: ::core::primitive::usize,
     ) -> ::idem_runtime::private::ArgumentKey {
         let (
             _,

@@ -9,7 +9,7 @@ impl ::idem_runtime::private::Endpoint<(User, Bytes)> for __idem_create {
             "orders",
         )
         .validate();
-    const PRINCIPAL: bool = true;
+    const PRINCIPAL: ::core::primitive::bool = true;
     fn principal(
         __idem_arguments: &(User, Bytes),
     ) -> ::core::option::Option<::idem_runtime::private::PrincipalText> {

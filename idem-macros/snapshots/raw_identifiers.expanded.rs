@@ -10,7 +10,7 @@ impl ::idem_runtime::private::Endpoint<(Path<String>,)> for __idem_move {
         .validate();
     fn argument_key(
         __idem_arguments: &(Path<String>,),
-        __idem_source: usize,
+        __idem_source: ::core::primitive::usize,
     ) -> ::idem_runtime::private::ArgumentKey {
         let (Path(r#type),) = __idem_arguments;
         let _ = (&r#type,);

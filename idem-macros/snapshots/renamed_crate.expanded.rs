@@ -19,7 +19,7 @@ impl crate::deps::idem::private::Endpoint<(Path<u64>,)> for __idem_create {
         .validate();
     fn argument_key(
         __idem_arguments: &(Path<u64>,),
-        __idem_source: usize,
+        __idem_source: ::core::primitive::usize,
     ) -> crate::deps::idem::private::ArgumentKey {
         let (Path(id),) = __idem_arguments;
         let _ = (&id,);

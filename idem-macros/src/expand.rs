@@ -167,7 +167,7 @@ fn argument_key(options: &Options, handler: &Handler, root: &Path) -> Option<Tok
     let (arguments, source) = (Ident::new("__idem_arguments", span), Ident::new("__idem_source", span));
     let (types, bindings) = (types(handler), bindings(handler, &arguments));
     Some(quote! {
-        fn argument_key(#arguments: &#types, #source: usize) -> #root::private::ArgumentKey {
+        fn argument_key(#arguments: &#types, #source: ::core::primitive::usize) -> #root::private::ArgumentKey {
             #bindings
             match #source {
                 #(#arms)*
@@ -208,7 +208,7 @@ fn principal(options: &Options, handler: &Handler, root: &Path) -> Option<TokenS
     let arguments = Ident::new("__idem_arguments", Span::mixed_site());
     let (types, bindings) = (types(handler), bindings(handler, &arguments));
     Some(quote! {
-        const PRINCIPAL: bool = true;
+        const PRINCIPAL: ::core::primitive::bool = true;
         fn principal(#arguments: &#types) -> ::core::option::Option<#root::private::PrincipalText> {
             #bindings
             #root::private::principal(#name)
