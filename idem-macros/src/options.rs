@@ -172,6 +172,15 @@ fn parse_form(attribute: Attribute, input: ParseStream<'_>, name: &Ident) -> Res
             format!("`=` is missing: write `{name} = {}`", input.fork().parse::<Lit>()?.to_token_stream()),
         ));
     }
+    if input.peek(Token![:]) && !input.peek(Token![::]) {
+        let colon: Token![:] = input.parse()?;
+        let written = match (input.fork().parse::<Lit>(), example(attribute, name)) {
+            (Ok(value), _) => format!("{name} = {}", value.to_token_stream()),
+            (Err(_), Some(example)) => example.to_owned(),
+            (Err(_), None) => format!("{name} = .."),
+        };
+        return Err(error(colon, format!("`=` comes between an option and its value: write `{written}`")));
+    }
     if !input.peek(Token![=]) {
         return Err(syn::Error::new(input.span(), format!("a comma is missing after `{name}`")));
     }
@@ -193,8 +202,7 @@ fn parse_form(attribute: Attribute, input: ParseStream<'_>, name: &Ident) -> Res
 }
 
 fn no_expression(attribute: Attribute, input: ParseStream<'_>, name: &Ident, cause: &syn::Error) -> syn::Error {
-    let example = ROWS.iter().find(|row| row.is_for(attribute) && *name == row.name).map(|row| row.example);
-    let hint = example.map(|example| format!(": write `{example}`")).unwrap_or_default();
+    let hint = example(attribute, name).map(|example| format!(": write `{example}`")).unwrap_or_default();
     let message = format!("the value of `{name}` is no expression, {cause}{hint}");
     if !cause.to_string().starts_with("unexpected end of input") {
         return syn::Error::new(cause.span(), message);
@@ -206,6 +214,11 @@ fn no_expression(attribute: Attribute, input: ParseStream<'_>, name: &Ident, cau
         value.extend(ahead.parse::<TokenTree>());
     }
     error(value, message)
+}
+
+/// A right way to write this option, if there is one of this name.
+fn example(attribute: Attribute, name: &Ident) -> Option<&'static str> {
+    ROWS.iter().find(|row| row.is_for(attribute) && *name == row.name).map(|row| row.example)
 }
 
 fn skip_to_comma(input: ParseStream<'_>) -> Result<()> {

@@ -64,6 +64,8 @@ fn options() {
         ("scope = scope()", "a scope is a string literal: write `scope = \"payments\"`"),
         ("scope = \"a\", scope = \"b\"", "`scope` is written twice: keep one"),
         ("scope = \"a\" ttl = \"24h\"", "a comma is missing after the value of `scope`"),
+        ("scope: \"a\"", "`=` comes between an option and its value: write `scope = \"a\"`"),
+        ("scope = \"a\", key: from_header", "`=` comes between an option and its value: write `key = from_header`"),
         ("scope = \"a\",, ttl = \"24h\"", "an option is missing before this comma: remove the comma"),
         ("scope = \"a\", idem::ttl = \"24h\"", "expected an option, such as `ttl = \"24h\"`"),
         ("scope = \"a\", 5", "expected an option, such as `ttl = \"24h\"`"),
