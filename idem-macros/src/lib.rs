@@ -9,6 +9,7 @@ mod options;
 mod outliving;
 #[cfg(test)]
 mod tests;
+mod unstable;
 mod value;
 
 use proc_macro::TokenStream;
