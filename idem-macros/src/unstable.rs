@@ -47,9 +47,10 @@ pub(crate) fn unstable(expression: TokenStream) -> Vec<(TokenStream, String)> {
             || matches!(tokens.peek(), Some(TokenTree::Punct(bang)) if bang.as_char() == '!');
         if path.is_unstable(called, arguments, after_dot) {
             let name = path.names.join("::");
+            let otherwise = if path.names == ["elapsed"] { OTHERWISE } else { "" };
             let message = format!(
                 "`{name}` is another value on every retry, and the key would never match: \
-                 write what the client repeats, such as a field of the request",
+                 write what the client repeats, such as a field of the request{otherwise}",
             );
             found.push((path.written, message));
         }
@@ -64,12 +65,14 @@ struct Words {
     names: Vec<String>,
 }
 
+/// Nobody but a clock is sure to have a method of this name, and nothing says of what type it is.
+const OTHERWISE: &str = "; if it reads no clock, write whose it is, as in `Ride::elapsed(&ride)`";
+
 /// Modules and types of which nothing is the same twice.
 const UNSTABLE_HOMES: &[&str] = &["Instant", "SystemTime", "fastrand", "getrandom", "rand"];
 
 /// Functions, macros and methods that give another value on each call, whoever's they are.
 const UNSTABLE_CALLS: &[&str] = &[
-    "elapsed",
     "fetch_add",
     "fetch_sub",
     "now",
@@ -101,8 +104,10 @@ impl Words {
         // A function may be passed on without a call, as in `unwrap_or_else(Uuid::new_v4)`.
         let is_function = called || (owner.is_some() && !after_dot);
         let is_home = owner.is_some() && names().any(|name| UNSTABLE_HOMES.contains(&name));
+        // That of a clock is given nothing, and with its owner written out it is a clock's or it is not.
+        let is_elapsed = last == "elapsed" && owner.is_none() && called && !arguments;
         let is_pair = !arguments && owner.is_some_and(|owner| UNSTABLE_FUNCTIONS.contains(&(owner, last)));
-        is_home || is_pair || (is_function && UNSTABLE_CALLS.contains(&last))
+        is_home || is_pair || is_elapsed || (is_function && UNSTABLE_CALLS.contains(&last))
     }
 }
 
@@ -126,6 +131,9 @@ mod tests {
             ("SystemTime::now()", "SystemTime::now"),
             ("std::time::Instant::now()", "std::time::Instant::now"),
             ("SystemTime::UNIX_EPOCH.elapsed()", "elapsed"),
+            ("req.started.elapsed().as_secs()", "elapsed"),
+            ("std::time::Instant::elapsed(&started)", "std::time::Instant::elapsed"),
+            ("started.map(SystemTime::elapsed)", "SystemTime::elapsed"),
             ("COUNTER.fetch_add(1, Ordering::SeqCst)", "fetch_add"),
             ("id.unwrap_or_else(process::id)", "process::id"),
             ("rand::random::<u64>()", "rand::random"),
@@ -161,6 +169,10 @@ mod tests {
             "rand.id",
             "instant",
             "req.instant.elapsed",
+            "req.ride.elapsed(Unit::Seconds)",
+            "Ride::elapsed(&req.ride)",
+            "req.ride.map(Ride::elapsed)",
+            "elapsed(&req.ride)",
             "Uuid::new_v5(&NAMESPACE, req.id.as_bytes())",
             "Uuid::nil()",
             "req.at.duration_since(SystemTime::UNIX_EPOCH)",

@@ -110,7 +110,11 @@ fn keys_payloads_and_runtimes() {
         ("key = any_of(event.id, \"evt\")", constant.to_owned()),
         ("key = any_of((\"evt\"))", constant.to_owned()),
         ("key = derive(\"order\", \"ship\", ())", constant.to_owned()),
-        ("key = UNIX_EPOCH.elapsed()", unstable("elapsed")),
+        (
+            "key = UNIX_EPOCH.elapsed()",
+            format!("{}; if it reads no clock, write whose it is, as in `Ride::elapsed(&ride)`", unstable("elapsed")),
+        ),
+        ("payload = (Ride::elapsed(&event), Instant::elapsed(&event.at))", unstable("Instant::elapsed")),
         ("payload = ()", unsaid.to_owned()),
         ("payload = (\"x\")", unsaid.to_owned()),
         ("payload = bytes(b\"x\")", unsaid.to_owned()),
