@@ -3,7 +3,7 @@
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::{
-    Attribute, FnArg, Ident, PatType, Result, Safety, Signature, Type, Visibility,
+    Attribute, ExprPath, FnArg, Ident, PatType, Result, Safety, Signature, Type, Visibility,
     ext::IdentExt,
     parse::{Parse, ParseStream},
     spanned::Spanned,
@@ -51,6 +51,15 @@ impl Handler {
             search.visit_pat(&argument.pat);
         }
         search.found
+    }
+
+    /// Whether this names what is the same for everybody: what no argument binds is a constant, a static or a function,
+    /// wherever it lies. A word in lower case may be an argument that is misspelt.
+    pub(crate) fn is_constant(&self, path: &ExprPath) -> bool {
+        match path.path.get_ident() {
+            Some(name) => is_like_a_constant(name) && !self.binds(name),
+            None => true,
+        }
     }
 
     /// Takes the attributes called `name`, under whatever path, off the function.
@@ -184,6 +193,11 @@ pub(crate) fn ungrouped(mut argument: &Type) -> &Type {
     }
 }
 
+/// Whether a name is written as those of constants are, and `Self` and types.
+pub(crate) fn is_like_a_constant(name: &Ident) -> bool {
+    name.unraw().to_string().starts_with(char::is_uppercase)
+}
+
 /// Whether this is `#[name]` or `#[some::path::name]`.
 pub(crate) fn is_called(attribute: &Attribute, name: &str) -> bool {
     attribute.path().segments.last().is_some_and(|segment| segment.ident == name)
@@ -222,6 +236,11 @@ impl<'ast> Visit<'ast> for BindingOf<'_> {
     fn visit_pat_ident(&mut self, binding: &'ast syn::PatIdent) {
         self.found |= binding.ident == *self.name;
         visit::visit_pat_ident(self, binding);
+    }
+
+    // What a macro makes of a pattern nobody sees: it may bind anything.
+    fn visit_macro(&mut self, _: &'ast syn::Macro) {
+        self.found = true;
     }
 }
 

@@ -1,12 +1,13 @@
 //! Rules over several options, and of options with the arguments.
 
 use proc_macro2::TokenStream;
+use syn::ExprPath;
 
 use crate::{
     handler::Handler,
     options::{Attribute, Errors, Options, Setting},
     unstable::unstable,
-    value::{DAY, FingerprintRule, Missing, OnStoreError, error},
+    value::{Argument, DAY, FingerprintRule, Missing, OnStoreError, Payload, error, is_constant_with},
 };
 
 /// Reports every contradiction between options, and with the arguments, each at the word to change.
@@ -22,6 +23,7 @@ pub(crate) fn check(options: &Options, handler: &Handler, errors: &mut Errors) {
     }
     check_remember(options, errors);
     check_sources(options, handler, errors);
+    check_constants(options, handler, errors);
     for expression in ["key", "principal", "payload"].into_iter().filter_map(|option| options.written(option)) {
         for (token, message) in unstable(expression.clone()) {
             errors.push(error(token, message));
@@ -143,6 +145,33 @@ fn check_sources(options: &Options, handler: &Handler, errors: &mut Errors) {
     let Some(key) = &options.key else { return };
     for (word, meant) in key.value.half_written().filter(|(word, _)| !handler.binds(word)) {
         errors.push(error(word, format!("there is no source `{word}`, and no argument of this name: write `{meant}`")));
+    }
+}
+
+/// What no argument gives is the same for everybody. A literal was complained of when it was read.
+fn check_constants(options: &Options, handler: &Handler, errors: &mut Errors) {
+    let is_named = |path: &ExprPath| handler.is_constant(path);
+    for constant in options.key.iter().flat_map(|key| key.value.constants(is_named)) {
+        let message = "a constant key makes every request a duplicate of the first: write `key = from_header`";
+        errors.push(error(constant, message));
+    }
+    for constant in options.event_key.iter().flat_map(|key| key.value.constants(is_named)) {
+        let message = "a constant key makes every event a duplicate of the first: write `key = event.id`";
+        errors.push(error(constant, message));
+    }
+    if let Some(Argument(principal)) = options.principal.as_ref().map(|principal| &principal.value)
+        && is_constant_with(principal, &is_named)
+    {
+        errors.push(error(
+            principal,
+            "a constant `principal` is the same for every caller: write an argument's value, as in `principal = user.id`",
+        ));
+    }
+    if let Some(Payload::Json(payload) | Payload::Bytes(payload)) =
+        options.payload.as_ref().map(|payload| &payload.value)
+        && is_constant_with(payload, &is_named)
+    {
+        errors.push(error(payload, "a constant payload makes all events with one id alike: write `payload = event`"));
     }
 }
 

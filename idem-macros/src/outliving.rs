@@ -11,7 +11,7 @@ use syn::{
 use crate::{
     arguments::{bound, is_silent, names, reads},
     expand::is_outer,
-    handler::{Handler, is_called},
+    handler::{Handler, is_called, is_like_a_constant},
     options::Options,
 };
 
@@ -64,7 +64,11 @@ pub(crate) fn held(options: &Options, function: &Handler) -> (Signature, TokenSt
         ["key", "payload", "runtime"].into_iter().filter_map(|option| options.written(option)).cloned().collect();
     function.body.to_tokens(&mut read);
     let unread = |argument: &PatType, name: &Ident| {
-        alone && argument.attrs.is_empty() && !is_silent(name) && !is_constant(name) && !names(read.clone(), name)
+        alone
+            && argument.attrs.is_empty()
+            && !is_silent(name)
+            && !is_like_a_constant(name)
+            && !names(read.clone(), name)
     };
     for (at, argument) in signature.inputs.iter_mut().enumerate() {
         if let FnArg::Typed(argument) = argument
@@ -100,8 +104,4 @@ fn typed(argument: &FnArg) -> Option<&PatType> {
 fn is_inert(attribute: &syn::Attribute) -> bool {
     !is_called(attribute, "cfg_attr")
         && (is_outer(attribute) || ["inline", "cold"].iter().any(|name| attribute.path().is_ident(name)))
-}
-
-fn is_constant(name: &Ident) -> bool {
-    name.to_string().starts_with(char::is_uppercase)
 }

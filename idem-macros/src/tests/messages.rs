@@ -100,6 +100,10 @@ fn options() {
             "scope = \"a\", principal = (\"me\")",
             "a constant `principal` is the same for every caller: write an argument's value, as in `principal = user.id`",
         ),
+        (
+            "scope = \"a\", principal = accounts::EVERYBODY",
+            "a constant `principal` is the same for every caller: write an argument's value, as in `principal = user.id`",
+        ),
         // A raw name is the name: for duplicates, for rules over several options, and when it is unknown.
         ("scope = \"a\", ttl = \"48h\", r#ttl = \"1h\"", "`ttl` is written twice: keep one"),
         ("scope = \"a\", r#tll = \"1h\"", "there is no option `tll`: did you mean `ttl`?"),
@@ -219,6 +223,16 @@ fn keys() {
             "any_of(from_header, &(\"X-Request-Id\"))",
             "a constant key makes every request a duplicate of the first: write `key = from_header(\"X-Request-Id\")`",
         ),
+        ("KEY", "a constant key makes every request a duplicate of the first: write `key = from_header`"),
+        ("keys::KEY", "a constant key makes every request a duplicate of the first: write `key = from_header`"),
+        (
+            "any_of(from_header, (Self::KEY, 1))",
+            "a constant key makes every request a duplicate of the first: write `key = from_header`",
+        ),
+        (
+            "derive(\"order\", ACTION, keys::ORDER.params)",
+            "a constant key makes every request a duplicate of the first: write `key = from_header`",
+        ),
         ("concat!(\"k\")", "a constant key makes every request a duplicate of the first: write `key = from_header`"),
         (
             "derive(\"order\", \"create\", ())",
@@ -239,6 +253,11 @@ fn keys() {
     for fine in ["from_cookie(jar)", "header(req)", "derived(req)", "req.derive(1)", "keys::any_of()", "any(a)"] {
         assert_eq!(said_of(&format!("key = {fine}")), [""; 0], "{fine}");
     }
+    for fine in ["keyword", "KEYS.next()", "(req.id, KEY)", "derive(ENTITY, ACTION, req)", "Key(req.id)"] {
+        assert_eq!(said_of(&format!("key = {fine}")), [""; 0], "{fine}");
+    }
+    let bound = "#[idempotent(scope = \"orders\", key = KEY)] async fn create(Path(KEY): Path<u64>) {}";
+    assert_eq!(complaints(bound), [""; 0], "an argument");
     for argument in ["header: Header", "Named { header, .. }: Named", "(Header(header), _): (Header, Other)"] {
         let item = format!("#[idempotent(scope = \"orders\", key = header)] async fn create({argument}) {{}}");
         assert_eq!(complaints(&item), [""; 0], "{argument}");

@@ -1,25 +1,34 @@
 //! Values in which there is nothing of the request: every caller has the same.
 
 use proc_macro2::{TokenStream, TokenTree};
-use syn::{Expr, ExprLit, Lit, Stmt, visit::Visit};
+use syn::{Expr, ExprLit, ExprPath, Lit, Stmt, visit::Visit};
 
 /// Macros that make text out of what stands in them.
 const MACROS: &[&str] = &["concat", "env", "file", "format", "include_str", "line", "module_path", "stringify"];
 
-/// Whether a value is a constant, as far as that can be read: a path may name one, which no macro sees.
+/// Whether a value is a constant, as far as that can be read without knowing what a path names.
 pub(super) fn is_constant(value: &Expr) -> bool {
+    is_constant_with(value, &|_| false)
+}
+
+/// Whether a value is a constant, where these paths are.
+pub(crate) fn is_constant_with(value: &Expr, is_named: &dyn Fn(&ExprPath) -> bool) -> bool {
+    let is_constant = |value: &Expr| is_constant_with(value, is_named);
     match value {
         Expr::Lit(_) => true,
+        Expr::Path(path) => is_named(path),
         Expr::Array(array) => array.elems.iter().all(is_constant),
         Expr::Binary(binary) => is_constant(&binary.left) && is_constant(&binary.right),
         Expr::Block(block) => matches!(&*block.block.stmts, [Stmt::Expr(value, None)] if is_constant(value)),
         Expr::Cast(cast) => is_constant(&cast.expr),
+        Expr::Field(field) => is_constant(&field.base),
         Expr::Group(group) => is_constant(&group.expr),
         Expr::Macro(call) => {
             let name = call.mac.path.segments.last().map(|last| last.ident.to_string()).unwrap_or_default();
             MACROS.contains(&&*name) && (name == "stringify" || !has_names(call.mac.tokens.clone()))
         }
-        Expr::MethodCall(call) => is_constant(&call.receiver) && call.args.iter().all(is_constant),
+        // Of a static, such as a counter, a method may well tell something else each time.
+        Expr::MethodCall(call) => self::is_constant(&call.receiver) && call.args.iter().all(is_constant),
         Expr::Paren(paren) => is_constant(&paren.expr),
         Expr::Reference(reference) => is_constant(&reference.expr),
         Expr::Tuple(tuple) => tuple.elems.iter().all(is_constant),
@@ -74,7 +83,7 @@ impl<'a> Visit<'a> for Suffixed<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_constant;
+    use super::{is_constant, is_constant_with};
 
     fn constant(text: &str) -> bool {
         is_constant(&syn::parse_str(text).expect("an expression"))
@@ -102,6 +111,20 @@ mod tests {
             "env!(\"K\")",
         ] {
             assert!(constant(value), "{value}");
+        }
+    }
+
+    #[test]
+    fn sees_a_constant_by_its_name() {
+        let constant = |text: &str| {
+            let value = syn::parse_str(text).expect("an expression");
+            is_constant_with(&value, &|path| path.path.segments.last().is_some_and(|last| last.ident == "K"))
+        };
+        for value in ["K", "&K", "keys::K", "<T as Keyed>::K", "(1, K)", "K.0", "K as u64", "-K", "*K", "[K, K]"] {
+            assert!(constant(value), "{value}");
+        }
+        for value in ["id", "(id, K)", "K.next()", "K(id)", "id.K", "keys::K(1)", "K[id]"] {
+            assert!(!constant(value), "{value}");
         }
     }
 

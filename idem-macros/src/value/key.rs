@@ -4,7 +4,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::{Expr, ExprCall, ExprPath, Ident, LitStr, Path, Result, spanned::Spanned};
 
-use super::{Value, Written, all, bare, error, is_constant, name, slip, text, ungroup, word};
+use super::{Value, Written, all, bare, error, is_constant, is_constant_with, name, slip, text, ungroup, word};
 
 /// The sources of a key, in the order in which they are asked.
 pub(crate) struct Key(Vec<Source>);
@@ -51,6 +51,17 @@ impl Key {
         })
     }
 
+    /// The sources that are one key for all requests, where these paths are constants.
+    pub(crate) fn constants(&self, is_named: impl Fn(&ExprPath) -> bool) -> impl Iterator<Item = TokenStream> {
+        self.computed().filter_map(move |(_, computed)| {
+            let parts = match computed {
+                Computed::Expression(expression) => std::slice::from_ref(expression),
+                Computed::Derived(parts) => parts.as_slice(),
+            };
+            parts.iter().all(|part| is_constant_with(part, &is_named)).then(|| quote!(#(#parts),*))
+        })
+    }
+
     /// The words that would be a source with `from_` before them, each with what was meant, if it is no argument.
     pub(crate) fn half_written(&self) -> impl Iterator<Item = (&Ident, &'static str)> {
         self.computed().filter_map(|(_, computed)| {
@@ -87,6 +98,11 @@ impl Value for Key {
 }
 
 impl EventKey {
+    /// As [`Key::constants`].
+    pub(crate) fn constants(&self, is_named: impl Fn(&ExprPath) -> bool) -> impl Iterator<Item = TokenStream> {
+        self.0.constants(is_named)
+    }
+
     /// The sources, in the order in which they are asked.
     pub(crate) fn computed(&self) -> impl Iterator<Item = &Computed> {
         self.0.computed().map(|(_, computed)| computed)

@@ -16,7 +16,7 @@ use syn::{Expr, ExprLit, Ident, Lit, LitStr, Path, Result};
 
 pub(crate) use self::{
     choice::{FingerprintRule, KeySpace, Missing, OnAbandoned, OnConflict, OnStoreError, Runtime, StoreRule},
-    constant::suffixed,
+    constant::{is_constant_with, suffixed},
     duration::{DAY, Duration, Lease},
     key::{Computed, EventKey, Key},
     scope::Scope,
