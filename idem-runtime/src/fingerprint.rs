@@ -19,7 +19,7 @@ pub struct Fingerprint([u8; 32]);
 #[derive(Clone, Copy)]
 pub(crate) struct RequestParts<'a> {
     pub(crate) method: &'a str,
-    /// The path as the client sent it, whatever routers are nested.
+    /// The path as the client sent it, whatever routers are nested; where the target was replaced, with the new one.
     pub(crate) path: &'a str,
     /// Absent and empty are alike: some proxies drop a lone `?`.
     pub(crate) query: Option<&'a str>,

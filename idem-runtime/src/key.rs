@@ -37,7 +37,8 @@ pub enum KeySource {
 pub struct KeyRequest<'a> {
     /// The request's method.
     pub method: &'a Method,
-    /// The request's target as the client sent it, whatever routers are nested.
+    /// The request's target as the client sent it, whatever routers are nested; where it was replaced on its way to the
+    /// guard, the new one.
     pub uri: &'a Uri,
     /// The request's headers.
     pub headers: &'a HeaderMap,

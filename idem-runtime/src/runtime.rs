@@ -427,6 +427,9 @@ impl Operation {
     }
 
     /// The operation of an HTTP endpoint, for [`Idempotency::resolve`]: its method and the path the client sent.
+    ///
+    /// Where a layer or a handler replaced the target before it came to the guard, that path, a space and the new one, as in
+    /// `/acme/pay/ /pay`; behind it `?` and the new query, if both path and query are new, as in `/batch /items?id=7`.
     pub fn endpoint(mut self, method: &http::Method, path: impl Into<String>) -> Self {
         self.endpoint = Some((method.as_str().to_owned(), path.into()));
         self

@@ -45,7 +45,7 @@ pub(super) enum Prepared {
 #[derive(Debug)]
 pub(super) struct Open {
     method: Method,
-    uri: Uri,
+    path: String,
     /// `None`: it is among the arguments.
     principal: Option<Result<Principal, Rejection>>,
     fingerprint: Result<Fingerprint, Rejection>,
@@ -94,7 +94,7 @@ pub(super) async fn prepare(
         (Some((place, key)), Some(Ok(principal)))
             if sources[..place].iter().all(|source| matches!(source, KeySource::Header(_))) =>
         {
-            RequestKey::Known(runtime.storage_key(policy, principal, &key, Some(endpoint(&parts.method, uri(parts)))))
+            RequestKey::Known(runtime.storage_key(policy, principal, &key, Some(endpoint(&parts.method, &path(parts)))))
         }
         (Some((place, key)), _) => RequestKey::Text(place, key.into_owned()),
     };
@@ -103,14 +103,14 @@ pub(super) async fn prepare(
         true => Some(RawPathParams::from_request_parts(parts, &()).await),
         false => None,
     };
-    let uri = uri(parts);
+    let path = path(parts);
     let fingerprint = Fingerprint::of_request(
         policy.fingerprint_rule(),
         policy.reach(),
         &RequestParts {
             method: parts.method.as_str(),
-            path: uri.path(),
-            query: uri.query(),
+            path: &path,
+            query: parts.uri.query(),
             content_type: parts.headers.get(http::header::CONTENT_TYPE).map(|value| value.as_bytes()),
             body: &body,
         },
@@ -120,7 +120,8 @@ pub(super) async fn prepare(
         let prepared = Prepared::Operation { key: *key, fingerprint: *fingerprint };
         return Ok((Some(prepared), restored(body, trailers)));
     }
-    let key = match request_key(sources, header_key, &KeyRequest::new(parts, uri, &body), path_params.as_ref()) {
+    let request = KeyRequest::new(parts, uri(parts), &body);
+    let key = match request_key(sources, header_key, &request, path_params.as_ref()) {
         Ok(key) => Ok(key),
         Err((place, KeyError::Invalid(detail))) => Err((place, Rejection::detail(Code::KeyInvalid, detail))),
         Err((place, KeyError::Body(error))) => invalid_body(error)?.map_err(|_| {
@@ -128,7 +129,7 @@ pub(super) async fn prepare(
         }),
         Err((_, KeyError::NoParameter)) => return Err(StatusCode::INTERNAL_SERVER_ERROR.into_response()),
     };
-    let open = Open { method: parts.method.clone(), uri: uri.clone(), principal, fingerprint, key };
+    let open = Open { method: parts.method.clone(), path: path.into_owned(), principal, fingerprint, key };
     Ok((Some(Prepared::Open(Box::new(open))), restored(body, trailers)))
 }
 
@@ -187,7 +188,7 @@ impl Open {
             return Err(Rejection::detail(Code::KeyInvalid, EMPTY_KEY));
         }
         let principal = self.principal.unwrap_or_else(|| principal().ok_or(Code::PrincipalMissing.into()))?;
-        let key = runtime.storage_key(policy, &principal, &key, Some(endpoint(&self.method, &self.uri)));
+        let key = runtime.storage_key(policy, &principal, &key, Some(endpoint(&self.method, &self.path)));
         Ok(Some((key, self.fingerprint?)))
     }
 }
@@ -212,31 +213,45 @@ enum KeyError {
 
 const EMPTY_KEY: &str = "The idempotency key is empty; write at least one character.";
 
-/// The target as the client sent it: a nested router has taken its prefix off `parts.uri`. Where the target was replaced on the way,
-/// the original one is not what this request is for.
+/// The target as the client sent it: a nested router has taken its prefix off `parts.uri`. Where the target was
+/// replaced on the way, the new one.
 fn uri(parts: &Parts) -> &Uri {
-    match parts.extensions.get::<OriginalUri>() {
-        Some(OriginalUri(original)) if is_left_of(parts.uri.path(), original.path()) => original,
-        _ => &parts.uri,
+    original(parts).filter(|original| is_left_of(&parts.uri, original)).unwrap_or(&parts.uri)
+}
+
+/// The path of that target. One that was replaced stands before the new one, so that what a router around the guard was
+/// asked for is not lost; behind both stands the new query, if that is another one too: a handler may make several
+/// requests of one. No target has a space in it.
+fn path(parts: &Parts) -> Cow<'_, str> {
+    let (uri, path) = (&parts.uri, parts.uri.path());
+    match original(parts) {
+        None => path.into(),
+        Some(original) if original.path() == path || is_left_of(uri, original) => original.path().into(),
+        Some(original) if original.query() == uri.query() => format!("{} {path}", original.path()).into(),
+        Some(original) => format!("{} {path}?{}", original.path(), uri.query().unwrap_or_default()).into(),
     }
 }
 
-/// Whether it is what is left of a path whose beginning was taken off.
-fn is_left_of(path: &str, original: &str) -> bool {
-    path == "/" || original.ends_with(path)
+fn original(parts: &Parts) -> Option<&Uri> {
+    parts.extensions.get().map(|OriginalUri(original)| original)
+}
+
+/// Whether it is what is left of a target whose beginning was taken off.
+fn is_left_of(uri: &Uri, original: &Uri) -> bool {
+    uri.query() == original.query() && (uri.path() == "/" || original.path().ends_with(uri.path()))
 }
 
 /// Whether a source that needs neither body nor arguments, and is no header, holds nothing.
 fn is_without_key(source: &KeySource, parts: &Parts) -> bool {
     match source {
         KeySource::Header(_) => true,
-        KeySource::Query(name) => matches!(query_param(uri(parts), name), Ok(None)),
+        KeySource::Query(name) => matches!(query_param(&parts.uri, name), Ok(None)),
         KeySource::Path(_) | KeySource::Body(_) | KeySource::Function(_) | KeySource::Arguments => false,
     }
 }
 
-fn endpoint<'a>(method: &'a Method, uri: &'a Uri) -> EndpointName<'a> {
-    EndpointName { method: method.as_str(), path: uri.path() }
+fn endpoint<'a>(method: &'a Method, path: &'a str) -> EndpointName<'a> {
+    EndpointName { method: method.as_str(), path }
 }
 
 /// The first key in a header, and the place of its source. Every header that may hold one is held to the syntax.

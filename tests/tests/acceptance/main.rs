@@ -16,3 +16,4 @@ mod recover;
 mod replay;
 mod store_down;
 mod time;
+mod targets;
