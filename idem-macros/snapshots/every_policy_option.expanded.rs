@@ -10,7 +10,7 @@ impl ::idem_runtime::private::Endpoint<(Bytes,)> for __idem_pay {
         )
         .ttl(::core::time::Duration::from_millis(604800000))
         .remember(::core::time::Duration::from_millis(2592000000))
-        .key(&[::idem_runtime::KeySource::Header("x-request-id")])
+        .key(&[::idem_runtime::KeySource::Header("x-event-id")])
         .missing(::idem_runtime::Missing::Reject)
         .key_space(::idem_runtime::KeySpace::Scope)
         .fingerprint(::idem_runtime::FingerprintRule::Json)

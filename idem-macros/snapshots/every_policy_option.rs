@@ -2,7 +2,7 @@
     scope = "payments",
     ttl = "7d",
     remember = "30d",
-    key = from_header("X-Request-Id"),
+    key = from_header("X-Event-Id"),
     missing = reject,
     key_space = scope,
     fingerprint = json,

@@ -43,6 +43,16 @@ fn check_financial(financial: &syn::Ident, options: &Options, errors: &mut Error
             format!("`financial` needs a `key`, or every retry is charged again: write `key = {example}`"),
         ));
     }
+    for header in options.key.iter().flat_map(|key| key.value.of_one_delivery()) {
+        errors.push(error(
+            header,
+            format!(
+                "`{}` names one delivery, and a retry with another one is charged again: \
+                 write `from_header`, or what names the payment, such as `from_header(\"X-Event-Id\")`",
+                header.value(),
+            ),
+        ));
+    }
     if let Some(written) = written_as(&options.missing, |value| matches!(value, Missing::Run)) {
         errors.push(error(
             written,

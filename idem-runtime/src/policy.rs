@@ -290,6 +290,10 @@ impl Policy {
             match self.key[source] {
                 KeySource::Header(name) => {
                     assert!(is_header(name), "a header key has the name of a header, `x-event-id`");
+                    assert!(
+                        !self.financial || !names_a_delivery(name),
+                        "`financial` needs a key that names the payment: `x-request-id` and the like name one delivery"
+                    );
                 }
                 KeySource::Body(pointer) => {
                     assert!(is_pointer(pointer), "a body key is at a JSON pointer, `/order/id`");
@@ -426,6 +430,19 @@ const fn is_header(name: &str) -> bool {
     !bytes.is_empty()
 }
 
+/// Whether whoever passes a request on makes up a new one for each retry.
+const fn names_a_delivery(header: &str) -> bool {
+    const NAMES: [&str; 5] = ["request-id", "traceparent", "x-amzn-trace-id", "x-correlation-id", "x-request-id"];
+    let mut at = 0;
+    while at < NAMES.len() {
+        if header.eq_ignore_ascii_case(NAMES[at]) {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
 const fn is_scope(scope: &str) -> bool {
     let bytes = scope.as_bytes();
     if bytes.is_empty() || bytes.len() > 64 {
@@ -456,5 +473,13 @@ mod tests {
             let key: &'static [KeySource] = Box::leak(Box::new([KeySource::Header(name)]));
             assert_eq!(catch_unwind(|| Policy::new("a").key(key).validate()).is_ok(), is_one, "{name}");
         }
+    }
+
+    /// A retry that comes under another name would be charged again.
+    #[test]
+    fn a_key_of_one_delivery_is_none_where_money_moves() {
+        const DELIVERY: Policy = Policy::new("a").key(&[KeySource::DEFAULT, KeySource::Header("X-Request-Id")]);
+        assert!(catch_unwind(|| DELIVERY.financial().validate()).is_err());
+        assert!(catch_unwind(|| DELIVERY.validate()).is_ok());
     }
 }

@@ -165,8 +165,8 @@ fn words() {
 #[test]
 fn keys() {
     for (key, expected) in [
-        ("from_header()", "`from_header` needs a value: write `from_header(\"X-Request-Id\")`"),
-        ("from_header(1)", "a header's name is a string literal: write `from_header(\"X-Request-Id\")`"),
+        ("from_header()", "`from_header` needs a value: write `from_header(\"X-Event-Id\")`"),
+        ("from_header(1)", "a header's name is a string literal: write `from_header(\"X-Event-Id\")`"),
         ("from_header(\"A\", \"B\")", "`from_header` takes one value: for several sources write `any_of(.., ..)`"),
         ("from_path", "`from_path` needs a value: write `from_path(\"id\")`"),
         ("from_query", "`from_query` needs a value: write `from_query(\"token\")`"),
@@ -194,8 +194,8 @@ fn keys() {
             "there is no source `query`, and no argument of this name: write `from_query(\"token\")`",
         ),
         (
-            "\"X-Request-Id\"",
-            "a constant key makes every request a duplicate of the first: write `key = from_header(\"X-Request-Id\")`",
+            "\"X-Event-Id\"",
+            "a constant key makes every request a duplicate of the first: write `key = from_header(\"X-Event-Id\")`",
         ),
         ("\"from_header\"", "`from_header` is a word, not a text: write it without quotes, as in `key = from_header`"),
         ("7", "a constant key makes every request a duplicate of the first: write `key = from_header`"),
@@ -211,17 +211,17 @@ fn keys() {
         ("from_header(\"X-A\"foo)", "a text has no suffix: write `\"X-A\"`"),
         (
             "from_json(\"/id\")",
-            "there is no source `from_json`: write `from_header(\"X-Request-Id\")`, `from_path(\"id\")`, `from_query(\"token\")`, \
+            "there is no source `from_json`: write `from_header(\"X-Event-Id\")`, `from_path(\"id\")`, `from_query(\"token\")`, \
              `from_body(\"/order/id\")`, `from_fn(my_key)`, `any_of(from_header, from_body(\"/id\"))`, \
              `derive(\"order\", \"create\", req.params)`, or an expression over arguments",
         ),
         (
-            "(\"X-Request-Id\")",
-            "a constant key makes every request a duplicate of the first: write `key = from_header(\"X-Request-Id\")`",
+            "(\"X-Event-Id\")",
+            "a constant key makes every request a duplicate of the first: write `key = from_header(\"X-Event-Id\")`",
         ),
         (
-            "any_of(from_header, &(\"X-Request-Id\"))",
-            "a constant key makes every request a duplicate of the first: write `key = from_header(\"X-Request-Id\")`",
+            "any_of(from_header, &(\"X-Event-Id\"))",
+            "a constant key makes every request a duplicate of the first: write `key = from_header(\"X-Event-Id\")`",
         ),
         ("KEY", "a constant key makes every request a duplicate of the first: write `key = from_header`"),
         ("keys::KEY", "a constant key makes every request a duplicate of the first: write `key = from_header`"),
@@ -287,6 +287,21 @@ fn financial() {
         ),
     ] {
         assert_eq!(said_of(options), [expected], "{options}");
+    }
+    for (key, name) in [
+        ("from_header(\"X-Request-Id\")", "x-request-id"),
+        ("from_header(\"request-id\")", "request-id"),
+        ("any_of(from_header, from_header(\"X-Correlation-ID\"))", "x-correlation-id"),
+        ("any_of(from_header(\"TraceParent\"), from_body(\"/id\"))", "traceparent"),
+        ("from_header(\"X-Amzn-Trace-Id\")", "x-amzn-trace-id"),
+    ] {
+        let expected = format!(
+            "`{name}` names one delivery, and a retry with another one is charged again: \
+             write `from_header`, or what names the payment, such as `from_header(\"X-Event-Id\")`"
+        );
+        assert_eq!(said_of(&format!("financial, key = {key}")), [expected], "{key}");
+        // Where no money moves it may be the id that a client chose.
+        assert_eq!(said_of(&format!("key = {key}")), [""; 0], "{key}");
     }
     assert_eq!(said_of("financial, missing = run, ttl = \"1h\", fingerprint = off, on_store_error = run").len(), 5);
     // The author wrote it out, and knows what the effect does when it runs twice.

@@ -31,7 +31,7 @@ enum Source {
 
 /// What can be written for a source, beside an expression: the word and what it stands for.
 const FORMS: &[(&str, &str)] = &[
-    ("from_header", "from_header(\"X-Request-Id\")"),
+    ("from_header", "from_header(\"X-Event-Id\")"),
     ("from_path", "from_path(\"id\")"),
     ("from_query", "from_query(\"token\")"),
     ("from_body", "from_body(\"/order/id\")"),
@@ -41,6 +41,9 @@ const FORMS: &[(&str, &str)] = &[
 ];
 
 const DEFAULT_HEADER: &str = "idempotency-key";
+
+/// Headers that whoever passes a request on makes up, a new one for each retry.
+const OF_ONE_DELIVERY: &[&str] = &["request-id", "traceparent", "x-amzn-trace-id", "x-correlation-id", "x-request-id"];
 
 impl Key {
     /// The sources that `argument_key` evaluates, each with its place in the list.
@@ -59,6 +62,14 @@ impl Key {
                 Computed::Derived(parts) => parts.as_slice(),
             };
             parts.iter().all(|part| is_constant_with(part, &is_named)).then(|| quote!(#(#parts),*))
+        })
+    }
+
+    /// The headers among the sources that name one delivery of a request, and not what it asks for.
+    pub(crate) fn of_one_delivery(&self) -> impl Iterator<Item = &LitStr> {
+        self.0.iter().filter_map(|source| match source {
+            Source::Header(name) if OF_ONE_DELIVERY.contains(&name.value().as_str()) => Some(name),
+            _ => None,
         })
     }
 

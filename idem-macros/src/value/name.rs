@@ -6,7 +6,7 @@ use super::{error, text};
 
 /// A header's name, in the lower case that HTTP/2 and every lookup use.
 pub(super) fn header(value: &Expr) -> Result<LitStr> {
-    let example = "from_header(\"X-Request-Id\")";
+    let example = "from_header(\"X-Event-Id\")";
     let literal = literal(value, "a header's name", example)?;
     let name = literal.value();
     let complaint = match name.chars().find(|&c| !is_token(c)) {
@@ -102,18 +102,18 @@ mod tests {
     #[test]
     fn headers() {
         for (name, expected) in [
-            ("X-Request-Id", "ok x-request-id"),
+            ("X-Event-Id", "ok x-event-id"),
             ("x_1!", "ok x_1!"),
-            ("", "a header's name cannot be empty: write `from_header(\"X-Request-Id\")`"),
-            ("X Id", "a header's name cannot contain ` `: write `from_header(\"X-Request-Id\")`"),
-            ("X-Id:", "a header's name cannot contain `:`: write `from_header(\"X-Request-Id\")`"),
-            ("X-É", "a header's name cannot contain `\\u{c9}`: write `from_header(\"X-Request-Id\")`"),
+            ("", "a header's name cannot be empty: write `from_header(\"X-Event-Id\")`"),
+            ("X Id", "a header's name cannot contain ` `: write `from_header(\"X-Event-Id\")`"),
+            ("X-Id:", "a header's name cannot contain `:`: write `from_header(\"X-Event-Id\")`"),
+            ("X-É", "a header's name cannot contain `\\u{c9}`: write `from_header(\"X-Event-Id\")`"),
         ] {
             assert_eq!(said(header(&quoted(name))), expected);
         }
         assert_eq!(
             said(header(&parse_quote!(1))),
-            "a header's name is a string literal: write `from_header(\"X-Request-Id\")`",
+            "a header's name is a string literal: write `from_header(\"X-Event-Id\")`",
         );
     }
 

@@ -1,6 +1,6 @@
 use idem_runtime::idempotent;
 
-#[idempotent(scope = "payments", key = "X-Request-Id")]
+#[idempotent(scope = "payments", key = "X-Event-Id")]
 async fn create(body: String) -> String {
     body
 }
