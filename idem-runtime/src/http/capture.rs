@@ -77,7 +77,8 @@ pub(super) async fn capture(response: Response, keeping: Keeping) -> Settled<Res
 }
 
 fn begin(mut response: Response, keeping: Keeping) -> Captured {
-    let word = response.extensions_mut().remove::<Disposition>();
+    // It stays there, for a guard around this one.
+    let word = response.extensions().get::<Disposition>().copied();
     match word.unwrap_or_else(|| Disposition::of(keeping.rule, response.status())) {
         Disposition::Release => return Captured::Settled(Settled { value: response, recording: Recording::Release }),
         Disposition::Unknown => return Captured::Settled(Settled { value: response, recording: Recording::Unknown }),

@@ -289,7 +289,8 @@ impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.problem()));
         *response.status_mut() = self.code.status();
-        if self.retryable || self.code == Code::OutcomeUnknown {
+        let is_of_this_request = matches!(self.code, Code::Panicked | Code::OutcomeUnknown | Code::TransactionLeaked);
+        if self.retryable || is_of_this_request {
             // Of a guard inside another one: that asks it again, and does not keep what is true only now.
             response.extensions_mut().insert(Disposition::Release);
         }

@@ -6,15 +6,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, post},
 };
-use http::{HeaderValue, Method, StatusCode, request::Parts};
+use http::{Method, StatusCode, request::Parts};
 use idem_runtime::{
     Attempt, Disposition, FinancialRouter, FingerprintRule, Idempotency, IdempotencyLayer, KeySource, KeySpace,
-    MemoryStore, OnConflict, Policy, StoreRule, financial, idempotent,
+    OnConflict, Policy, StoreRule, financial, idempotent,
 };
 use tests::{
     backend::Backend,
-    exchange,
-    gate::Gate,
     service::{App, Call, Script, Service},
 };
 use tower::Layer;
@@ -435,40 +433,4 @@ async fn a_financial_router_guards_what_it_mounts(backend: Backend) {
     }
     service.ask(Method::GET, "/v1/payments").send().await.assert_fresh(201);
     service.ask(Method::GET, "/v1/payments").key("k").send().await.assert_fresh(201);
-}
-
-/// What the inner guard refuses for now is not the operation's answer: the outer one asks it again.
-#[tokio::test]
-async fn a_guard_keeps_no_refusal_of_a_guard_inside() {
-    const OUTER: Policy = Policy::new("outer").store(StoreRule::All);
-    const INNER: Policy = Policy::new("inner").key_space(KeySpace::Scope).key(&[KeySource::Header("x-order")]);
-    let gate = Gate::new();
-    let handler = {
-        let gate = gate.clone();
-        async move || {
-            gate.pass().await;
-            "done"
-        }
-    };
-    let idempotency = Idempotency::builder(MemoryStore::new()).shared().build();
-    let app: Router = Router::new()
-        .route("/things", post(handler))
-        .layer(IdempotencyLayer::new(idempotency.clone(), INNER))
-        .layer(IdempotencyLayer::new(idempotency, OUTER));
-    let request = |key: &str| {
-        let mut request = exchange::post("/things", key, "");
-        request.headers_mut().insert("x-order", HeaderValue::from_static("1"));
-        request
-    };
-    let first = tokio::spawn({
-        let (app, request) = (app.clone(), request("a"));
-        async move { exchange::send(&app, request).await }
-    });
-    gate.reached().await;
-    let meanwhile = exchange::send(&app, request("b")).await;
-    assert_eq!((meanwhile.status, meanwhile.replayed()), (StatusCode::CONFLICT, false));
-    gate.open();
-    assert_eq!(first.await.expect("an answer").text(), "done");
-    let retry = exchange::send(&app, request("b")).await;
-    assert_eq!((retry.status, retry.text().as_str()), (StatusCode::OK, "done"));
 }

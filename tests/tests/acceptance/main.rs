@@ -6,6 +6,7 @@ mod clock;
 mod concurrency;
 mod errors;
 mod execute;
+mod guards;
 mod header;
 mod http;
 mod keys;
