@@ -77,28 +77,37 @@ pub(super) async fn capture(response: Response, keeping: Keeping) -> Settled<Res
 }
 
 fn begin(mut response: Response, keeping: Keeping) -> Captured {
-    // It stays there, for a guard around this one.
-    let word = response.extensions().get::<Disposition>().copied();
-    match word.unwrap_or_else(|| Disposition::of(keeping.rule, response.status())) {
-        Disposition::Release => return Captured::Settled(Settled { value: response, recording: Recording::Release }),
-        Disposition::Unknown => return Captured::Settled(Settled { value: response, recording: Recording::Unknown }),
-        Disposition::Store => {}
+    if let Some(recording) = not_kept(&mut response, None, keeping.rule) {
+        return Captured::Settled(Settled { value: response, recording });
     }
     let mut reading =
         Reading { body: take(response.body_mut()), pieces: Pieces::default(), max: keeping.max_bytes, streams: false };
     // Most answers are whole in memory: they need no clock.
     match reading.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(read) => Captured::Settled(settle(response, reading, read)),
+        Poll::Ready(read) => Captured::Settled(settle(response, reading, read, keeping.rule)),
         Poll::Pending => Captured::Slow(Box::pin(async move {
             let whole = poll_fn(|context| reading.poll(context));
             // What is too slow is as what is too large.
             let read = timeout(keeping.deadline, whole).await.unwrap_or(Read::TooMuch);
-            settle(response, reading, read)
+            settle(response, reading, read, keeping.rule)
         })),
     }
 }
 
-fn settle(mut response: Response, reading: Reading, read: Read) -> Settled<Response> {
+/// What is recorded in place of the answer, if its handler or the policy does not want it kept.
+fn not_kept(response: &mut Response, trailers: Option<&HeaderMap>, rule: StoreRule) -> Option<Recording> {
+    match Disposition::of(rule, response, trailers) {
+        Disposition::Store => None,
+        Disposition::Release => Some(Recording::Release),
+        Disposition::Unknown => {
+            // So it is to a guard around this one.
+            response.extensions_mut().insert(Disposition::Unknown);
+            Some(Recording::Unknown)
+        }
+    }
+}
+
+fn settle(mut response: Response, reading: Reading, read: Read, rule: StoreRule) -> Settled<Response> {
     let Reading { body, pieces, streams, .. } = reading;
     let resumed = match read {
         Read::All(_) if streams && is_of_another_length(&response, &pieces) => {
@@ -110,8 +119,10 @@ fn settle(mut response: Response, reading: Reading, read: Read) -> Settled<Respo
                 response.headers_mut().remove(TRANSFER_ENCODING);
             }
             let body = pieces.joined();
-            let answer = stored::seal(response.status(), response.headers(), &body, trailers.as_ref());
-            return Settled { value: whole(response, body, trailers), recording: Recording::Answer(answer) };
+            let recording = not_kept(&mut response, trailers.as_ref(), rule).unwrap_or_else(|| {
+                Recording::Answer(stored::seal(response.status(), response.headers(), &body, trailers.as_ref()))
+            });
+            return Settled { value: whole(response, body, trailers), recording };
         }
         // The effect is a fact even where its answer cannot be kept.
         Read::TooMuch => Resumed::new(pieces, Rest::Body(body)),

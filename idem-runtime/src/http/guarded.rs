@@ -147,9 +147,7 @@ impl<E: Endpoint<A>, A: Send + 'static> Guarded<E, A> {
                         if let Some(slot) = &attempt {
                             fill(slot, granted.keep());
                         }
-                        handler(arguments).map(move |answer| {
-                            Ok(marked(answer.into_response(), E::POLICY.store_rule(), attempt.as_ref()))
-                        })
+                        handler(arguments).map(move |answer| Ok(marked(answer.into_response(), attempt.as_ref())))
                     };
                     let Ok(response) =
                         serve::<std::convert::Infallible, _, _>(&runtime, E::POLICY, operation, effect).await;

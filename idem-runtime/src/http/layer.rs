@@ -154,10 +154,9 @@ where
                 passing.await
             }
             Ok(Some(operation)) => {
-                let rule = policy.store_rule();
                 let effect = move |granted: Granted<'_>| {
                     fill(&slot, granted.keep());
-                    passing.map_ok(move |answer| marked(answer, rule, Some(&slot)))
+                    passing.map_ok(move |answer| marked(answer, Some(&slot)))
                 };
                 serve(runtime, policy, operation, effect).await
             }

@@ -10,6 +10,7 @@ use http::{StatusCode, request::Parts};
 
 use super::{
     capture::{Keeping, capture},
+    disposition::succeeded,
     fresh, guarded,
     guarded::{Endpoint, RuntimeSource, Via, attempt_slot},
     request::{Prepared, buffer, prepare, restored},
@@ -168,7 +169,7 @@ where
             fill(&slot, won);
         }
         let response = (self.handler)(arguments).await.into_response();
-        let undo = !(response.status().is_success() || response.status().is_redirection());
+        let undo = !succeeded(&response);
         let settled = capture(response, self.keeping).await;
         if !undo && matches!(settled.recording, Recording::Release) {
             tracing::warn!(

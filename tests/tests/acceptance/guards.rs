@@ -3,7 +3,8 @@
 use axum::{Router, response::IntoResponse, routing::post};
 use http::{HeaderValue, StatusCode};
 use idem_runtime::{
-    Disposition, Idempotency, IdempotencyLayer, KeySource, KeySpace, MemoryStore, OnAbandoned, Policy, StoreRule,
+    Attempt, Disposition, Idempotency, IdempotencyLayer, KeySource, KeySpace, MemoryStore, OnAbandoned, Policy,
+    StoreRule,
 };
 use tests::{
     exchange,
@@ -90,4 +91,29 @@ async fn a_guard_keeps_no_panic_of_a_guard_inside() {
     assert_eq!(ask().await.summary(), "500 panicked");
     assert_eq!(ask().await.summary(), "409 outcome-unknown");
     assert_eq!(script.runs(), 1);
+}
+
+/// Who kept the answer has settled it: it is there to be replayed.
+#[tokio::test]
+async fn a_doubt_is_none_where_a_guard_inside_kept_the_answer() {
+    const INNER: Policy = Policy::new("inner").store(StoreRule::Definitive);
+    let script = Script::new();
+    script.statuses(&[402, 503]);
+    let idempotency = Idempotency::builder(MemoryStore::new()).shared().build();
+    let handler = {
+        let script = script.clone();
+        async move |attempt: Attempt| {
+            attempt.mark_unknown();
+            script.run(Call::default()).await
+        }
+    };
+    let app: Router = Router::new()
+        .route("/things", post(handler))
+        .layer(IdempotencyLayer::new(idempotency.clone(), INNER))
+        .layer(IdempotencyLayer::new(idempotency.clone(), Policy::new("outer")));
+    let ask = async |key| exchange::send(&app, exchange::post("/things", key, "")).await.summary();
+    assert_eq!((ask("kept").await.as_str(), ask("kept").await.as_str()), ("402 fresh", "402 replay"));
+    assert_eq!((ask("freed").await.as_str(), ask("freed").await.as_str()), ("503 fresh", "409 outcome-unknown"));
+    // By the outer guard, which did not ask the inner one.
+    assert_eq!(script.runs(), 2);
 }

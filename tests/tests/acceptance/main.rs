@@ -6,6 +6,7 @@ mod clock;
 mod concurrency;
 mod errors;
 mod execute;
+mod grpc;
 mod guards;
 mod header;
 mod http;
