@@ -30,7 +30,8 @@ pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 
 /// What is kept of a whole response.
 pub(super) fn seal(status: StatusCode, headers: &HeaderMap, body: &Bytes, trailers: Option<&HeaderMap>) -> Answer {
-    let (lines, trailers) = (Lines::of(headers), trailers.map(Lines::of));
+    let lines = Lines::of(headers, body.is_empty());
+    let trailers = trailers.map(|trailers| Lines::of(trailers, false));
     let size = 2 + lines.size + 8 + body.len() + trailers.as_ref().map_or(4, |trailers| trailers.size);
     Answer::seal(Kind::Response, size, |bytes| {
         bytes.put_u16(status.as_u16());
@@ -76,14 +77,18 @@ const SENSITIVE: u32 = 1 << 31;
 struct Lines<'a> {
     headers: &'a HeaderMap,
     has_connection: bool,
+    /// Whether there is no body: a length that is told all the same is of what is not sent, to `HEAD` or with a 304
+    /// (RFC 9110, section 8.6).
+    no_body: bool,
     count: u32,
     /// How many bytes [`put`](Self::put) puts.
     size: usize,
 }
 
 impl<'a> Lines<'a> {
-    fn of(headers: &'a HeaderMap) -> Self {
-        let mut lines = Self { headers, has_connection: headers.contains_key(header::CONNECTION), count: 0, size: 4 };
+    fn of(headers: &'a HeaderMap, no_body: bool) -> Self {
+        let has_connection = headers.contains_key(header::CONNECTION);
+        let mut lines = Self { headers, has_connection, no_body, count: 0, size: 4 };
         for (name, value) in lines.iter() {
             lines.count += 1;
             lines.size += 2 + name.as_str().len() + 4 + value.len();
@@ -92,10 +97,11 @@ impl<'a> Lines<'a> {
     }
 
     fn iter(&self) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> + use<'a> {
-        let Self { headers, has_connection, .. } = *self;
-        headers
-            .iter()
-            .filter(move |(name, _)| is_kept(name) && !(has_connection && is_of_this_connection(name, headers)))
+        let Self { headers, has_connection, no_body, .. } = *self;
+        headers.iter().filter(move |(name, value)| {
+            let is_kept = is_kept(name) || (no_body && *name == header::CONTENT_LENGTH && *value != "0");
+            is_kept && !(has_connection && is_of_this_connection(name, headers))
+        })
     }
 
     fn put(&self, bytes: &mut Vec<u8>) {

@@ -28,6 +28,7 @@ tests::on_every_store!(
     a_fallback_is_guarded_too,
     a_guarded_get_is_guarded_and_its_head_is_another_operation,
     an_answer_to_head_has_no_body_and_keeps_its_length,
+    a_length_that_is_told_of_a_body_that_is_not_sent_is_kept,
     a_body_in_chunks_is_the_same_body,
     an_empty_body_is_a_body_however_it_is_sent,
     http2_and_http1_meet_in_one_key,
@@ -151,6 +152,23 @@ async fn an_answer_to_head_has_no_body_and_keeps_its_length(backend: Backend) {
         assert!(reply.body.is_empty());
         assert_eq!(reply.header("content-length").as_deref(), Some("13"), "{reply}");
     }
+}
+
+async fn a_length_that_is_told_of_a_body_that_is_not_sent_is_kept(backend: Backend) {
+    let service = Service::start(&backend, Router::new().route("/things", get(things).head(things))).await;
+    service.script().answer(|_, _| [(header::CONTENT_LENGTH, "13")].into_response());
+    let first = service.ask(Method::HEAD, "/things").key("k").send().await;
+    first.assert_fresh(200);
+    assert_eq!(first.header("content-length").as_deref(), Some("13"), "{first}");
+    service.ask(Method::HEAD, "/things").key("k").send().await.assert_replay_of(&first);
+    service.script().answer(|_, _| (StatusCode::NOT_MODIFIED, [(header::CONTENT_LENGTH, "13")]).into_response());
+    // hyper leaves it out over HTTP/1.1.
+    let http2 = Client::http2(service.client().address());
+    let first = http2.ask(Method::GET, "/things").key("k").send().await;
+    assert_eq!((first.status.as_u16(), first.header("content-length").as_deref()), (304, Some("13")), "{first}");
+    let replay = http2.ask(Method::GET, "/things").key("k").send().await;
+    assert!(replay.is_replay());
+    assert_eq!((replay.status.as_u16(), replay.header("content-length").as_deref()), (304, Some("13")), "{replay}");
 }
 
 async fn a_body_in_chunks_is_the_same_body(backend: Backend) {
