@@ -1,7 +1,7 @@
 //! The guard as a tower layer, around any service or a whole router.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -30,6 +30,12 @@ use crate::{
 /// Guards every POST, PUT, PATCH and DELETE of the service it is put around; other methods pass untouched.
 ///
 /// Without a `key` in the policy the key is the `Idempotency-Key` header, opt-in per request.
+///
+/// The guard itself is always ready. The service inside is waited for when a request is to run, under its claim: what
+/// sheds load belongs outside. An `Err` of that service, or of its readiness, is passed on and counts as an operation
+/// that broke off: its key is free, or under `on_abandoned` `refuse` and `recover` its outcome is unknown. A layer
+/// inside that answers in the place of a handler it has cut off, with 504 say, gives an error answer like any other,
+/// which frees the key: time-outs and catch-panic belong outside too.
 ///
 /// ```
 /// use axum::{Router, routing::post};
@@ -95,14 +101,14 @@ where
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
+    /// At once: a place in the service inside is taken when a request runs, not while its body comes or it waits for
+    /// another.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The service that was polled ready is the one to call; its clone waits for the next request.
-        let clone = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, clone);
+        let inner = self.inner.clone();
         let request = request.map(Body::new);
         if matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH | Method::DELETE) {
             Box::pin(guard(self.layer.clone(), inner, request))
@@ -117,6 +123,7 @@ where
     S: Service<Request, Response = Response<R>>,
     R: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
+    poll_fn(|context| inner.poll_ready(context)).await?;
     Ok(inner.call(request).await?.map(Body::new))
 }
 

@@ -1,7 +1,10 @@
 //! The same guard as a layer, around handlers that know nothing of it.
 
+use std::time::Duration;
+
 use axum::{
     Extension, Json, Router,
+    body::Body,
     extract::{DefaultBodyLimit, FromRequestParts, State},
     response::{IntoResponse, Response},
     routing::{any, post},
@@ -9,13 +12,15 @@ use axum::{
 use http::{Method, StatusCode, request::Parts};
 use idem_runtime::{
     Attempt, Disposition, FinancialRouter, FingerprintRule, Idempotency, IdempotencyLayer, KeySource, KeySpace,
-    OnConflict, Policy, StoreRule, financial, idempotent,
+    MemoryStore, OnConflict, Policy, StoreRule, financial, idempotent,
 };
 use tests::{
     backend::Backend,
+    exchange,
+    gate::Gate,
     service::{App, Call, Script, Service},
 };
-use tower::Layer;
+use tower::{Layer, limit::ConcurrencyLimitLayer};
 
 tests::on_every_store!(
     a_key_is_optional_by_default,
@@ -163,7 +168,7 @@ async fn a_duplicate_in_flight_is_told_to_come_back(backend: Backend) {
 }
 
 async fn a_duplicate_may_wait(backend: Backend) {
-    let wait = OnConflict::Wait(std::time::Duration::from_secs(50));
+    let wait = OnConflict::Wait(Duration::from_secs(50));
     let service = service(&backend, POLICY.on_conflict(wait)).await;
     service.script().hold();
     let first = tokio::spawn(service.post("/things").key("k").send());
@@ -433,4 +438,35 @@ async fn a_financial_router_guards_what_it_mounts(backend: Backend) {
     }
     service.ask(Method::GET, "/v1/payments").send().await.assert_fresh(201);
     service.ask(Method::GET, "/v1/payments").key("k").send().await.assert_fresh(201);
+}
+
+/// A service that can take one request at a time keeps its place for one that runs, not for one that is still sent.
+#[tokio::test(start_paused = true)]
+async fn a_stalled_upload_keeps_no_place_of_the_service_inside() {
+    let idempotency = Idempotency::builder(MemoryStore::new()).shared().build();
+    let one_at_a_time = ConcurrencyLimitLayer::new(1);
+    let app = Router::new()
+        .route("/things", post(async || "done"))
+        .layer((IdempotencyLayer::new(idempotency, POLICY), one_at_a_time))
+        // Without this a router puts its layers around each request anew.
+        .with_state(());
+    let gate = Gate::new();
+    let stalled = Body::from_stream(futures_util::stream::once({
+        let gate = gate.clone();
+        async move {
+            gate.pass().await;
+            Ok::<_, std::io::Error>("body")
+        }
+    }));
+    let slow = tokio::spawn({
+        let app = app.clone();
+        async move { exchange::send(&app, exchange::post("/things", "slow", stalled)).await }
+    });
+    gate.reached().await;
+    // Long before the upload is given up.
+    let beside = exchange::send(&app, exchange::post("/things", "quick", "body"));
+    let beside = tokio::time::timeout(Duration::from_secs(5), beside).await;
+    assert_eq!(beside.expect("an answer meanwhile").summary(), "200 fresh");
+    gate.open();
+    assert_eq!(slow.await.expect("an answer").summary(), "200 fresh");
 }
