@@ -39,8 +39,12 @@ pub enum Code {
     PrincipalMissing,
     /// 400 `body-invalid`: the body cannot be compared as the operation demands.
     BodyInvalid,
+    /// 400 `body-unreadable`: the body broke off.
+    BodyUnreadable,
     /// 408 `body-timeout`: the body did not arrive in time.
     BodyTimeout,
+    /// 413 `body-too-large`: the body is larger than the route's limit.
+    BodyTooLarge,
     /// 422 `key-reused`: the key was used with another request.
     KeyReused,
     /// 409 `in-flight`, with `Retry-After`: the first request is running.
@@ -77,7 +81,9 @@ impl Code {
             Self::KeyInvalid => "key-invalid",
             Self::PrincipalMissing => "principal-missing",
             Self::BodyInvalid => "body-invalid",
+            Self::BodyUnreadable => "body-unreadable",
             Self::BodyTimeout => "body-timeout",
+            Self::BodyTooLarge => "body-too-large",
             Self::KeyReused => "key-reused",
             Self::InFlight => "in-flight",
             Self::OutcomeUnknown => "outcome-unknown",
@@ -95,8 +101,11 @@ impl Code {
     /// The status the request is answered with.
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::KeyMissing | Self::KeyInvalid | Self::PrincipalMissing | Self::BodyInvalid => StatusCode::BAD_REQUEST,
+            Self::KeyMissing | Self::KeyInvalid | Self::PrincipalMissing | Self::BodyInvalid | Self::BodyUnreadable => {
+                StatusCode::BAD_REQUEST
+            }
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InFlight | Self::OutcomeUnknown | Self::ResponseNotKept => StatusCode::CONFLICT,
             Self::Panicked | Self::TransactionLeaked | Self::TransactionMissing => StatusCode::INTERNAL_SERVER_ERROR,
@@ -126,7 +135,9 @@ impl Code {
             Self::KeyInvalid => "Idempotency key invalid",
             Self::PrincipalMissing => "Caller not identified",
             Self::BodyInvalid => "Request body invalid",
+            Self::BodyUnreadable => "Request body broken off",
             Self::BodyTimeout => "Request body too slow",
+            Self::BodyTooLarge => "Request body too large",
             Self::KeyReused => "Idempotency key used with another request",
             Self::InFlight => "Request in flight",
             Self::OutcomeUnknown => "Outcome unknown",
@@ -145,7 +156,9 @@ impl Code {
             Self::KeyInvalid => "No idempotency key can be made of what this request holds.",
             Self::PrincipalMissing => "Idempotency keys belong to a caller, and this request names none.",
             Self::BodyInvalid => "The body is not JSON that can be compared with that of a retry.",
+            Self::BodyUnreadable => "The body could not be read to its end. Nothing ran.",
             Self::BodyTimeout => "The body did not arrive in time. Nothing ran.",
+            Self::BodyTooLarge => "The body is larger than this operation takes. Nothing ran.",
             Self::KeyReused => "Use a new key for a new request, and the same request for a retry.",
             Self::InFlight => "A request with this key may still be running. Ask again later.",
             Self::OutcomeUnknown => {

@@ -364,7 +364,7 @@ pub(super) async fn buffer(
         Read::All(trailers) => Ok((pieces.joined(), trailers)),
         // Never: nothing is more than `usize::MAX`.
         Read::TooMuch => Ok((pieces.joined(), None)),
-        Read::Broken(error) => Err(unread(&error)),
+        Read::Broken(error) => Err(unread(&error).into_response()),
     }
 }
 
@@ -385,17 +385,16 @@ fn limited(parts: &mut Parts, body: Body) -> Body {
     request.into_body()
 }
 
-/// As axum's own extractors answer.
-fn unread(error: &axum::Error) -> Response {
+/// Over the limit, or broken off.
+fn unread(error: &axum::Error) -> Rejection {
     let mut source: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = source {
         if error.is::<LengthLimitError>() {
-            let text = "Failed to buffer the request body: length limit exceeded";
-            return (StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
+            return Code::BodyTooLarge.into();
         }
         source = error.source();
     }
-    (StatusCode::BAD_REQUEST, "Failed to buffer the request body").into_response()
+    Code::BodyUnreadable.into()
 }
 
 fn invalid_key(error: KeySyntaxError) -> Response {

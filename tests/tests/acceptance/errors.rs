@@ -272,9 +272,9 @@ async fn a_body_over_the_limit_does_not_burn_the_key(backend: Backend) {
     let service = service(&backend).await;
     let large = format!(r#"{{"amount":1,"note":"{}"}}"#, "x".repeat(1000));
     let ask = || service.post("/typed").key("k");
-    assert_eq!(ask().json(large.clone()).send().await.status, 413);
+    ask().json(large.clone()).send().await.assert_problem(413, "body-too-large");
     let pieces = large.as_bytes().chunks(100).map(Bytes::copy_from_slice).collect();
-    assert_eq!(ask().json("").chunked(pieces).send().await.status, 413);
+    ask().json("").chunked(pieces).send().await.assert_problem(413, "body-too-large");
     assert_eq!(service.store().steps().claims, 0);
     ask().json(r#"{"amount":1}"#).send().await.assert_fresh(200);
     assert_eq!(service.runs(), 1);

@@ -302,7 +302,9 @@ async fn white_space_around_a_key_is_not_part_of_it(backend: Backend) {
 
 async fn another_header_may_hold_the_key(backend: Backend) {
     let service = service(&backend).await;
-    service.post("/named").key("k").send().await.assert_problem(400, "key-missing");
+    let missing = service.post("/named").key("k").send().await;
+    missing.assert_problem(400, "key-missing");
+    assert!(missing.text().contains("needs an idempotency key in the header `x-message-id`, the same"), "{missing}");
     let first = service.post("/named").header("x-message-id", "k").send().await;
     first.assert_fresh(201);
     // The usual header is then a header like any other.

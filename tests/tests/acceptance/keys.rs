@@ -190,7 +190,9 @@ async fn the_query_may_hold_the_key(backend: Backend) {
     service.post("/query?token=a%20b&x=1").send().await.assert_replay_of(&first);
     // The same key, written in another way: a request that differs.
     service.post("/query?token=a+b&x=1").send().await.assert_problem(422, "key-reused");
-    service.post("/query").send().await.assert_problem(400, "key-missing");
+    let missing = service.post("/query").send().await;
+    missing.assert_problem(400, "key-missing");
+    assert!(missing.text().contains("in the parameter `token` of the query, the same"), "{missing}");
     service.post("/query?x=token").send().await.assert_problem(400, "key-missing");
     service.post("/query?token=").send().await.assert_problem(400, "key-invalid");
     service.post("/query?token=1&token=2").send().await.assert_problem(400, "key-invalid");
@@ -241,7 +243,9 @@ async fn a_function_may_find_the_key(backend: Backend) {
     ask(Method::POST, "2").send().await.assert_problem(422, "key-reused");
     ask(Method::POST, "22").send().await.assert_fresh(201);
     ask(Method::PUT, "1").send().await.assert_fresh(201);
-    service.post("/function").send().await.assert_problem(400, "key-missing");
+    let missing = service.post("/function").send().await;
+    missing.assert_problem(400, "key-missing");
+    assert!(missing.text().contains("needs an idempotency key, the same"), "{missing}");
     assert_eq!(service.runs(), 3);
 }
 

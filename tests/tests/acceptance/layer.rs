@@ -470,3 +470,17 @@ async fn a_stalled_upload_keeps_no_place_of_the_service_inside() {
     gate.open();
     assert_eq!(slow.await.expect("an answer").summary(), "200 fresh");
 }
+
+/// As where a layer outside cannot decompress it.
+#[tokio::test]
+async fn a_body_that_breaks_off_is_refused() {
+    let idempotency = Idempotency::builder(MemoryStore::new()).shared().build();
+    let guard = IdempotencyLayer::new(idempotency.clone(), POLICY);
+    let app: Router = Router::new().route("/things", post(async || "done")).layer(guard);
+    let pieces = [Ok("bo"), Err(std::io::Error::other("broken"))];
+    let broken = Body::from_stream(futures_util::stream::iter(pieces));
+    let reply = exchange::send(&app, exchange::post("/things", "k", broken)).await;
+    assert_eq!(reply.summary(), "400 body-unreadable");
+    assert_eq!(exchange::send(&app, exchange::post("/things", "k", "body")).await.summary(), "200 fresh");
+    assert_eq!(idempotency.metrics().executed, 1);
+}

@@ -17,5 +17,5 @@ mod mismatch;
 mod recover;
 mod replay;
 mod store_down;
-mod time;
 mod targets;
+mod time;
