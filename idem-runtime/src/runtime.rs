@@ -274,6 +274,8 @@ impl IdempotencyBuilder {
     }
 
     /// The caller is what `find` makes of the request; `None`, or an empty name, is refused with 400 `principal-missing`.
+    ///
+    /// In a nested router `uri` is without the prefix: look for a tenant in axum's `OriginalUri`, one of the extensions.
     pub fn principal_from_fn(
         self,
         find: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static,
@@ -428,8 +430,9 @@ impl Operation {
 
     /// The operation of an HTTP endpoint, for [`Idempotency::resolve`]: its method and the path the client sent.
     ///
-    /// Where a layer or a handler replaced the target before it came to the guard, that path, a space and the new one, as in
-    /// `/acme/pay/ /pay`; behind it `?` and the new query, if both path and query are new, as in `/batch /items?id=7`.
+    /// Where a layer or a handler replaced the target before it came to the guard, that path, a space and the new one,
+    /// as in `/acme/pay/ /pay`; behind it `?` and the new query, if that is another one too, as in
+    /// `/batch /items?id=7`.
     pub fn endpoint(mut self, method: &http::Method, path: impl Into<String>) -> Self {
         self.endpoint = Some((method.as_str().to_owned(), path.into()));
         self
