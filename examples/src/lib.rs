@@ -3,5 +3,6 @@
 pub mod events;
 mod lines;
 pub mod payments;
+mod signals;
 pub mod speed;
 pub mod stores;

@@ -99,9 +99,16 @@ impl Effects {
 impl Ledger {
     /// The file is created if it is not there.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
-        let file = File::options().read(true).append(true).create(true).open(path);
-        let file = file.map_err(|error| format!("cannot open the ledger `{}`: {error}", path.display()))?;
+        let file =
+            lines::open(path).map_err(|error| format!("cannot open the ledger `{}`: {error}", path.display()))?;
         Ok(Self(Arc::new(Mutex::new(fd_lock::RwLock::new(file)))))
+    }
+
+    /// The same, where every line must be an effect.
+    pub(super) fn open_ours(path: &Path) -> Result<Self, String> {
+        let ledger = Self::open(path)?;
+        ledger.effects().map_err(|error| format!("cannot use the ledger `{}`: {error}", path.display()))?;
+        Ok(ledger)
     }
 
     /// Adds the effect of an event. When this returns, the kernel has the line; the disk may not.
@@ -122,19 +129,20 @@ impl Ledger {
 
     fn count(&self, run: &str) -> Result<Count, io::Error> {
         let (mut effects, mut events) = (0, HashSet::new());
-        for line in self.locked(lines::read)?.lines() {
-            let line: Effect = serde_json::from_str(line)?;
-            if line.run == run {
-                effects += 1;
-                events.insert(line.event);
-            }
+        for effect in self.effects()?.into_iter().filter(|effect| effect.run == run) {
+            effects += 1;
+            events.insert(effect.event);
         }
         Ok(Count { effects, events: events.len() as u64 })
     }
 
+    fn effects(&self) -> io::Result<Vec<Effect>> {
+        self.locked(|file| lines::Reader::default().read(file))
+    }
+
     /// Nobody else reads or writes meanwhile.
-    fn locked<T>(&self, work: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
+    fn locked<T>(&self, work: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&mut *file.write()?)
+        work(&*file.write()?)
     }
 }

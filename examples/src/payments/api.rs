@@ -1,13 +1,21 @@
 //! JSON in, problems out (RFC 9457).
 
+use std::{fmt, marker::PhantomData};
+
 use axum::{
     Json,
-    extract::{FromRequest, Request, rejection::JsonRejection},
-    http::{StatusCode, header},
+    extract::{
+        FromRequest, FromRequestParts, Request,
+        rejection::{JsonRejection, PathRejection},
+    },
+    http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use idem_runtime::Disposition;
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::json;
 
 use super::{ledger::LedgerError, psp::PspError};
@@ -21,8 +29,43 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let Json(value) = Json::from_request(request, state).await?;
+        let Json(Object(value)) = Json::from_request(request, state).await?;
         Ok(Self(value))
+    }
+}
+
+/// `axum::extract::Path`, refusing as the rest of the API does.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let axum::extract::Path(value) = axum::extract::Path::from_request_parts(parts, state).await?;
+        Ok(Self(value))
+    }
+}
+
+/// What is written with the names of its fields: serde would also take the values alone, in the order of the fields.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData))
     }
 }
 
@@ -31,6 +74,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 pub(super) enum ApiError {
     Unauthorized,
     NotFound,
+    NoSuchPath,
+    NoSuchMethod,
+    Path(PathRejection),
     Body(JsonRejection),
     Psp(PspError),
     Ledger(LedgerError),
@@ -43,6 +89,12 @@ pub(super) enum ApiError {
 impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
         Self::Body(rejection)
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::Path(rejection)
     }
 }
 
@@ -74,6 +126,9 @@ impl IntoResponse for ApiError {
                 ([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response()
             }
             Self::NotFound => problem(StatusCode::NOT_FOUND, "no such payment of yours"),
+            Self::NoSuchPath => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
+            Self::NoSuchMethod => problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method"),
+            Self::Path(rejection) => problem(rejection.status(), &rejection.body_text()),
             Self::Body(rejection) => problem(rejection.status(), &rejection.body_text()),
             Self::Psp(PspError::Declined) => problem(StatusCode::PAYMENT_REQUIRED, "the card was declined"),
             Self::Psp(PspError::Down) => problem(StatusCode::SERVICE_UNAVAILABLE, "the payment provider is down"),

@@ -10,7 +10,7 @@ use std::{
     io,
     num::NonZeroU32,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use idem_runtime::Attempt;
@@ -52,7 +52,21 @@ pub(super) struct Ledger(Place);
 #[derive(Debug)]
 enum Place {
     Memory(Mutex<Memory>),
-    File { entries: PathBuf, notes: PathBuf },
+    Files(Arc<Files>),
+}
+
+#[derive(Debug)]
+struct Files {
+    entries: PathBuf,
+    notes: PathBuf,
+    known: Mutex<Known>,
+}
+
+/// What the file of entries is known to say about money: nobody asks for anything else.
+#[derive(Debug, Default)]
+struct Known {
+    entries: Vec<Entry>,
+    reader: lines::Reader,
 }
 
 #[derive(Debug, Default)]
@@ -84,17 +98,28 @@ impl Ledger {
         Self(Place::Memory(Mutex::default()))
     }
 
-    /// In a file, which is created if it is not there.
+    /// In a file, which is created if it is not there. Entries of another program are refused.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        open(path)?;
+        let mut known = Known::default();
+        fd_lock::RwLock::new(lines::open(path)?).write().and_then(|file| known.catch_up(&file).map(drop))?;
         let mut notes = path.as_os_str().to_owned();
         notes.push(".notes");
-        Ok(Self(Place::File { entries: path.to_owned(), notes: notes.into() }))
+        let files = Files { entries: path.to_owned(), notes: notes.into(), known: Mutex::new(known) };
+        Ok(Self(Place::Files(Arc::new(files))))
     }
 
-    /// Adds an entry.
+    /// Adds an entry, however many there are.
     pub(super) async fn append(&self, entry: Entry) -> Result<(), LedgerError> {
-        self.append_if(entry, |_| Ok(())).await
+        match &self.0 {
+            Place::Memory(memory) => {
+                memory.lock().unwrap_or_else(PoisonError::into_inner).entries.push(entry);
+                Ok(())
+            }
+            Place::Files(files) => {
+                let files = Arc::clone(files);
+                blocking(move || locked(&files.entries, |file| write_entry(file, &entry))).await
+            }
+        }
     }
 
     /// Adds an entry if `rule` agrees after a look at all that is there. No other entry comes in between.
@@ -113,13 +138,12 @@ impl Ledger {
                 memory.entries.push(entry);
                 Ok(())
             }
-            Place::File { entries, .. } => {
-                let path = entries.clone();
+            Place::Files(files) => {
+                let files = Arc::clone(files);
                 blocking(move || {
-                    locked(&path, |file| {
-                        rule(&read(file)?)?;
-                        let line = serde_json::to_string(&entry).map_err(|e| LedgerError::from(io::Error::from(e)))?;
-                        Ok(write_line(file, &line)?)
+                    locked(&files.entries, |file| {
+                        files.look(file, rule)??;
+                        Ok(write_entry(file, &entry)?)
                     })
                 })
                 .await
@@ -127,13 +151,16 @@ impl Ledger {
         }
     }
 
-    /// Every entry, oldest first.
-    pub(super) async fn entries(&self) -> Result<Vec<Entry>, LedgerError> {
+    /// Takes a look at every entry about money, oldest first.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&[Entry]) -> T + Send + 'static,
+    ) -> Result<T, LedgerError> {
         match &self.0 {
-            Place::Memory(memory) => Ok(memory.lock().unwrap_or_else(PoisonError::into_inner).entries.clone()),
-            Place::File { entries, .. } => {
-                let path = entries.clone();
-                blocking(move || locked(&path, read)).await
+            Place::Memory(memory) => Ok(look(&memory.lock().unwrap_or_else(PoisonError::into_inner).entries)),
+            Place::Files(files) => {
+                let files = Arc::clone(files);
+                blocking(move || locked(&files.entries, |file| files.look(file, look))).await
             }
         }
     }
@@ -144,20 +171,38 @@ impl Ledger {
             Place::Memory(memory) => {
                 Ok(memory.lock().unwrap_or_else(PoisonError::into_inner).notes.insert(word.to_owned()))
             }
-            Place::File { notes, .. } => {
-                let (path, word) = (notes.clone(), word.to_owned());
-                blocking(move || {
-                    locked(&path, |file| {
-                        let new = lines::read(file)?.lines().all(|line| line != word);
-                        if new {
-                            write_line(file, &word)?;
-                        }
-                        Ok(new)
-                    })
-                })
-                .await
+            Place::Files(files) => {
+                let (files, word) = (Arc::clone(files), word.to_owned());
+                let note = move |file: &File| {
+                    let new = !lines::contain(file, &word)?;
+                    if new {
+                        write_line(file, &word)?;
+                    }
+                    Ok(new)
+                };
+                blocking(move || locked(&files.notes, note)).await
             }
         }
+    }
+}
+
+impl Files {
+    /// At what the file says, by the one who has its lock.
+    fn look<T>(&self, file: &File, look: impl FnOnce(&[Entry]) -> T) -> Result<T, LedgerError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(look(known.catch_up(file)?))
+    }
+}
+
+impl Known {
+    /// Reads what was added. A file that is shorter than it was is another one, and read from its start.
+    fn catch_up(&mut self, file: &File) -> io::Result<&[Entry]> {
+        if self.reader.is_beyond(file)? {
+            *self = Self::default();
+        }
+        let is_money = |entry: &Entry| matches!(entry.effect, Effect::Charge(_) | Effect::Refund { .. });
+        self.entries.extend(self.reader.read(file)?.into_iter().filter(is_money));
+        Ok(&self.entries)
     }
 }
 
@@ -175,23 +220,18 @@ where
 }
 
 /// Runs `work` on the file while no other replica does.
-fn locked<T, E: From<LedgerError>>(path: &Path, work: impl FnOnce(&mut File) -> Result<T, E>) -> Result<T, E> {
-    let mut lock = fd_lock::RwLock::new(open(path).map_err(LedgerError::from)?);
-    let mut file = lock.write().map_err(LedgerError::from)?;
-    work(&mut file)
+fn locked<T, E: From<LedgerError>>(path: &Path, work: impl FnOnce(&File) -> Result<T, E>) -> Result<T, E> {
+    let mut lock = fd_lock::RwLock::new(lines::open(path).map_err(LedgerError::from)?);
+    let file = lock.write().map_err(LedgerError::from)?;
+    work(&file)
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    File::options().read(true).append(true).create(true).open(path)
-}
-
-fn read(file: &mut File) -> Result<Vec<Entry>, LedgerError> {
-    let entries = lines::read(file)?.lines().map(serde_json::from_str).collect::<Result<_, _>>();
-    Ok(entries.map_err(io::Error::from)?)
+fn write_entry(file: &File, entry: &Entry) -> Result<(), LedgerError> {
+    write_line(file, &serde_json::to_string(entry).map_err(io::Error::from)?)
 }
 
 /// One line, in one write, on the disk when this returns. What could not be written whole is taken back.
-fn write_line(file: &mut File, line: &str) -> Result<(), LedgerError> {
+fn write_line(file: &File, line: &str) -> Result<(), LedgerError> {
     let before = lines::mend(file)?;
     let written = lines::append(file, line).and_then(|()| file.sync_data());
     written.map_err(|error| match file.set_len(before).and_then(|()| file.sync_data()) {

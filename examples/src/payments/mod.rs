@@ -31,8 +31,8 @@ use axum::{Router, extract::FromRef};
 use idem_runtime::Idempotency;
 use tokio::net::TcpListener;
 
-use self::{ledger::Ledger, psp::Psp};
-use crate::stores::StoreUrl;
+use self::{api::ApiError, ledger::Ledger, psp::Psp};
+use crate::{signals, stores::StoreUrl};
 
 pub use self::cli::Options;
 
@@ -64,7 +64,8 @@ struct Started {
 
 /// Serves until SIGTERM or SIGINT, then lets what runs finish.
 ///
-/// Exits with 2 when the options do not work, with 1 when serving failed or something was left running.
+/// Exits with 2 when the options do not work, with 1 when serving failed or something was left: a caller who did not finish
+/// sending or reading, or an operation that was still running.
 pub async fn run(options: Options) -> ExitCode {
     let started = match start(options).await {
         Ok(started) => started,
@@ -97,60 +98,42 @@ async fn start(options: Options) -> Result<Started, String> {
     let listener =
         TcpListener::bind(&options.listen).await.map_err(|e| format!("cannot listen on `{}`: {e}", options.listen))?;
     let app = App { idempotency: idempotency.clone(), psp: Psp::new(ledger.clone()), ledger };
-    let router = routes::router(app).merge(transfers);
+    let router = routes::router(app)
+        .merge(transfers)
+        .fallback(async || ApiError::NoSuchPath)
+        .method_not_allowed_fallback(async || ApiError::NoSuchMethod);
     Ok(Started { listener, router, idempotency, store: url, ledger: path })
 }
 
 async fn serve(started: Started) -> io::Result<ExitCode> {
     let Started { listener, router, idempotency, store, ledger } = started;
     // Before anybody is told that the service is there: from then on a signal stops it in good order.
-    let (stop, stopping) = (stop_signal()?, stop_signal()?);
+    let (stop, stopping) = (signals::stop()?, signals::stop()?);
     let address = listener.local_addr()?;
     let ledger = ledger.map_or("memory, forgotten on exit".to_owned(), |path| path.display().to_string());
     // Whoever started this may be waiting for the line, so it must not stay in a buffer.
     let mut out = io::stdout();
     writeln!(out, "listening on http://{address}\nstore: {store}\nledger: {ledger}").and_then(|()| out.flush())?;
 
-    let server = axum::serve(listener, router).with_graceful_shutdown(stop);
+    let server = axum::serve(listener, router).with_graceful_shutdown(async { _ = stop.await });
     let impatience = async {
         stopping.await;
         tokio::time::sleep(PATIENCE).await;
     };
-    tokio::select! {
-        served = server => served?,
-        () = impatience => complain("some callers did not finish in time"),
-    }
+    let callers_finished = tokio::select! {
+        served = server => served.map(|()| true)?,
+        () = impatience => false,
+    };
 
     // The server does not know of operations whose caller hung up. They finish here, or their keys stay in flight.
     let drained = idempotency.drain(PATIENCE).await;
+    if !callers_finished {
+        complain("some callers did not finish in time");
+    }
     if !drained.finished {
         complain(&format!("{} operations were still running", drained.left));
-        return Ok(ExitCode::FAILURE);
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// SIGTERM or SIGINT, from now on.
-#[cfg(unix)]
-fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
-/// Ctrl-C, from now on.
-#[cfg(windows)]
-fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut interrupt = tokio::signal::windows::ctrl_c()?;
-    Ok(async move {
-        interrupt.recv().await;
-    })
+    Ok(if callers_finished && drained.finished { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// To stderr, and never a panic: it may be closed.

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderName, StatusCode, header},
     routing::{get, post},
 };
@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::{
     App,
-    api::{ApiError, Body},
+    api::{ApiError, Body, Path},
     caller::Caller,
     ledger::{Effect, Entry},
     psp::{self, Charge},
@@ -115,7 +115,7 @@ struct OrderName {
 }
 
 /// What the client calls the order is its key: no header is needed.
-#[idempotent(scope = "orders", ttl = "24h", key = from_body("/order/id"))]
+#[idempotent(scope = "orders", ttl = "24h", key = from_body("/order/id"), fingerprint = json)]
 async fn create_order(
     State(app): State<App>,
     caller: Caller,
@@ -123,7 +123,7 @@ async fn create_order(
     Body(new): Body<NewOrder>,
 ) -> Result<(StatusCode, Json<Receipt>), ApiError> {
     let effect = Effect::Order { order: new.order.id, items: new.items.len() };
-    record(&app, &caller, &attempt, "ord", effect).await
+    record(&app, &caller, &attempt, "ord", effect).await.map(created)
 }
 
 /// A provider delivers an event until it gets a 2xx, so it may deliver it again; its id is the key.
@@ -134,7 +134,7 @@ async fn receive_event(
     attempt: Attempt,
     Body(event): Body<Map<String, Value>>,
 ) -> Result<(StatusCode, Json<Receipt>), ApiError> {
-    record(&app, &caller, &attempt, "evt", Effect::Event { event }).await
+    record(&app, &caller, &attempt, "evt", Effect::Event { event }).await.map(created)
 }
 
 /// The same cart with the same basket is the same checkout, whoever asks again and without any key from them.
@@ -146,7 +146,13 @@ async fn checkout(
     Path(cart): Path<String>,
     Body(basket): Body<Map<String, Value>>,
 ) -> Result<(StatusCode, Json<Receipt>), ApiError> {
-    record(&app, &caller, &attempt, "chk", Effect::Checkout { cart, basket }).await
+    record(&app, &caller, &attempt, "chk", Effect::Checkout { cart, basket }).await.map(created)
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    id: String,
+    payments: usize,
 }
 
 /// No `key`: whoever sends an `Idempotency-Key` gets the guard, everybody else runs each time.
@@ -155,34 +161,33 @@ async fn create_report(
     State(app): State<App>,
     caller: Caller,
     attempt: Attempt,
-) -> Result<(StatusCode, Json<Receipt>), ApiError> {
-    let payments = charges(&app, &caller).await?.len();
-    record(&app, &caller, &attempt, "rep", Effect::Report { payments }).await
+) -> Result<(StatusCode, Json<Report>), ApiError> {
+    let payments = charges(&app, caller.clone()).await?.len();
+    let id = record(&app, &caller, &attempt, "rep", Effect::Report { payments }).await?;
+    Ok((StatusCode::CREATED, Json(Report { id, payments })))
 }
 
-/// An effect, as its caller may see it.
+/// What was taken down, by its id alone: an answer that repeated what was sent could be too large to be kept for a retry.
 #[derive(Debug, Serialize)]
 struct Receipt {
     id: String,
-    #[serde(flatten)]
-    effect: Effect,
 }
 
-async fn record(
-    app: &App,
-    caller: &Caller,
-    attempt: &Attempt,
-    kind: &str,
-    effect: Effect,
-) -> Result<(StatusCode, Json<Receipt>), ApiError> {
+fn created(id: String) -> (StatusCode, Json<Receipt>) {
+    (StatusCode::CREATED, Json(Receipt { id }))
+}
+
+/// Takes an effect down. Its id.
+async fn record(app: &App, caller: &Caller, attempt: &Attempt, kind: &str, effect: Effect) -> Result<String, ApiError> {
     let entry = Entry::new(kind, &caller.name, attempt, effect)?;
-    app.ledger.append(entry.clone()).await?;
-    Ok((StatusCode::CREATED, Json(Receipt { id: entry.id, effect: entry.effect })))
+    let id = entry.id.clone();
+    app.ledger.append(entry).await?;
+    Ok(id)
 }
 
 /// The caller's payments, oldest first.
 async fn list_payments(State(app): State<App>, caller: Caller) -> Result<Json<Vec<Payment>>, ApiError> {
-    Ok(Json(charges(&app, &caller).await?))
+    Ok(Json(charges(&app, caller).await?))
 }
 
 #[derive(Debug, Serialize)]
@@ -198,19 +203,21 @@ async fn get_payment(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<PaymentAndRefunds>, ApiError> {
-    let entries = app.ledger.entries().await?;
-    let refundable = psp::refundable(&entries, &caller.name, &id).ok_or(ApiError::NotFound)?;
-    let payment = charges_of(entries, &caller).find(|payment| payment.id == id).ok_or(ApiError::NotFound)?;
-    Ok(Json(PaymentAndRefunds { payment, refundable }))
+    let found = app.ledger.look(move |entries| {
+        let refundable = psp::refundable(entries, &caller.name, &id)?;
+        let payment = charges_of(entries, &caller).find(|payment| payment.id == id)?;
+        Some(PaymentAndRefunds { payment, refundable })
+    });
+    found.await?.map(Json).ok_or(ApiError::NotFound)
 }
 
-async fn charges(app: &App, caller: &Caller) -> Result<Vec<Payment>, ApiError> {
-    Ok(charges_of(app.ledger.entries().await?, caller).collect())
+async fn charges(app: &App, caller: Caller) -> Result<Vec<Payment>, ApiError> {
+    Ok(app.ledger.look(move |entries| charges_of(entries, &caller).collect()).await?)
 }
 
-fn charges_of(entries: Vec<Entry>, caller: &Caller) -> impl Iterator<Item = Payment> {
-    entries.into_iter().filter(|entry| entry.caller == caller.name).filter_map(|entry| match entry.effect {
-        Effect::Charge(charge) => Some(Payment::new(entry.id, &charge)),
+fn charges_of(entries: &[Entry], caller: &Caller) -> impl Iterator<Item = Payment> {
+    entries.iter().filter(|entry| entry.caller == caller.name).filter_map(|entry| match &entry.effect {
+        Effect::Charge(charge) => Some(Payment::new(entry.id.clone(), charge)),
         _ => None,
     })
 }
