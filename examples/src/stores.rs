@@ -1,12 +1,13 @@
 //! The store that a URL names, for every example that takes `--store`.
 
-use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use idem_runtime::{
     MemoryStore, PostgresStore, RedisStore, SqliteStore, Store, TieredStore,
     store::{StoreError, StoreErrorKind, redis::RedisCache},
 };
-use sqlx::PgPool;
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError};
+use sqlx::{PgPool, postgres::PgPoolOptions};
 
 /// Where answers are kept. Its `Display` names the place and no password.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,13 +42,16 @@ pub enum AnyStore {
     Tiered(TieredStore<PostgresStore>, PgPool),
 }
 
+/// How long a server that may be away is waited for, on start or by a request.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 impl StoreUrl {
     /// Opens the store. A database gets its tables, unless it has them.
     ///
     /// # Errors
     /// What is wrong, in one line and without a password.
     pub async fn open(&self) -> Result<AnyStore, String> {
-        self.try_open().await.map_err(|error| format!("cannot use the store: {}", chain(&error)))
+        self.try_open().await.map_err(|error| format!("cannot use the store: {self}: {}", chain(&error)))
     }
 
     async fn try_open(&self) -> Result<AnyStore, StoreError> {
@@ -61,7 +65,9 @@ impl StoreUrl {
             }
             Self::Tiered { postgres, redis } => {
                 let (authority, pool) = open_postgres(postgres).await?;
-                AnyStore::Tiered(TieredStore::new(authority, RedisCache::server(redis)?), pool)
+                let cache = RedisCache::server(redis)?;
+                require_redis(redis).await?;
+                AnyStore::Tiered(TieredStore::new(authority, cache), pool)
             }
         })
     }
@@ -92,6 +98,9 @@ impl FromStr for StoreUrl {
             ("memory", "") => Ok(Self::Memory),
             ("sqlite", path) => match path.strip_prefix("//").unwrap_or(path) {
                 "" | ":memory:" => Err("`sqlite:` needs a file, such as `sqlite:payments.db`"),
+                path if path.contains('?') => {
+                    Err("`sqlite:` takes no parameters: write the file alone, such as `sqlite:payments.db`")
+                }
                 path => Ok(Self::Sqlite(path.into())),
             },
             ("redis" | "rediss", _) => Ok(Self::Redis(url.to_owned())),
@@ -129,7 +138,7 @@ impl fmt::Debug for StoreUrl {
 }
 
 /// Host, port and path: a URL without its scheme, its user, its password and its query.
-fn place(url: &str) -> &str {
+pub(crate) fn place(url: &str) -> &str {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     let authority = rest.split('/').next().unwrap_or_default();
@@ -140,9 +149,37 @@ fn place(url: &str) -> &str {
 async fn open_postgres(url: &str) -> Result<(PostgresStore, PgPool), StoreError> {
     PostgresStore::migrate(url).await?;
     let store = PostgresStore::connect(url).await?;
-    let pool = PgPool::connect_lazy(url)
+    let pool = PgPoolOptions::new()
+        .acquire_timeout(PATIENCE)
+        .connect_lazy(url)
         .map_err(|e| StoreError::new(StoreErrorKind::Misconfigured, "the URL of the database").with_source(e))?;
     Ok((store, pool))
+}
+
+/// Asks the Redis of a tiered store once. It may be away, for it only holds copies; but it must not be one that never does.
+async fn require_redis(url: &str) -> Result<(), StoreError> {
+    let patient =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+    let asked: Result<(), RedisError> = async {
+        let mut connection = Client::open(url)?.get_multiplexed_async_connection_with_config(&patient).await?;
+        redis::cmd("TIME").exec_async(&mut connection).await
+    }
+    .await;
+    let Err(error) = asked else { return Ok(()) };
+    let (place, cause) = (place(url), one_line(&error.to_string()));
+    if will_never_do(&error) {
+        return Err(StoreError::new(StoreErrorKind::Misconfigured, format!("redis, {place}: {cause}")));
+    }
+    tracing::warn!("redis, {place}, cannot be used, so each replay comes from the database meanwhile: {cause}");
+    Ok(())
+}
+
+fn will_never_do(error: &RedisError) -> bool {
+    let is_refused = matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"));
+    // No Redis; a login or a database that it does not know.
+    is_refused
+        || matches!(error.kind(), ErrorKind::Parse | ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig)
+        || error.to_string().contains("refused to switch database")
 }
 
 /// An error and what caused it, in one line.
@@ -153,7 +190,12 @@ fn chain(error: &dyn std::error::Error) -> String {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    text
+    one_line(&text)
+}
+
+/// A driver may have written several.
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -187,6 +229,8 @@ mod tests {
             "sqlite:",
             "sqlite://",
             "sqlite::memory:",
+            "sqlite:pay.db?mode=rwc",
+            "sqlite://pay.db?mode=ro",
             "mongodb://u:s3cret@host",
             "tiered:postgres://u:s3cret@db/pay",
             "tiered:redis://a,redis://b",

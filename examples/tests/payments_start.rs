@@ -12,10 +12,14 @@ use std::{
 use axum::http::StatusCode;
 use serde_json::json;
 use sqlx::{PgPool, SqlitePool};
-use tests::servers::PostgresServer;
-use tokio::process::Command;
+use tests::servers::{PostgresServer, RedisServer, eventually_async, free_port};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    process::Command,
+};
 
-use self::support::{Ledger, Place, Service, bare_command, card, within};
+use self::support::{Ledger, PATIENCE, Place, Service, bare_command, card, within};
 
 /// The second command of a newcomer after the first one: it is killed, started again, and knows what it did.
 #[tokio::test]
@@ -94,6 +98,7 @@ async fn options_that_do_not_work_are_refused() {
         (vec!["--store", "mongodb://user:s3cret@host"], "`--store` names no store"),
         (vec!["--store", "memory"], "`--store` names no store"),
         (vec!["--store", "sqlite:"], "`--store` names no store"),
+        (vec!["--store", "sqlite://pay.db?mode=ro"], "`sqlite:` takes no parameters"),
         (vec!["--store", "tiered:postgres://user:s3cret@host/db"], "`--store` names no store"),
         (vec!["--store", &store, "--listen", "nowhere"], "cannot listen"),
         (vec!["--store", &store, "--listen", &taken], "cannot listen"),
@@ -115,17 +120,99 @@ async fn a_server_that_is_not_there_is_refused() {
     ] {
         assert_store_refused(url, "cannot use the store: ").await;
     }
+    let nobody = "postgres://user:s3cret@nobody.invalid/db";
+    assert_store_refused(nobody, "postgres, nobody.invalid/db: ").await;
+    // What the system says of such a name depends on it, and it says something.
+    let output = run(bare_command(), &["--store", nobody]).await;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("lookup") && !stderr.contains("uncategorized"), "{stderr}");
 }
 
-/// Only the database decides: without Redis it is slower, and as right.
+/// Answers whatever it is sent as a web server does.
+async fn web_server() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_redis_that_will_not_do_is_refused() {
+    let redis = RedisServer::on(free_port(), &[], Some("s3cret"));
+    let (web, port) = (web_server().await, redis.port());
+    let postgres = Place::postgres().url;
+    for (url, says) in [
+        (format!("redis://:s3cret@127.0.0.1:{web}"), "Parse error"),
+        (format!("redis://:s3cret@127.0.0.1:{port}/99"), "the store is set up wrong"),
+        // Of these there are only copies in Redis, and none ever.
+        (format!("tiered:{postgres},redis://:s3cret@127.0.0.1:{web}"), "Parse error"),
+        (format!("tiered:{postgres},redis://:not-s3cret@127.0.0.1:{port}"), "authentication failed"),
+        (format!("tiered:{postgres},redis://127.0.0.1:{port}"), "NOAUTH"),
+        (format!("tiered:{postgres},redis://:s3cret@127.0.0.1:{port}/99"), "DB index is out of range"),
+    ] {
+        assert_store_refused(&url, says).await;
+    }
+}
+
+/// Only the database decides: without Redis it is slower, and as right, and says so.
 #[tokio::test]
 async fn a_tiered_store_starts_without_its_redis() {
     let (place, ledger) = (Place::postgres(), Ledger::new());
     let service = Service::start(&format!("tiered:{},redis://127.0.0.1:1", place.url), &ledger).await;
+    let log = ledger.log();
+    assert!(log.contains("redis, 127.0.0.1:1, cannot be used") && log.contains("refused"), "{log}");
     let first = service.post("/payments", Some("k"), &card("tok_visa")).await;
     let retry = service.post("/payments", Some("k"), &card("tok_visa")).await;
     assert_eq!((first.status, retry.replayed()), (StatusCode::CREATED, true));
     assert_eq!(retry.bytes, first.bytes);
+    let given_up = async || {
+        service.post("/payments", Some("k"), &card("tok_visa")).await;
+        ledger.log().lines().find(|line| line.contains("redis does not answer")).map(str::to_owned)
+    };
+    let said = eventually_async("a warning", PATIENCE, given_up).await;
+    assert!(said.contains("127.0.0.1:1") && said.contains("refused"), "place and cause: {said}");
+}
+
+/// A pool would wait half a minute for a server that refuses each connection.
+#[tokio::test]
+async fn without_its_database_it_says_so_at_once() {
+    let (mut server, ledger) = (PostgresServer::start(), Ledger::new());
+    let service = Service::start(&server.url(), &ledger).await;
+    assert_eq!(service.get("/accounts").await.status, StatusCode::OK);
+    server.kill();
+    let asked = std::time::Instant::now();
+    let answer = service.get("/accounts").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    assert!(asked.elapsed() < std::time::Duration::from_secs(15), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn tables_that_are_there_are_no_news() {
+    let (place, ledger) = (Place::postgres(), Ledger::new());
+    for _ in 0..2 {
+        drop(Service::start(&place.url, &ledger).await);
+    }
+    assert!(!ledger.log().contains("already exists"), "{}", ledger.log());
+}
+
+/// Half of a head may have become a charge: whoever stops the service is told that it was cut off.
+#[tokio::test]
+async fn who_does_not_finish_a_request_makes_the_end_a_failure() {
+    let ledger = Ledger::new();
+    let service = Service::start("memory:", &ledger).await;
+    let mut connection = TcpStream::connect(service.address()).await.expect("connected");
+    connection.write_all(b"POST /payments HTTP/1.1\r\nhost: t").await.expect("sent");
+    // Whoever has an answer came later, so the service knows of the one before.
+    assert_eq!(service.get("/payments").await.status, StatusCode::OK);
+    service.terminate().await;
+    assert_eq!(service.exit().await.code(), Some(1));
+    assert!(ledger.log().contains("error: some callers did not finish in time"), "{}", ledger.log());
 }
 
 #[tokio::test]

@@ -126,7 +126,8 @@ mod postgres {
         pool: PgPool,
     ) -> Result<Router, sqlx::Error> {
         // Of replicas that start together, each but the first waits here. `raw_sql` sends it all as one transaction.
-        const LOCKED: &str = "SELECT pg_advisory_xact_lock(20170810);";
+        // What is there already is no news.
+        const LOCKED: &str = "SET LOCAL client_min_messages = warning; SELECT pg_advisory_xact_lock(20170810);";
         sqlx::raw_sql(AssertSqlSafe(format!("{LOCKED}{SCHEMA}"))).execute(&pool).await?;
         let money = FinancialRouter::new().post("/transfers", transfer).get("/accounts", accounts);
         Ok(money.into_router().with_state(Bank { idempotency, store, pool }))

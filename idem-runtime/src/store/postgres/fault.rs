@@ -115,7 +115,8 @@ impl From<Error> for Fault {
                 None => Self::new(Unavailable, "the server refused it"),
             },
             Error::Io(error) => {
-                Self { what: format!("the connection broke: {}", error.kind()).into(), ..Self::new(Unavailable, "") }
+                // Not its kind alone: a host whose name is unknown has none.
+                Self { what: format!("the connection broke: {error}").into(), ..Self::new(Unavailable, "") }
             }
             Error::Tls(error) => Self { what: format!("TLS: {error}").into(), ..Self::new(Misconfigured, "") },
             Error::Configuration(_) => Self::new(Misconfigured, "the URL or one of its parameters is wrong"),
@@ -194,6 +195,16 @@ mod tests {
         }
         let secret = judge("22P02", "invalid input syntax: \"secret\"", false).into_error("claim");
         assert_eq!(secret.to_string(), "the store did not answer: claim: the server refused it (`22P02`)");
+    }
+
+    #[test]
+    fn what_broke_a_connection_is_told() {
+        let error = std::io::Error::other("failed to lookup address information");
+        let error = Fault::from(Error::Io(error)).before_sending().into_error("connect");
+        assert_eq!(
+            error.to_string(),
+            "the store cannot be reached: connect: the connection broke: failed to lookup address information"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redis::{RedisWrite, Value};
+use redis::{ConnectionInfo, RedisWrite, Value};
 use tokio::time::Instant;
 
 use super::{
@@ -50,6 +50,8 @@ pub struct RedisCacheBuilder(RedisStoreBuilder);
 
 struct Shared {
     route: Route,
+    /// Where the servers are, as the URLs say.
+    place: Box<str>,
     prefix: Box<str>,
     timeout: Duration,
     circuit: Mutex<Circuit>,
@@ -153,8 +155,18 @@ impl RedisCache {
         }
         let reply = self.0.route.ask(step, Instant::now() + limit).await;
         let is_answered = !matches!(reply, Err(Fault::Silent | Fault::Unreachable(_) | Fault::Broken(_)));
-        self.0.circuit().asked(is_answered, waits, Instant::now());
-        reply.ok().map(|reply| reply.value)
+        let is_given_up = self.0.circuit().asked(is_answered, waits, Instant::now());
+        match reply {
+            Ok(reply) => Some(reply.value),
+            Err(fault) => {
+                if is_given_up {
+                    let cause = fault.into_cause().context;
+                    let place = &*self.0.place;
+                    tracing::warn!(place, "redis does not answer, replays come from the authority: {cause}");
+                }
+                None
+            }
+        }
     }
 }
 
@@ -177,24 +189,23 @@ impl Circuit {
         }
     }
 
-    fn asked(&mut self, is_answered: bool, waits: bool, now: Instant) {
+    /// Whether this was the one after which it is left alone, and was not before.
+    fn asked(&mut self, is_answered: bool, waits: bool, now: Instant) -> bool {
         if is_answered {
             if !waits {
-                return;
+                return false;
             }
             if self.rests_until.is_some() {
                 tracing::info!("redis answers again: replays come from its copies");
             }
             *self = Self::default();
-            return;
+            return false;
         }
         self.faults = self.faults.saturating_add(1);
-        if self.faults >= FAULTS {
-            if self.rests_until.is_none() {
-                tracing::warn!("redis does not answer: replays come from the authority");
-            }
-            self.rests_until = Some(now + REST);
+        if self.faults < FAULTS {
+            return false;
         }
+        self.rests_until.replace(now + REST).is_none()
     }
 
     fn rests(&self, now: Instant) -> bool {
@@ -252,7 +263,9 @@ impl RedisCacheBuilder {
     ///
     /// As there.
     pub fn server(self, url: &str) -> Result<RedisCache, StoreError> {
-        let route = self.0.parse(url).map(|info| Route::Server(self.0.node(Target::Server(info.into()))));
+        let info = self.0.parse(url);
+        let route = info
+            .map(|info| (place(std::slice::from_ref(&info)), Route::Server(self.0.node(Target::Server(info.into())))));
         self.finish(route)
     }
 
@@ -263,8 +276,11 @@ impl RedisCacheBuilder {
     /// As there.
     pub fn cluster<U: AsRef<str>>(self, urls: impl IntoIterator<Item = U>) -> Result<RedisCache, StoreError> {
         let seeds = self.0.parse_all(urls);
-        let cluster = seeds.and_then(|seeds| Cluster::new(seeds, self.0.options()));
-        self.finish(cluster.map(Route::Cluster))
+        let cluster = seeds.and_then(|seeds| {
+            let place = place(&seeds);
+            Ok((place, Route::Cluster(Cluster::new(seeds, self.0.options())?)))
+        });
+        self.finish(cluster)
     }
 
     /// As [`RedisCache::sentinel`].
@@ -278,20 +294,28 @@ impl RedisCacheBuilder {
         master_name: &str,
     ) -> Result<RedisCache, StoreError> {
         let servers = self.0.parse_all(urls);
-        let master = servers.and_then(|servers| self.0.master(servers, master_name));
-        self.finish(master.map(|master| Route::Master(Arc::new(master))))
+        let master = servers.and_then(|servers| {
+            let place = place(&servers);
+            Ok((place, Route::Master(Arc::new(self.0.master(servers, master_name)?))))
+        });
+        self.finish(master)
     }
 
-    fn finish(self, route: Result<Route, Cause>) -> Result<RedisCache, StoreError> {
-        let route = self
+    fn finish(self, route: Result<(Box<str>, Route), Cause>) -> Result<RedisCache, StoreError> {
+        let (place, route) = self
             .0
             .validate()
             .and(route)
             .map_err(|cause| StoreError::new(StoreErrorKind::Misconfigured, cause.context.to_string()))?;
         let RedisStoreBuilder { prefix, command_timeout, .. } = self.0;
         let circuit = Mutex::default();
-        Ok(RedisCache(Arc::new(Shared { route, prefix: prefix.into(), timeout: command_timeout, circuit })))
+        Ok(RedisCache(Arc::new(Shared { route, place, prefix: prefix.into(), timeout: command_timeout, circuit })))
     }
+}
+
+/// Addresses alone: nothing of a login.
+fn place(servers: &[ConnectionInfo]) -> Box<str> {
+    servers.iter().map(|server| server.addr().to_string()).collect::<Vec<_>>().join(", ").into()
 }
 
 #[cfg(test)]
@@ -301,15 +325,15 @@ mod tests {
     #[test]
     fn a_server_that_does_not_answer_is_left_alone_and_tried_by_one() {
         let (mut circuit, mut now) = (Circuit::default(), Instant::now());
-        for _ in 0..FAULTS {
+        for fault in 1..=FAULTS {
             assert!(circuit.may_ask(now) && !circuit.rests(now));
-            circuit.asked(false, true, now);
+            assert_eq!(circuit.asked(false, true, now), fault == FAULTS, "it is said once");
         }
         assert!(circuit.rests(now) && !circuit.may_ask(now));
         now += REST;
         assert!(circuit.may_ask(now), "one tries");
         assert!(!circuit.may_ask(now), "the others do not");
-        circuit.asked(false, true, now);
+        assert!(!circuit.asked(false, true, now), "and not again");
         assert!(!circuit.may_ask(now), "and it failed");
         now += REST;
         assert!(circuit.may_ask(now));

@@ -56,7 +56,7 @@ impl Fault {
     pub(super) fn into_cause(self) -> Cause {
         match self {
             Self::Refused(error) => Cause::of(&error),
-            Self::Broken(error) => Cause::unavailable(format!("the connection broke: {error}")),
+            Self::Broken(error) => Cause::unavailable(format!("the connection broke: {}", one_line(&error))),
             Self::Silent => Cause::unavailable("no reply in time"),
             Self::Unreachable(cause) | Self::Untrusted(cause) => cause,
             Self::NotReplicated => Cause::unavailable("too few replicas confirmed it in time"),
@@ -91,6 +91,10 @@ impl Cause {
         let kind = match error.code() {
             Some("OOM") => StoreErrorKind::Full,
             Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "CROSSSLOT") => StoreErrorKind::Misconfigured,
+            // What it says besides depends on the server.
+            Some("ERR") if error.to_string().starts_with("Redis server refused to switch database") => {
+                StoreErrorKind::Misconfigured
+            }
             Some("ERR") if error.detail().is_some_and(is_misconfiguration) => StoreErrorKind::Misconfigured,
             Some("MOVED" | "ASK") => StoreErrorKind::Unavailable,
             _ => match error.kind() {
@@ -114,7 +118,7 @@ impl Cause {
                 format!("the server answered `{code} {detail}`").into()
             }
             (Some(code), None) => format!("the server answered `{code}`").into(),
-            (None, _) => error.to_string().into(),
+            (None, _) => one_line(error).into(),
         };
         Self { kind, context }
     }
@@ -122,6 +126,11 @@ impl Cause {
     pub(super) fn into_error(self) -> StoreError {
         StoreError::new(self.kind, &*self.context)
     }
+}
+
+/// The driver's parser writes what it found on lines of their own.
+fn one_line(error: &RedisError) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn is_misconfiguration(detail: &str) -> bool {
@@ -176,6 +185,27 @@ mod tests {
             let text = error.to_string();
             assert!(!text.contains("secret") && !text.contains("@user_script"), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_no_redis_is_told_in_one_line() {
+        let error = parse_redis_value(b"HTTP/1.1 400 Bad Request\r\n").expect_err("no reply of a Redis");
+        assert!(error.to_string().contains('\n'), "{error}");
+        for text in [Cause::of(&error).context.to_string(), Fault::Broken(error).into_cause().context.to_string()] {
+            assert!(text.contains("Parse error") && !text.contains('\n'), "{text}");
+        }
+    }
+
+    /// As the driver says it, which selects the database while it connects.
+    #[test]
+    fn a_database_that_is_not_there_is_a_wrong_configuration() {
+        let said = "DB index is out of range".to_owned();
+        let refused = (ServerErrorKind::ResponseError.into(), "Redis server refused to switch database", said);
+        let Cause { kind, context } = Cause::of(&RedisError::from(refused));
+        assert_eq!(
+            (kind, &*context),
+            (StoreErrorKind::Misconfigured, "the server answered `ERR DB index is out of range`")
+        );
     }
 
     #[test]
