@@ -156,7 +156,7 @@ async fn open_postgres(url: &str) -> Result<(PostgresStore, PgPool), StoreError>
     Ok((store, pool))
 }
 
-/// Asks the Redis of a tiered store once. It may be away, for it only holds copies; but it must not be one that never does.
+/// Asks the Redis of a tiered store once. It may be away, for it only holds copies, but not be one that never does.
 async fn require_redis(url: &str) -> Result<(), StoreError> {
     let patient =
         AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));

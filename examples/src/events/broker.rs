@@ -57,7 +57,7 @@ const ID_HEADER: &str = "event-id";
 /// An event that another worker handles is done at once: nobody waits until its lease is out.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl Broker {
     pub(super) async fn connect(url: &BrokerUrl, run: &str) -> Result<Self, Failure> {

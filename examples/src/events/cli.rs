@@ -4,12 +4,12 @@ use std::{fmt, num::NonZeroUsize, path::PathBuf};
 
 use clap::Parser;
 
-use crate::stores::StoreUrl;
+use crate::stores::{self, StoreUrl};
 
 /// Publishes events, each of them twice, and lets workers handle them: each takes effect once.
 ///
 /// It ends by itself when everything is acknowledged, says what happened, and exits with 1 if there are not as many effects
-/// as events.
+/// as events. SIGTERM or Ctrl-C lets the workers finish what they have in hand, and deletes the stream.
 ///
 /// Where the store is a database, an effect is a row of the table `events_effects` in it, written in one transaction with
 /// the event's record: not even a killed worker doubles or loses it. Else an effect is a line of the ledger: there, a worker that
@@ -45,7 +45,7 @@ pub struct Options {
     #[arg(long, env = "IDEM_LEDGER", value_name = "FILE")]
     pub(super) ledger: Option<PathBuf>,
 
-    /// Kills a worker with SIGKILL every second and starts another in its place.
+    /// Kills a worker with SIGKILL every second and starts another in its place, as for one that somebody else has killed.
     #[arg(long)]
     pub(super) chaos: bool,
 
@@ -71,6 +71,16 @@ pub struct Options {
 pub(super) enum BrokerUrl {
     Redis(String),
     Nats(String),
+}
+
+/// Names the place, and no password.
+impl fmt::Display for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redis(url) => write!(f, "redis, {}", stores::place(url)),
+            Self::Nats(url) => write!(f, "nats, {}", stores::place(url)),
+        }
+    }
 }
 
 impl Options {

@@ -30,6 +30,8 @@ pub(super) struct Crew {
 struct Member {
     name: String,
     work: Work,
+    /// How many in a row ended in its place before they had seen anything.
+    idle: u32,
 }
 
 enum Work {
@@ -38,6 +40,7 @@ enum Work {
         /// Open as long as it is to work.
         stdin: Option<ChildStdin>,
         listening: JoinHandle<()>,
+        seen: Arc<Mutex<Seen>>,
     },
     Task {
         stop: oneshot::Sender<()>,
@@ -48,11 +51,14 @@ enum Work {
 /// How long a worker that is told to stop may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// So many in a row that ended before they had seen anything were not killed by somebody: none will ever get to work.
+const IDLE: u32 = 2;
+
 impl Crew {
     /// Starts a worker as a process of its own.
     pub(super) fn start_process(&mut self, name: String, run: &str, options: &Options) -> Result<(), String> {
         let work = self.spawn(&name, run, options).map_err(|error| format!("cannot start a worker: {error}"))?;
-        self.members.push(Member { name, work });
+        self.members.push(Member { name, work, idle: 0 });
         Ok(())
     }
 
@@ -66,35 +72,47 @@ impl Crew {
             let stopped = async { drop(stopped.await) };
             job.work(say, stopped).await
         };
-        self.members.push(Member { name, work: Work::Task { stop, task: tokio::spawn(work) } });
+        let work = Work::Task { stop, task: tokio::spawn(work) };
+        self.members.push(Member { name, work, idle: 0 });
     }
 
     /// Kills a worker, each time another one, and starts one in its place under the same name.
     pub(super) async fn replace(&mut self, kill: usize, run: &str, options: &Options) -> Result<(), String> {
         let place = kill % self.members.len().max(1);
-        let Some(Member { name, work: Work::Process { child, listening, .. } }) = self.members.get_mut(place) else {
-            return Ok(());
-        };
-        let name = name.clone();
-        let killed = async {
-            child.kill().await?;
-            // What it has said is in the pipe, and counts.
-            listening.await.map_err(io::Error::other)
-        };
-        killed.await.map_err(|error| format!("cannot kill a worker: {error}"))?;
+        self.kill(place).await?;
+        self.start_again(place, run, options)
+    }
+
+    /// Starts another in the place of each that somebody else has killed, or that ended in another way. How many.
+    pub(super) async fn fill(&mut self, run: &str, options: &Options) -> Result<u64, String> {
+        let mut gone = 0;
+        for place in 0..self.members.len() {
+            if self.members.get_mut(place).is_some_and(Member::is_gone) {
+                if self.kill(place).await? >= IDLE {
+                    return Err("a worker ended by itself, and so did the one in its place".to_owned());
+                }
+                self.start_again(place, run, options)?;
+                gone += 1;
+            }
+        }
+        Ok(gone)
+    }
+
+    /// How many in a row were idle in this place, this one included.
+    async fn kill(&mut self, place: usize) -> Result<u32, String> {
+        let Some(Member { name, work, idle }) = self.members.get_mut(place) else { return Ok(0) };
+        let seen = work.kill().await.map_err(|error| format!("worker `{name}`: {error}"))?;
+        *idle = if seen.delivered > 0 { 0 } else { *idle + 1 };
+        Ok(*idle)
+    }
+
+    fn start_again(&mut self, place: usize, run: &str, options: &Options) -> Result<(), String> {
+        let name = self.members.get(place).map(|member| member.name.clone()).unwrap_or_default();
         let work = self.spawn(&name, run, options).map_err(|error| format!("cannot start a worker: {error}"))?;
         if let Some(member) = self.members.get_mut(place) {
             member.work = work;
         }
         Ok(())
-    }
-
-    /// Whether all are there that should be.
-    pub(super) fn is_whole(&mut self) -> bool {
-        self.members.iter_mut().all(|member| match &mut member.work {
-            Work::Process { child, .. } => matches!(child.try_wait(), Ok(None)),
-            Work::Task { task, .. } => !task.is_finished(),
-        })
     }
 
     /// Lets all finish what they have begun.
@@ -105,7 +123,7 @@ impl Crew {
             }
         }
         let mut trouble = Ok(());
-        for Member { name, work } in self.members.drain(..) {
+        for Member { name, work, .. } in self.members.drain(..) {
             let ended = tokio::time::timeout(PATIENCE, work.end()).await;
             if let Err(error) = ended.unwrap_or_else(|_| Err("it does not stop".to_owned())) {
                 trouble = Err(format!("worker `{name}`: {error}"));
@@ -137,20 +155,24 @@ impl Crew {
                 command.arg(flag);
             }
         }
+        // Ctrl-C in a terminal is for the process that stops them in good order.
+        #[cfg(unix)]
+        command.process_group(0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let seen = self.listen();
+        let heard = Arc::clone(&seen);
         let listening = tokio::spawn(async move {
             let Some(stdout) = stdout else { return };
             let mut lines = BufReader::new(stdout).lines();
             while let Ok(Some(line)) = lines.next_line().await {
                 // Half a line is what a killed worker could not say any more.
                 if let Ok(now) = serde_json::from_str(&line) {
-                    *seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
+                    *heard.lock().unwrap_or_else(PoisonError::into_inner) = now;
                 }
             }
         });
-        Ok(Work::Process { child: Box::new(child), stdin, listening })
+        Ok(Work::Process { child: Box::new(child), stdin, listening, seen })
     }
 
     fn listen(&mut self) -> Arc<Mutex<Seen>> {
@@ -160,12 +182,37 @@ impl Crew {
     }
 }
 
+impl Member {
+    fn is_gone(&mut self) -> bool {
+        match &mut self.work {
+            Work::Process { child, .. } => !matches!(child.try_wait(), Ok(None)),
+            Work::Task { task, .. } => task.is_finished(),
+        }
+    }
+}
+
 impl Work {
+    /// Kills it, unless it is gone, and tells what it has seen.
+    async fn kill(&mut self) -> io::Result<Seen> {
+        match self {
+            Self::Process { child, listening, seen, .. } => {
+                if child.try_wait()?.is_none() {
+                    child.kill().await?;
+                }
+                // What it has said is in the pipe, and counts.
+                heard(listening).await?;
+                Ok(*seen.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+            // Why, it says when it is waited for in the end.
+            Self::Task { .. } => Err(io::Error::other("it ended by itself")),
+        }
+    }
+
     async fn end(self) -> Result<(), String> {
         match self {
-            Self::Process { mut child, listening, .. } => {
+            Self::Process { mut child, mut listening, .. } => {
                 let status = child.wait().await.map_err(|error| error.to_string())?;
-                listening.await.map_err(|error| error.to_string())?;
+                heard(&mut listening).await.map_err(|error| error.to_string())?;
                 if status.success() { Ok(()) } else { Err(format!("it ended with {status}")) }
             }
             Self::Task { stop, task } => {
@@ -174,6 +221,11 @@ impl Work {
             }
         }
     }
+}
+
+/// Until everything that a worker said was heard. Of one that was killed and has no other in its place, it was.
+async fn heard(listening: &mut JoinHandle<()>) -> io::Result<()> {
+    if listening.is_finished() { Ok(()) } else { listening.await.map_err(io::Error::other) }
 }
 
 /// Says what this worker saw to the process that started it.

@@ -27,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use self::{
     broker::{Broker, Progress},
@@ -36,7 +36,10 @@ use self::{
     report::{Display, Report},
     worker::{Haste, Job},
 };
-use crate::stores::{AnyStore, StoreUrl};
+use crate::{
+    signals,
+    stores::{AnyStore, StoreUrl, one_line},
+};
 
 pub use self::cli::Options;
 
@@ -64,12 +67,13 @@ const STUCK: Duration = Duration::from_secs(120);
 
 /// Publishes, works, and reports; or is one of the workers.
 ///
-/// Exits with 2 when the options do not work, with 1 when something failed or there are not as many effects as events.
+/// Exits with 2 when the options do not work, with 1 when something failed or there are not as many effects as events,
+/// and with 128 and the number of the signal, SIGTERM or SIGINT, that stopped it before.
 pub async fn run(options: Options) -> ExitCode {
     let worked = match options.worker.clone().zip(options.run.clone()) {
         Some((name, run)) => work(options, name, run).await.map(|()| ExitCode::SUCCESS),
         None => match Run::prepare(options).await {
-            Ok(run) => run.finish().await,
+            Ok((run, stop)) => run.finish(stop).await,
             Err(error) => {
                 complain(&error);
                 return ExitCode::from(2);
@@ -92,8 +96,9 @@ async fn work(options: Options, name: String, run: String) -> Result<(), String>
 }
 
 impl Run {
-    /// Everything that can be wrong with the options, each as one sentence.
-    async fn prepare(mut options: Options) -> Result<Self, String> {
+    /// Everything that can be wrong with the options, each as one sentence; and how the run is told to stop, before
+    /// anything is made that it would have to delete.
+    async fn prepare(mut options: Options) -> Result<(Self, impl Future<Output = u8>), String> {
         let url = options.store()?;
         // What is wrong with a URL is said before anything is made.
         options.broker()?;
@@ -102,26 +107,53 @@ impl Run {
         }
         let id = format!("{:08x}", getrandom::u32().map_err(|error| format!("no randomness: {error}"))?);
         let store = url.open().await?;
-        if options.ledger.is_none() && matches!(store, AnyStore::Memory(_) | AnyStore::Redis(_)) {
-            let path = std::env::temp_dir().join(format!("events-{id}.ledger"));
-            tell(&options, &format!("effects are lines of {}", path.display()));
-            options.ledger = Some(path);
+        let own = std::env::temp_dir().join(format!("events-{id}.ledger"));
+        let is_own = options.ledger.is_none() && matches!(store, AnyStore::Memory(_) | AnyStore::Redis(_));
+        if is_own {
+            options.ledger = Some(own.clone());
         }
-        let effects = effects(&options, &store)?;
-        effects.create().await.map_err(|error| format!("cannot make the table `events_effects`: {error}"))?;
-        let mut broker = connect(&options, &id).await?;
-        let pace = haste(&options).pace(&effects);
-        broker.create(pace).await.map_err(|error| format!("cannot make the stream: {error}"))?;
-        let crew = Crew::default();
-        Ok(Self { id, options, store, effects, broker, crew })
+        let prepared = Self::make(id, options, store).await;
+        match &prepared {
+            Ok((run, _)) if is_own => tell(&run.options, &format!("effects are lines of {}", own.display())),
+            // Nobody is told of it, and nothing is in it.
+            Err(_) if is_own => drop(std::fs::remove_file(own)),
+            _ => {}
+        }
+        prepared
     }
 
-    async fn finish(mut self) -> Result<ExitCode, String> {
+    /// The ledger, the table and the stream.
+    async fn make(id: String, options: Options, store: AnyStore) -> Result<(Self, impl Future<Output = u8>), String> {
+        let effects = effects(&options, &store)?;
+        if let Some(path) = &options.ledger {
+            Ledger::open_ours(path)?;
+        }
+        effects.create().await.map_err(|error| format!("cannot make the table `events_effects`: {error}"))?;
+        let mut broker = connect(&options, &id).await?;
+        let stop = signals::stop().map_err(|error| format!("cannot listen to signals: {error}"))?;
+        let pace = haste(&options).pace(&effects);
+        broker.create(pace).await.map_err(|error| at("cannot make the stream", &options, &error))?;
+        let crew = Crew::default();
+        Ok((Self { id, options, store, effects, broker, crew }, stop))
+    }
+
+    async fn finish(mut self, stop: impl Future<Output = u8>) -> Result<ExitCode, String> {
         let begun = Instant::now();
-        let worked = self.work_off().await;
+        let (worked, signal) = tokio::select! {
+            worked = self.work_off() => (worked, None),
+            signal = stop => (Err("a signal".to_owned()), Some(signal)),
+        };
         let stopped = self.crew.stop().await;
         let deleted = self.broker.delete().await.map_err(|error| format!("cannot delete the stream: {error}"));
-        let (published, kills, progress) = worked?;
+        if let Some(signal) = signal {
+            let ended = stopped.and(deleted).map_or_else(|error| error, |()| "the stream is deleted".to_owned());
+            complain(&format!("stopped by signal {signal} before the end: {ended}"));
+            return Ok(ExitCode::from(128 + signal));
+        }
+        let (published, kills, progress) = worked.map_err(|error| match &stopped {
+            Ok(()) => error,
+            Err(why) => format!("{error}; {why}"),
+        })?;
         stopped.and(deleted)?;
 
         let report = self.report(published, kills, progress, begun.elapsed()).await?;
@@ -144,19 +176,21 @@ impl Run {
         }
         let total = self.options.events.get() as u64 * 2;
         let published = Arc::new(AtomicU64::new(0));
-        let producer = self.produce(published.clone());
+        // It ends with this, for a stream that is deleted must not be filled.
+        let mut producer = self.produce(published.clone());
         let mut display = Display::new(total, self.options.json);
         let (mut kills, mut last_kill) = (0, Instant::now());
         let (mut last_open, mut last_change) = (0, Instant::now());
         loop {
             tokio::time::sleep(LOOK).await;
-            let done = producer.is_finished();
+            if let Some(produced) = producer.try_join_next() {
+                produced.map_err(|error| error.to_string())??;
+            }
+            let done = producer.is_empty();
             let now = published.load(Relaxed);
-            let progress = self.broker.progress(now).await.map_err(|error| format!("the broker: {error}"))?;
+            let progress = self.broker.progress(now).await.map_err(|error| at("the broker", &self.options, &error))?;
             display.show(now, now.saturating_sub(progress.open), kills);
-            if done && (progress.open == 0 || now < total) {
-                display.clear();
-                producer.await.map_err(|error| error.to_string())??;
+            if done && progress.open == 0 {
                 return Ok((now, kills, progress));
             }
             if progress.open != last_open {
@@ -165,9 +199,7 @@ impl Run {
             if last_change.elapsed() > STUCK {
                 return Err(format!("{} messages are left, and nobody works on them", progress.open));
             }
-            if !self.crew.is_whole() {
-                return Err("a worker ended by itself".to_owned());
-            }
+            kills += self.crew.fill(&self.id, &self.options).await?;
             if self.options.chaos && last_kill.elapsed() >= KILL {
                 let which = usize::try_from(kills).unwrap_or_default();
                 self.crew.replace(which, &self.id, &self.options).await?;
@@ -192,16 +224,18 @@ impl Run {
         Ok(())
     }
 
-    fn produce(&self, published: Arc<AtomicU64>) -> JoinHandle<Result<(), String>> {
+    fn produce(&self, published: Arc<AtomicU64>) -> JoinSet<Result<(), String>> {
         let (mut broker, run, events) = (self.broker.clone(), self.id.clone(), self.options.events.get());
-        tokio::spawn(async move {
+        let mut producer = JoinSet::new();
+        producer.spawn(async move {
             for first in (0..events).step_by(TOGETHER) {
                 let together = first..events.min(first + TOGETHER);
                 let confirmed = broker.publish_twice(&run, together).await;
                 published.fetch_add(confirmed.map_err(|error| format!("cannot publish: {error}"))?, Relaxed);
             }
             Ok(())
-        })
+        });
+        producer
     }
 
     async fn report(&self, published: u64, kills: u64, progress: Progress, took: Duration) -> Result<Report, String> {
@@ -229,6 +263,7 @@ impl Run {
             events_with_effect: count.events,
             kills,
             seconds: took.as_secs_f64(),
+            ledger: self.options.ledger.clone(),
             exact,
         })
     }
@@ -250,7 +285,13 @@ impl Run {
 
 async fn connect(options: &Options, run: &str) -> Result<Broker, String> {
     let connected = Broker::connect(&options.broker()?, run).await;
-    connected.map_err(|error| format!("cannot use the broker: {error}"))
+    connected.map_err(|error| at("cannot use the broker", options, &error))
+}
+
+/// What went wrong with the broker, and which one it is, in one line.
+fn at(what: &str, options: &Options, error: &broker::Failure) -> String {
+    let place = options.broker().map(|url| url.to_string()).unwrap_or_default();
+    format!("{what}: {place}: {}", one_line(&error.to_string()))
 }
 
 /// Where effects go. A worker comes to the same answer as the process that started it.

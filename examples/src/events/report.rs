@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{self, IsTerminal as _, Write as _},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -27,9 +28,12 @@ pub(super) struct Report {
     pub(super) effects: u64,
     /// Events that have at least one of them.
     pub(super) events_with_effect: u64,
-    /// Workers that were killed.
+    /// Workers that were killed, here or by somebody else, and replaced.
     pub(super) kills: u64,
     pub(super) seconds: f64,
+    /// Where each effect is a line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ledger: Option<PathBuf>,
     /// The counts that are exact. Others are told by workers, and a killed one takes what it saw last with it: at least
     /// so many.
     pub(super) exact: Vec<&'static str>,
@@ -104,9 +108,11 @@ impl Display {
             writeln!(err, "{counts}")
         };
     }
+}
 
-    /// Leaves the terminal as it was.
-    pub(super) fn clear(&self) {
+/// Leaves the terminal as it was.
+impl Drop for Display {
+    fn drop(&mut self) {
         if self.is_terminal && !self.silent {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }

@@ -64,8 +64,8 @@ struct Started {
 
 /// Serves until SIGTERM or SIGINT, then lets what runs finish.
 ///
-/// Exits with 2 when the options do not work, with 1 when serving failed or something was left: a caller who did not finish
-/// sending or reading, or an operation that was still running.
+/// Exits with 2 when the options do not work, with 1 when serving failed or something was left: a caller who did not
+/// finish sending or reading, or an operation that was still running.
 pub async fn run(options: Options) -> ExitCode {
     let started = match start(options).await {
         Ok(started) => started,

@@ -167,7 +167,7 @@ async fn create_report(
     Ok((StatusCode::CREATED, Json(Report { id, payments })))
 }
 
-/// What was taken down, by its id alone: an answer that repeated what was sent could be too large to be kept for a retry.
+/// What was taken down, by its id alone: an answer that repeated what was sent could be too large to be kept.
 #[derive(Debug, Serialize)]
 struct Receipt {
     id: String,
