@@ -34,7 +34,10 @@ impl Idempotency {
     /// [`ExecuteError::Effect`] with the effect's own error, else [`ExecuteError::Refused`]:
     /// [`Contended`](crate::Refusal::Contended) when each run met another transaction,
     /// [`Unconfirmed`](crate::Refusal::Unconfirmed) when nobody can tell whether it was committed.
-    // Not an `async fn`: rustc cannot see at every call that such a future is `Send`.
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "rustc cannot see at every call that the future of an `async fn` is `Send`"
+    )]
     pub fn transact<D, T, E, F, Fut>(
         &self,
         store: &D,

@@ -19,7 +19,7 @@ const LEASE: Duration = Duration::from_secs(2);
 #[tokio::test]
 async fn one_task_serves_the_leases_of_many_short_operations() {
     let leases = Leases::new(Arc::new(MemoryStore::new()), Counters::default());
-    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let tasks = || Handle::current().metrics().num_alive_tasks();
     for _ in 0..3 {
         let claim =
             Claim::new(StorageKey::from_bytes([1; 32]), Token::fresh(), Fingerprint::from_bytes([2; 32]), LEASE);
@@ -35,7 +35,7 @@ async fn the_task_ends_when_nothing_is_held() {
     let claim = Claim::new(StorageKey::from_bytes([1; 32]), Token::fresh(), Fingerprint::from_bytes([2; 32]), LEASE);
     drop(leases.hold(Renew::of(&claim), Instant::now()));
     let ended = async {
-        while tokio::runtime::Handle::current().metrics().num_alive_tasks() > 0 {
+        while Handle::current().metrics().num_alive_tasks() > 0 {
             tokio::task::yield_now().await;
         }
     };
@@ -52,7 +52,7 @@ async fn leases_that_many_threads_hold_are_renewed_by_one_task() {
         |key| Claim::new(StorageKey::from_bytes([key; 32]), Token::fresh(), Fingerprint::from_bytes([2; 32]), LEASE);
     let mut held = Vec::new();
     for key in 0..8 {
-        let (claim, runtime) = (claim(key), tokio::runtime::Handle::current());
+        let (claim, runtime) = (claim(key), Handle::current());
         store.claim(claim).await.unwrap();
         let hold = || {
             let _runtime = runtime.enter();
@@ -104,7 +104,7 @@ async fn a_lease_that_begins_during_a_look_is_not_overlooked() {
     const LONGEST: Duration = Duration::from_secs(2);
     let leases = Leases::new(Arc::new(MemoryStore::new()), Counters::default());
     let meeting = Meeting::default();
-    let runtime = tokio::runtime::Handle::current();
+    let runtime = Handle::current();
     let hold = |lease| {
         let claim =
             Claim::new(StorageKey::from_bytes([1; 32]), Token::fresh(), Fingerprint::from_bytes([2; 32]), lease);
