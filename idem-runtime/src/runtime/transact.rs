@@ -67,10 +67,10 @@ impl Idempotency {
     /// at most for the store's lock time-out.
     ///
     /// **After an error the transaction must be rolled back**: if it were committed, the operation would be in flight until its
-    /// lease runs out. [`Refusal::Contended`](crate::Refusal::Contended) says that it may be run again from its beginning.
+    /// lease runs out. [`Refusal::Contended`] says that it may be run again from its beginning.
     ///
     /// What was abandoned under [`execute`](Self::execute) and must not be run again is
-    /// [`Refusal::Unknown`](crate::Refusal::Unknown), and can be [settled](Self::resolve) as soon as the caller's
+    /// [`Refusal::Unknown`], and can be [settled](Self::resolve) as soon as the caller's
     /// transaction is rolled back. No recovery function is asked.
     ///
     /// # Errors
