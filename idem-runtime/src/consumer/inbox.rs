@@ -73,7 +73,10 @@ impl Consumer {
     ///
     /// # Errors
     /// As [`process`](Self::process).
-    // Not an `async fn`: rustc cannot see at every call that such a future is `Send`.
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "rustc cannot see at every call that the future of an `async fn` is `Send`"
+    )]
     pub fn transact<D, T, E, F, Fut>(
         &self,
         store: &D,
@@ -87,46 +90,32 @@ impl Consumer {
         F: Fn(Tx<D>, Attempt) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
-        self.transact_one(store, event, handler)
-    }
-
-    async fn transact_one<D, T, E, F, Fut>(
-        &self,
-        store: &D,
-        event: Event,
-        handler: F,
-    ) -> Result<Processed<T>, ProcessError<E>>
-    where
-        D: Transactions,
-        T: Serialize + DeserializeOwned + Send + 'static,
-        E: fmt::Display + Send + 'static,
-        F: Fn(Tx<D>, Attempt) -> Fut + Clone + Send + 'static,
-        Fut: Future<Output = Result<T, E>> + Send + 'static,
-    {
-        let reason = match self.enter(&event) {
-            Entry::Parked(reason) => reason,
-            Entry::Unguarded => {
-                let work = Work::new(self, &event).unguarded();
-                // No record has this key: it is only what a replay would be counted under.
-                let operation = self.redriven(&event, ParkedReason::NoId);
-                let ran = self.run_in_transaction(store, None, work, handler).await;
-                return self.conclude_one(operation, &event, ran).await.result;
-            }
-            Entry::Guarded(operation) => {
-                let work = Work::new(self, &event).in_transaction();
-                match self.run_in_transaction(store, Some(operation), work, handler.clone()).await {
-                    Err(Refusal::Mismatch) => ParkedReason::KeyReused,
-                    ran => return self.conclude_one(operation, &event, ran).await.result,
+        async move {
+            let reason = match self.enter(&event) {
+                Entry::Parked(reason) => reason,
+                Entry::Unguarded => {
+                    let work = Work::new(self, &event).unguarded();
+                    // No record has this key: it is only what a replay would be counted under.
+                    let operation = self.redriven(&event, ParkedReason::NoId);
+                    let ran = self.run_in_transaction(store, None, work, handler).await;
+                    return self.conclude_one(operation, &event, ran).await.result;
                 }
-            }
-        };
-        match self.write_down(&event, self.note(reason, Some(0), &event)).await? {
-            Parking::Parked => Err(ConsumeError::Parked(reason).into()),
-            Parking::Redriven => {
-                let operation = self.redriven(&event, reason);
-                let work = Work::new(self, &event).in_transaction();
-                let ran = self.run_in_transaction(store, Some(operation), work, handler).await;
-                self.conclude_one(operation, &event, ran).await.result
+                Entry::Guarded(operation) => {
+                    let work = Work::new(self, &event).in_transaction();
+                    match self.run_in_transaction(store, Some(operation), work, handler.clone()).await {
+                        Err(Refusal::Mismatch) => ParkedReason::KeyReused,
+                        ran => return self.conclude_one(operation, &event, ran).await.result,
+                    }
+                }
+            };
+            match self.write_down(&event, self.note(reason, Some(0), &event)).await? {
+                Parking::Parked => Err(ConsumeError::Parked(reason).into()),
+                Parking::Redriven => {
+                    let operation = self.redriven(&event, reason);
+                    let work = Work::new(self, &event).in_transaction();
+                    let ran = self.run_in_transaction(store, Some(operation), work, handler).await;
+                    self.conclude_one(operation, &event, ran).await.result
+                }
             }
         }
     }
