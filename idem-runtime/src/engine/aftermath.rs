@@ -75,7 +75,7 @@ enum Step {
 struct Bounds {
     /// Beyond this many outcomes one is dropped, and counted; beyond half as many a claim that is to be given back.
     steps: usize,
-    /// Beyond this many bytes of answers it is only remembered that an operation ran.
+    /// Beyond this many bytes of answers and of parked events it is only remembered that an operation ran, or failed.
     bytes: usize,
 }
 
@@ -136,15 +136,12 @@ impl Aftermath {
         }
         // Two unguarded runs of one operation: the first answer is the one to keep.
         if let Some(first) = backlog.completions.get_mut(&claim.key) {
-            let outcome = match complete.outcome {
-                Outcome::Answer(_) | Outcome::Parked(_) | Outcome::Tombstone => Outcome::Tombstone,
-                Outcome::Unknown => Outcome::Unknown,
-            };
+            let outcome = without_bytes(complete.outcome);
             first.others.push(Another { claim, outcome, _lease: lease });
             return;
         }
         if backlog.bytes + answer_bytes(&complete) > self.0.bounds.bytes {
-            complete.outcome = Outcome::Tombstone;
+            complete.outcome = without_bytes(complete.outcome);
         }
         backlog.bytes += answer_bytes(&complete);
         backlog.completions.insert(claim.key, Unrecorded { claim, complete, _lease: lease, others: Vec::new() });
@@ -319,6 +316,15 @@ pub(crate) async fn insist(store: &dyn Store, claim: Claim, complete: &Complete)
     match store.claim(claim).await? {
         Claimed::Won { .. } => store.complete(complete).await,
         _ => Ok(Ownership::Lost),
+    }
+}
+
+/// What is kept of an outcome for whose bytes there is no room. A parked event did not come to an end: remembered as one that ran it
+/// would be acknowledged, and lost. As unknown it is parked by whoever is given it next, and has the event to do so.
+fn without_bytes(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Answer(_) | Outcome::Tombstone => Outcome::Tombstone,
+        Outcome::Parked(_) | Outcome::Unknown => Outcome::Unknown,
     }
 }
 

@@ -69,6 +69,13 @@ fn ran(aftermath: &Aftermath, operation: &Operation, bytes: usize) {
     aftermath.complete(claim, operation.complete(Token::from_bytes([0; 16]), Outcome::Answer(answer)), None);
 }
 
+/// It came to its last attempt, with a note of so many bytes.
+fn parked(aftermath: &Aftermath, operation: &Operation, bytes: usize) {
+    let note = Answer::seal(Kind::Value, bytes, |buffer| buffer.put_bytes(b'x', bytes));
+    let complete = operation.complete(Token::from_bytes([1; 16]), Outcome::Parked(note));
+    aftermath.complete(operation.claim(), complete, None);
+}
+
 #[tokio::test]
 async fn an_answer_beyond_the_bytes_that_may_wait_is_remembered_without() {
     let (aftermath, counters) = aftermath(Bounds { steps: 10, bytes: 300 });
@@ -83,6 +90,21 @@ async fn an_answer_beyond_the_bytes_that_may_wait_is_remembered_without() {
     assert!(found(4).is_none());
     assert_eq!(aftermath.waiting(), 4);
     assert_eq!(counters.snapshot(0, 0).dropped_outcomes, 0);
+}
+
+/// Remembered as one that ran, its event would be acknowledged, and nobody would find it among those that are parked.
+#[tokio::test]
+async fn what_is_parked_beyond_the_bytes_that_may_wait_never_passes_for_done() {
+    let (aftermath, _) = aftermath(Bounds { steps: 10, bytes: 100 });
+    parked(&aftermath, &operation(0), 200);
+    assert!(matches!(aftermath.find::<()>(&operation(0)), Some(Err(Refusal::Unknown))));
+
+    // A second run that nobody could be asked about.
+    ran(&aftermath, &operation(1), 1);
+    parked(&aftermath, &operation(1), 1);
+    let backlog = aftermath.backlog();
+    let others: Vec<_> = backlog.completions[&operation(1).key].others.iter().map(|other| &other.outcome).collect();
+    assert!(matches!(others[..], [Outcome::Unknown]), "{others:?}");
 }
 
 #[tokio::test]
