@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256, digest::Update};
 
 use crate::{
     digest::Parts,
+    fingerprint::Fingerprint,
     policy::{KeySpace, Policy},
 };
 
@@ -68,7 +69,7 @@ pub struct StorageKey([u8; 32]);
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Principal(Option<Arc<str>>);
 
-/// Mixed into every storage key, so that whoever reads the store cannot test guessed keys.
+/// Mixed into every storage key and fingerprint, so that whoever reads the store cannot test guesses of keys and requests.
 #[derive(Clone)]
 pub(crate) struct Pepper(Arc<[u8]>);
 
@@ -187,6 +188,13 @@ impl Pepper {
     pub(crate) fn new(secret: &[u8]) -> Self {
         Self(Arc::from(secret))
     }
+
+    /// What a store keeps of a fingerprint. Plain it would confirm a guess of what the request holds: a card's number, say, of whose digits
+    /// the answer beside it shows most, or the key itself, where that stands in the target or the body.
+    pub(crate) fn seal(&self, fingerprint: Fingerprint) -> Fingerprint {
+        let StorageKey(sealed) = StorageKey::of_parts(&[(tag::FINGERPRINT, fingerprint.as_bytes())], Some(self));
+        Fingerprint::from_bytes(sealed)
+    }
 }
 
 impl fmt::Debug for Pepper {
@@ -210,6 +218,7 @@ mod tag {
     pub(super) const PAYLOAD: u8 = 8;
     pub(super) const UNDECODABLE: u8 = 9;
     pub(super) const REDRIVEN: u8 = 10;
+    pub(super) const FINGERPRINT: u8 = 11;
 }
 
 impl StorageKey {

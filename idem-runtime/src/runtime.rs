@@ -221,6 +221,18 @@ impl Idempotency {
         StorageKey::of_event(policy, event, self.0.settings().pepper.as_ref())
     }
 
+    /// An operation as the engine and the store know it.
+    pub(crate) fn engine_operation(
+        &self,
+        policy: &Policy,
+        key: StorageKey,
+        fingerprint: Fingerprint,
+    ) -> engine::Operation {
+        let pepper = self.0.settings().pepper.as_ref();
+        let fingerprint = pepper.map_or(fingerprint, |pepper| pepper.seal(fingerprint));
+        engine::Operation { key, fingerprint, terms: Terms::of(policy) }
+    }
+
     /// What a caller is told of its value.
     fn executed<T: DeserializeOwned, E>(
         &self,
@@ -244,11 +256,8 @@ impl Idempotency {
             return Err(Refusal::Unnamed);
         }
         let endpoint = operation.endpoint.as_ref().map(|(method, path)| EndpointName { method, path });
-        Ok(engine::Operation {
-            key: self.storage_key(&operation.policy, &operation.principal, &operation.key, endpoint),
-            fingerprint: operation.fingerprint,
-            terms: Terms::of(&operation.policy),
-        })
+        let key = self.storage_key(&operation.policy, &operation.principal, &operation.key, endpoint);
+        Ok(self.engine_operation(&operation.policy, key, operation.fingerprint))
     }
 }
 
@@ -321,8 +330,8 @@ impl Settings {
 }
 
 impl IdempotencySetup {
-    /// A secret mixed into every storage key (HMAC), so that whoever reads the store cannot test guessed keys against it.
-    /// Another secret makes every stored record unfindable.
+    /// A secret mixed into every storage key and fingerprint (HMAC), so that whoever reads the store cannot test guesses against it: of a
+    /// key, or of what a request holds, such as a card's number. Another secret makes every stored record unfindable.
     pub fn pepper(mut self, secret: &[u8]) -> Self {
         self.settings.pepper = Some(Pepper::new(secret));
         self

@@ -83,7 +83,7 @@ use self::{
 };
 use crate::{
     Attempt, Idempotency, Policy,
-    engine::{Granted, Operation, Ran, Recording, Refusal, Settled, Slot, Terms},
+    engine::{Granted, Operation, Ran, Recording, Refusal, Settled, Slot},
     fingerprint::Fingerprint,
     key::{EventName, StorageKey},
     record::{Answer, Kind},
@@ -385,7 +385,7 @@ impl Consumer {
     }
 
     fn operation(&self, key: StorageKey, fingerprint: Fingerprint) -> Operation {
-        Operation { key, fingerprint, terms: Terms::of(&self.policy) }
+        self.runtime.engine_operation(&self.policy, key, fingerprint)
     }
 
     /// To write down that an event is not to be run.

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     Idempotency,
     canonical_json::{BodyKey, JsonError, JsonErrorKind, body_key},
-    engine::{Operation, Terms},
+    engine::Operation,
     fingerprint::{Fingerprint, RequestParts},
     key::{EndpointName, KeyRequest, KeySource, Principal, StorageKey},
     policy::{Missing, Policy},
@@ -149,7 +149,7 @@ impl Prepared {
             Self::Operation { key, fingerprint } => Some((key, fingerprint)),
             Self::Open(open) => open.close(runtime, policy, argument_key, principal)?,
         };
-        Ok(known.map(|(key, fingerprint)| Operation { key, fingerprint, terms: Terms::of(policy) }))
+        Ok(known.map(|(key, fingerprint)| runtime.engine_operation(policy, key, fingerprint)))
     }
 }
 

@@ -188,3 +188,13 @@ fn nothing_prints_what_it_digests() {
     let hex: String = key.as_bytes()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(format!("{key} {key:?}"), format!("{hex} StorageKey({hex})"));
 }
+
+/// What stores keep of a fingerprint under a pepper is frozen as well.
+#[test]
+fn golden_of_sealed_fingerprints() {
+    let fingerprint = Fingerprint::from_bytes(std::array::from_fn(|at| u8::try_from(at).unwrap()));
+    let sealed = Pepper::new(b"pepper").seal(fingerprint);
+    let hex: String = sealed.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, "adc42de447ef856fd4b1919ccbc4591596697eaf1d4935956b7628603d3cafbd");
+    assert_ne!(sealed, Pepper::new(b"another").seal(fingerprint));
+}

@@ -130,6 +130,7 @@ STORED = {
     "empty": storage_key("s", None, ""),
     "pepper": storage_key("payments", "acct_1", "k-1", POST, pepper=b"pepper"),
     "long pepper": storage_key("payments", "acct_1", "k-1", POST, pepper=bytes(range(200))),
+    "sealed fingerprint": stored_key((11, bytes(range(32))), pepper=b"pepper"),
     "empty response": answer(1, b""),
     "empty value": answer(2, b""),
     "value": answer(2, b'{"id":1}'),
