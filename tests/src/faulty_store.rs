@@ -76,6 +76,8 @@ pub enum Fault {
     Mangled(fn(&mut Vec<u8>)),
     /// Of a claim: nothing is applied, and under every key lies a record of a version that is not out yet.
     Unreadable,
+    /// Of a list: a page of more bytes than this does not come within the store's time-out.
+    TooHeavy(usize),
 }
 
 #[derive(Default)]
@@ -182,7 +184,7 @@ impl FaultyStore {
         give_way(yields).await;
         let inner = || lock(&self.0.inner).clone();
         let result = match fault {
-            None | Some(Fault::Mangled(_) | Fault::Unreadable) => apply(inner()).await,
+            None | Some(Fault::Mangled(_) | Fault::Unreadable | Fault::TooHeavy(_)) => apply(inner()).await,
             Some(Fault::AnswerRefused(_)) if !keeps_answer => apply(inner()).await,
             Some(Fault::Refused(kind) | Fault::AnswerRefused(kind)) => Err(told(kind)),
             Some(Fault::ReplyLost) => apply(inner()).await.and(Err(told(StoreErrorKind::Unavailable))),
@@ -272,7 +274,12 @@ impl Store for FaultyStore {
     }
 
     async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
-        self.step(Step::Parked, false, |store| async move { store.parked(parked).await }).await
+        let records = self.step(Step::Parked, false, |store| async move { store.parked(parked).await }).await?;
+        let bytes: usize = records.iter().map(|record| record.note.len()).sum();
+        match self.plans().get(&Step::Parked).map(|plan| &plan.then) {
+            Some(Some(Fault::TooHeavy(most))) if bytes > *most => Err(told(StoreErrorKind::Unavailable)),
+            _ => Ok(records),
+        }
     }
 }
 

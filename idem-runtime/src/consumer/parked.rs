@@ -9,7 +9,10 @@ use crate::{
     fingerprint::Fingerprint,
     key::{EventName, StorageKey},
     record::{Answer, Kind},
-    store::{Claimed, Complete, Fence, Outcome, Ownership, Parked, Resolve, Resolved, StoreError, Verdict},
+    store::{
+        Claimed, Complete, Fence, Outcome, Ownership, Parked, ParkedRecord, Resolve, Resolved, StoreError,
+        StoreErrorKind, Verdict,
+    },
 };
 
 /// An event that does not run until somebody redrives it.
@@ -34,8 +37,25 @@ pub enum Redriven {
     NotParked,
 }
 
-/// How many records one question to the store asks for at least: those of others are among them.
-const PAGE: usize = 100;
+/// How many records one question to the store asks for.
+///
+/// Those of others are among them, and each may have a payload of [`max_answer_bytes`](crate::IdempotencySetup::max_answer_bytes), which
+/// must all come within the store's time-out: few at first, and more as long as they are light.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Page(usize);
+
+impl Page {
+    const FIRST: Self = Self(8);
+    const LARGEST: Self = Self(128);
+    /// A page of this many bytes is heavy.
+    const HEAVY: usize = 256 << 10;
+
+    /// The page behind these records.
+    fn next(self, records: &[ParkedRecord]) -> Self {
+        let bytes: usize = records.iter().map(|record| record.note.len()).sum();
+        if bytes < Self::HEAVY { Self((self.0 * 4).min(Self::LARGEST.0)) } else { Self::FIRST }
+    }
+}
 
 impl Consumer {
     /// The first `limit` parked events of this consumer, in an order that means nothing and stays the same.
@@ -125,11 +145,21 @@ impl Consumer {
 
     async fn parked_behind(&self, mut last: Option<StorageKey>, limit: usize) -> Result<Vec<ParkedEvent>, StoreError> {
         let mut events = Vec::new();
+        let mut page = Page::FIRST;
         while events.len() < limit {
-            let page = Parked::first(limit.max(PAGE));
-            let page = last.map_or(page, |last| page.after(last));
-            let records = self.runtime.engine().store().parked(page).await?;
-            let whole = records.len() >= page.limit;
+            let question = Parked::first(page.0);
+            let question = last.map_or(question, |last| question.after(last));
+            let records = match self.runtime.engine().store().parked(question).await {
+                Ok(records) => records,
+                // Too much at once, perhaps.
+                Err(error) if error.kind() == StoreErrorKind::Unavailable && page != Page::FIRST => {
+                    page = Page::FIRST;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let whole = records.len() >= question.limit;
+            page = page.next(&records);
             last = records.last().map(|record| record.key);
             for record in records {
                 // A note that this version cannot read is not ours to judge.

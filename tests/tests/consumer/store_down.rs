@@ -237,3 +237,19 @@ async fn a_batch_does_not_begin_what_it_lost_while_it_waited() {
     assert!(matches!(&results[1], Ok(done) if (done.value, done.duplicate) == (7, true)), "{results:?}");
     assert_eq!(runs.begun(), 1);
 }
+
+/// Anybody who may publish can park a hundred events of a megabyte each: as one page they come within no time-out.
+#[tokio::test]
+async fn heavy_parked_events_are_listed_a_few_at_a_time() {
+    const HEAVY: usize = 512 << 10;
+    let (store, _, consumer) = started(POLICY);
+    let light = (0..200).map(|number| number.to_string().into_bytes());
+    let heavy = (0..40).map(|number| [number; HEAVY].to_vec());
+    for payload in light.chain(heavy) {
+        assert!(run(&consumer, Event::without_id(payload)).await.is_err());
+    }
+    store.fail(Step::Parked, Fault::TooHeavy(10 * HEAVY));
+    assert_eq!(consumer.parked(1000).await.expect("a list").len(), 240);
+    store.fail(Step::Parked, Fault::TooHeavy(HEAVY));
+    assert_eq!(consumer.parked(1000).await.expect_err("a single page").kind(), StoreErrorKind::Unavailable);
+}
