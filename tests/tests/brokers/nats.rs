@@ -6,7 +6,7 @@ use async_nats::jetstream;
 use idem_runtime::consumer::{BrokerErrorKind, ParkedReason, RedriveError, Redriven, nats::Worker};
 use tests::servers::{NatsServer, eventually_async};
 
-use crate::bus::{Bus, PATIENCE, POLICY, consumer};
+use crate::bus::{Bus, Options, PATIENCE, POLICY, consumer};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_not_there_is_refused_at_the_start() {
@@ -96,5 +96,22 @@ async fn a_durable_that_allows_little_at_once_is_asked_for_that() {
     let running = worker.run(&consumer(POLICY), |_, _| async { Ok::<_, String>(7) });
     bus.settled().await;
     assert_eq!(worker.metrics().acknowledged, 5);
+    running.stop().await;
+}
+
+/// With its headers it is larger than what the server takes, however often it is sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_beyond_the_servers_largest_message_comes_without_its_payload() {
+    let bus = Bus::nats().await;
+    let Bus::Nats { jetstream, .. } = &bus else { unreachable!() };
+    bus.dead_letter_box("dead").await;
+    let largest = jetstream.client().server_info().max_payload;
+    jetstream.publish("events", vec![b'x'; largest].into()).await.unwrap().await.unwrap();
+    let options = Options { dead_letters: Some("dead"), ..Options::default() };
+    let running = bus.worker("one", options).await.run(&consumer(POLICY), |_, _| async { Ok::<_, String>(7) });
+    bus.settled().await;
+    assert_eq!(bus.dead_letters("dead").await, [(String::new(), ParkedReason::NoId.to_string())]);
+    let letter = jetstream.get_stream("dead").await.unwrap().get_raw_message(1).await.unwrap();
+    assert_eq!(letter.headers.get("Idem-Payload-Left-Out").unwrap().as_str(), largest.to_string());
     running.stop().await;
 }

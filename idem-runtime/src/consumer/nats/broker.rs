@@ -12,7 +12,7 @@ use async_nats::{
     jetstream::{
         AckKind, Context,
         consumer::{self, AckPolicy, PullConsumer, pull},
-        context::{GetStreamByNameErrorKind, GetStreamErrorKind},
+        context::{GetStreamByNameErrorKind, GetStreamErrorKind, PublishErrorKind},
         message::PublishMessage,
         stream::{ConsumerErrorKind, Stream},
     },
@@ -60,6 +60,8 @@ const LATE: Duration = Duration::from_secs(2);
 
 /// Why a parked event is parked, in its dead letter.
 const PARKED: &str = "Idem-Parked";
+/// How many bytes a dead letter is without.
+const PAYLOAD_LEFT_OUT: &str = "Idem-Payload-Left-Out";
 
 impl Durable {
     pub(super) fn new(context: Context, stream: String) -> Self {
@@ -133,17 +135,33 @@ impl Durable {
     }
 
     async fn publish_to(&self, subject: &str, event: &Event, reason: Option<&str>) -> Result<(), BrokerError> {
-        let mut message = PublishMessage::build().payload(event.payload().clone());
+        let mut message = PublishMessage::build();
         if let Some(id) = event.id() {
             message = message.header(EVENT_ID, header_value(id)?);
         }
         if let Some(reason) = reason {
             message = message.header(PARKED, reason);
         }
+        let whole = message.clone().payload(event.payload().clone());
+        match self.confirmed(subject, whole).await {
+            // With its headers it is larger than the server takes, and always will be. A letter may say so.
+            Err(PublishErrorKind::MaxPayloadExceeded) if reason.is_some() => {
+                let without = message.header(PAYLOAD_LEFT_OUT, event.payload().len().to_string());
+                self.confirmed(subject, without).await
+            }
+            published => published,
+        }
+        .map_err(|kind| match kind {
+            PublishErrorKind::MaxPayloadExceeded => {
+                BrokerError::misconfigured("the event and its id are larger than the server's `max_payload`")
+            }
+            _ => BrokerError::unavailable(format!("no stream confirmed what was published to `{subject}`")),
+        })
+    }
+
+    async fn confirmed(&self, subject: &str, message: PublishMessage) -> Result<(), PublishErrorKind> {
         let sent = self.context.send_publish(subject.to_owned(), message).await;
-        let unconfirmed =
-            |_| BrokerError::unavailable(format!("no stream confirmed what was published to `{subject}`"));
-        sent.map_err(unconfirmed)?.await.map(drop).map_err(unconfirmed)
+        sent.map_err(|error| error.kind())?.await.map(drop).map_err(|error| error.kind())
     }
 
     /// Where events are published again.

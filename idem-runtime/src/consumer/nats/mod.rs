@@ -6,13 +6,16 @@
 //! # async fn stop_signal() {}
 //! # async fn example(idempotency: idem_runtime::Idempotency) -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
-//! use idem_runtime::{Policy, consumer::nats::Worker};
+//! use idem_runtime::{
+//!     Policy,
+//!     consumer::nats::{Worker, driver},
+//! };
 //!
 //! // As long as a message may be delivered again, redrives included.
 //! const SHIP: Policy = Policy::new("ship-orders").ttl(Duration::from_secs(7 * 24 * 60 * 60)).validate_for_events();
 //!
-//! let client = async_nats::connect("nats://127.0.0.1:4222").await?;
-//! let worker = Worker::builder(async_nats::jetstream::new(client), "ORDERS").durable("shipping").build();
+//! let client = driver::connect("nats://127.0.0.1:4222").await?;
+//! let worker = Worker::builder(driver::jetstream::new(client), "ORDERS").durable("shipping").build();
 //! let consumer = idempotency.consumer(SHIP);
 //! worker.run_json_until(&consumer, |order: Order, _attempt| ship(order), stop_signal()).await?;
 //! # Ok(())
@@ -52,6 +55,9 @@ use super::{
     worker::{self, Broker as _, Counters, LONGEST, Limits, worker_methods},
 };
 use crate::{Attempt, engine::Drained};
+
+/// The client whose [`Context`] a worker is given.
+pub use ::async_nats as driver;
 
 /// The header that holds an event's id when it is published by [`Worker::redrive`] or [`Worker::publish`]. A worker looks
 /// there first: under `Nats-Msg-Id` the server would drop an event that it saw within its `duplicate_window`.
@@ -128,7 +134,9 @@ impl WorkerBuilder {
     /// A subject that gets a copy of every event that is parked, before its message is acknowledged, with its id in
     /// [`EVENT_ID`] and the reason in `Idem-Parked`. It must belong to a stream, which confirms it, and not be among what the durable
     /// reads. An event may come there more than once. A handler of [`run_each_until`](Worker::run_each_until) that returns a
-    /// bare [`Delivery`](super::Delivery) does not say what it parks. Default: none; parked events are in the store.
+    /// bare [`Delivery`](super::Delivery) does not say what it parks. One that is larger than the server's `max_payload` with these
+    /// headers comes without its payload, whose length in bytes is in `Idem-Payload-Left-Out`. Default: none; parked events are in
+    /// the store.
     pub fn dead_letters(mut self, subject: impl Into<String>) -> Self {
         self.durable.dead_letters = Some(subject.into());
         self

@@ -6,12 +6,15 @@
 //! # async fn stop_signal() {}
 //! # async fn example(idempotency: idem_runtime::Idempotency) -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
-//! use idem_runtime::{Policy, consumer::redis_streams::Worker};
+//! use idem_runtime::{
+//!     Policy,
+//!     consumer::redis_streams::{Worker, driver},
+//! };
 //!
 //! // As long as an entry may be delivered again, redrives included.
 //! const SHIP: Policy = Policy::new("ship-orders").ttl(Duration::from_secs(7 * 24 * 60 * 60)).validate_for_events();
 //!
-//! let client = redis::Client::open("redis://127.0.0.1:6379")?;
+//! let client = driver::Client::open("redis://127.0.0.1:6379")?;
 //! let worker = Worker::builder(client, "orders").group("shipping").name("shipping-1").build();
 //! let consumer = idempotency.consumer(SHIP);
 //! worker.run_json_until(&consumer, |order: Order, _attempt| ship(order), stop_signal()).await?;
@@ -59,6 +62,9 @@ use super::{
     worker::{self, Broker as _, Counters, LONGEST, Limits, worker_methods},
 };
 use crate::{Attempt, engine::Drained};
+
+/// The driver whose [`Client`] a worker is given.
+pub use ::redis as driver;
 
 /// One worker of a consumer group. Cheap to clone; clones are one worker.
 #[derive(Clone)]
