@@ -146,6 +146,8 @@ fn is_kept(name: &HeaderName) -> bool {
         "te" | "transfer-encoding" | "upgrade" => true,
         "x-request-id" | "request-id" | "x-correlation-id" | "x-trace-id" => true,
         "traceparent" | "tracestate" | "traceresponse" | "server-timing" | "x-amzn-trace-id" => true,
+        "b3" | "baggage" | "sentry-trace" | "uber-trace-id" | "x-cloud-trace-context" => true,
+        "grpc-trace-bin" | "x-datadog-trace-id" | "x-datadog-parent-id" => true,
         name => name.starts_with("x-b3-") || name == REPLAYED.as_str(),
     };
     !of_one_delivery

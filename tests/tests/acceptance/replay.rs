@@ -154,6 +154,9 @@ async fn what_the_answer_says_survives_and_what_one_delivery_says_does_not(backe
             ("date", "Thu, 01 Jan 1970 00:00:00 GMT"),
             ("x-request-id", "request-1"),
             ("traceparent", "00-1-2-01"),
+            ("b3", "1-2-1"),
+            ("x-b3-traceid", "1"),
+            ("uber-trace-id", "1:2:0:1"),
             ("server-timing", "db;dur=5"),
         ]);
         (StatusCode::CREATED, lasting, passing, "made").into_response()
@@ -173,7 +176,16 @@ async fn what_the_answer_says_survives_and_what_one_delivery_says_does_not(backe
     for name in ["location", "etag", "www-authenticate", "cache-control", "content-type", "content-length"] {
         assert_eq!(values(name), first.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>());
     }
-    for name in ["set-cookie", "connection", "x-request-id", "traceparent", "server-timing"] {
+    for name in [
+        "set-cookie",
+        "connection",
+        "x-request-id",
+        "traceparent",
+        "b3",
+        "x-b3-traceid",
+        "uber-trace-id",
+        "server-timing",
+    ] {
         assert!(!replay.headers.contains_key(name), "`{name}` is of the first delivery: {replay}");
     }
     assert!(!replay.header("date").is_some_and(|date| date.contains("1970")), "{replay}");
