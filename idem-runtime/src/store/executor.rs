@@ -10,8 +10,8 @@ use sqlx::{Connection, Database, Describe, Either, Error, Execute, Executor, Sql
 use crate::engine::{Conflict, Tx};
 
 macro_rules! executor {
-    ($feature:literal, $store:ty, $database:ty, $conflicts:expr) => {
-        #[cfg(feature = $feature)]
+    ($feature:meta, $store:ty, $database:ty, $conflicts:expr) => {
+        #[cfg($feature)]
         impl<'c> Executor<'c> for &'c mut Tx<$store> {
             type Database = $database;
 
@@ -75,9 +75,26 @@ macro_rules! executor {
 }
 
 // Serialization failure, deadlock.
-executor!("postgres", super::PostgresStore, sqlx::Postgres, &["40001", "40P01"]);
+#[cfg(feature = "postgres")]
+const POSTGRES_CONFLICTS: &[&str] = &["40001", "40P01"];
 // Somebody wrote since the transaction began to read.
-executor!("sqlite", super::SqliteStore, sqlx::Sqlite, &["517"]);
+#[cfg(feature = "sqlite")]
+const SQLITE_CONFLICTS: &[&str] = &["517"];
+
+executor!(feature = "postgres", super::PostgresStore, sqlx::Postgres, POSTGRES_CONFLICTS);
+executor!(feature = "sqlite", super::SqliteStore, sqlx::Sqlite, SQLITE_CONFLICTS);
+executor!(
+    all(feature = "redis", feature = "postgres"),
+    super::TieredStore<super::PostgresStore>,
+    sqlx::Postgres,
+    POSTGRES_CONFLICTS
+);
+executor!(
+    all(feature = "redis", feature = "sqlite"),
+    super::TieredStore<super::SqliteStore>,
+    sqlx::Sqlite,
+    SQLITE_CONFLICTS
+);
 
 /// By a transaction inside it, say, that was dropped as it began. What is written now would be committed by itself, without a record.
 fn ended() -> Error {
