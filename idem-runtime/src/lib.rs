@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+// What needs which feature, on docs.rs, which has the nightly that knows it.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod apart;
 mod canonical_json;

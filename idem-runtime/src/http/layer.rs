@@ -29,6 +29,8 @@ use crate::{
 
 /// Guards every POST, PUT, PATCH and DELETE of the service it is put around; other methods pass untouched.
 ///
+/// The service may be any of tower's that takes and gives axum's [`Body`](axum::body::Body).
+///
 /// Without a `key` in the policy the key is the `Idempotency-Key` header, opt-in per request.
 ///
 /// The guard itself is always ready. The service inside is waited for when a request is to run, under its claim: what
@@ -44,8 +46,11 @@ use crate::{
 /// let idempotency = Idempotency::builder(MemoryStore::new()).principal_from_header("x-account").build();
 /// let app: Router = Router::new()
 ///     .route("/payments", post(async || "paid"))
-///     .layer(IdempotencyLayer::new(idempotency, Policy::new("api")).required());
+///     .route_layer(IdempotencyLayer::new(idempotency, Policy::new("api")).required());
 /// ```
+///
+/// `layer` in the place of `route_layer` guards the router's fallback as well: a path that is no route's is refused for want of
+/// a key, where it would be 404.
 #[derive(Debug, Clone)]
 pub struct IdempotencyLayer {
     runtime: Idempotency,

@@ -155,6 +155,10 @@ impl RedisStore {
     /// A store on one server, with the options' defaults: `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `rediss://`
     /// for TLS, `redis+unix:///PATH` for a socket file.
     ///
+    /// `rediss://` needs one of the features `redis-rustls` and `redis-native-tls`. With both on, wherever in a program they were
+    /// turned on, rustls is what speaks. rustls takes the process's provider of cryptography; if there is none, `redis-rustls`
+    /// installs *ring* as that. A service that wants another one, say aws-lc-rs, installs it before it connects.
+    ///
     /// # Errors
     ///
     /// `Misconfigured`: the URL, the login, a version before 7, an eviction policy. `Unavailable`: no answer.
