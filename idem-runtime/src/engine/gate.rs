@@ -21,7 +21,8 @@ pub(crate) struct Gates(Arc<Mutex<HashMap<StorageKey, Arc<Turnstile>>>>);
 pub(crate) struct Pass {
     gates: Gates,
     key: StorageKey,
-    turnstile: Arc<Turnstile>,
+    /// Taken when it is dropped.
+    turnstile: Option<Arc<Turnstile>>,
     /// `None`: still waiting.
     turn: Option<OwnedMutexGuard<Option<Instant>>>,
 }
@@ -31,8 +32,8 @@ impl Gates {
     pub(crate) async fn pass(&self, key: StorageKey) -> Pass {
         let turnstile = self.keys().entry(key).or_default().clone();
         // Made before the wait, so that one who gives up waiting tidies up as well.
-        let mut pass = Pass { gates: self.clone(), key, turnstile, turn: None };
-        pass.turn = Some(pass.turnstile.clone().lock_owned().await);
+        let mut pass = Pass { gates: self.clone(), key, turnstile: Some(turnstile.clone()), turn: None };
+        pass.turn = Some(turnstile.lock_owned().await);
         pass
     }
 
@@ -59,8 +60,10 @@ impl Drop for Pass {
     fn drop(&mut self) {
         self.turn = None;
         let mut keys = self.gates.keys();
-        // The table's and ours: nobody else waits, and who comes finds the table locked.
-        if Arc::strong_count(&self.turnstile) == 2 {
+        // Before the count is looked at, and under the lock: of two that leave together the second sees that the first is gone.
+        self.turnstile = None;
+        // The table's alone: nobody else waits, and who comes finds the table locked.
+        if keys.get(&self.key).is_some_and(|turnstile| Arc::strong_count(turnstile) == 1) {
             keys.remove(&self.key);
         }
     }
@@ -68,9 +71,43 @@ impl Drop for Pass {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use futures_util::FutureExt;
 
     use super::*;
+
+    #[test]
+    fn a_gate_is_gone_though_its_last_two_leave_together() {
+        const ROUNDS: usize = 200;
+        let gates = Gates::default();
+        let together = Barrier::new(2);
+        let mut left = 0;
+        let keys = || (0..64).map(|key| StorageKey::from_bytes([key; 32]));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    let passes: Vec<_> = keys().map(|key| gates.pass(key).now_or_never()).collect();
+                    together.wait();
+                    together.wait();
+                    drop(passes);
+                    together.wait();
+                    together.wait();
+                }
+            });
+            for _ in 0..ROUNDS {
+                together.wait();
+                let mut waiting: Vec<_> = keys().map(|key| Box::pin(gates.pass(key))).collect();
+                let let_in = waiting.iter_mut().filter_map(|pass| pass.now_or_never()).count();
+                together.wait();
+                drop(waiting);
+                together.wait();
+                left = left.max(let_in).max(gates.keys().len());
+                together.wait();
+            }
+        });
+        assert_eq!(left, 0);
+    }
 
     #[tokio::test]
     async fn a_gate_lets_one_in_and_is_gone_with_the_last() {

@@ -21,9 +21,17 @@ pub(crate) struct Waiters(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    keys: Mutex<HashMap<StorageKey, watch::Sender<()>>>,
+    keys: Mutex<HashMap<StorageKey, Awaited>>,
     /// How many keys are waited for, so that an operation nobody waits for takes no lock.
     count: AtomicUsize,
+}
+
+/// A key that is waited for.
+#[derive(Debug)]
+struct Awaited {
+    woken: watch::Sender<()>,
+    /// How many wait. Not told by the receivers: one that leaves is still among them after it has looked.
+    waiting: usize,
 }
 
 /// One who waits.
@@ -41,20 +49,22 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 impl Waiters {
     pub(crate) fn join(&self, key: StorageKey) -> Waiting {
         let mut keys = self.keys();
-        let woken = keys.entry(key).or_insert_with(|| watch::Sender::new(())).subscribe();
+        let awaited = keys.entry(key).or_insert_with(|| Awaited { woken: watch::Sender::new(()), waiting: 0 });
+        awaited.waiting += 1;
+        let woken = awaited.woken.subscribe();
         self.0.count.store(keys.len(), Ordering::SeqCst);
         Waiting { waiters: self.clone(), key, woken, pause: FIRST_PAUSE }
     }
 
     pub(crate) fn wake(&self, key: &StorageKey) {
         if self.0.count.load(Ordering::SeqCst) > 0
-            && let Some(sender) = self.keys().get(key)
+            && let Some(awaited) = self.keys().get(key)
         {
-            sender.send_replace(());
+            awaited.woken.send_replace(());
         }
     }
 
-    fn keys(&self) -> MutexGuard<'_, HashMap<StorageKey, watch::Sender<()>>> {
+    fn keys(&self) -> MutexGuard<'_, HashMap<StorageKey, Awaited>> {
         self.0.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,10 +94,45 @@ pub(crate) fn jittered(pause: Duration) -> Duration {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let mut keys = self.waiters.keys();
-        // This receiver is still counted.
-        if keys.get(&self.key).is_some_and(|sender| sender.receiver_count() <= 1) {
-            keys.remove(&self.key);
+        if let Some(awaited) = keys.get_mut(&self.key) {
+            awaited.waiting -= 1;
+            if awaited.waiting == 0 {
+                keys.remove(&self.key);
+            }
         }
         self.waiters.0.count.store(keys.len(), Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    /// What is left behind would make every operation of the process look for somebody to wake.
+    #[test]
+    fn a_key_is_gone_with_the_last_who_waits_though_the_last_leave_together() {
+        const ROUNDS: usize = 200;
+        let waiters = Waiters::default();
+        let together = Barrier::new(2);
+        let left = AtomicUsize::new(0);
+        let come_and_go = || {
+            for _ in 0..ROUNDS {
+                let waiting: Vec<_> = (0..64).map(|key| waiters.join(StorageKey::from_bytes([key; 32]))).collect();
+                together.wait();
+                drop(waiting);
+                together.wait();
+                left.fetch_max(waiters.0.count.load(Ordering::SeqCst), Ordering::SeqCst);
+                together.wait();
+            }
+        };
+        std::thread::scope(|scope| {
+            let another = scope.spawn(come_and_go);
+            come_and_go();
+            another.join().unwrap();
+        });
+        assert_eq!(left.into_inner(), 0);
+        assert!(waiters.keys().is_empty());
     }
 }
