@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{runtime::Handle, sync::Notify};
 
 use super::{Operation, Ran, Refusal, lease::HeldLease, metrics::Counters};
 use crate::{
@@ -196,11 +196,13 @@ impl Aftermath {
     }
 
     fn work(&self, mut backlog: MutexGuard<'_, Backlog>) {
+        // Outside of every runtime it waits for the next outcome, or for whoever drains.
+        let Ok(runtime) = Handle::try_current() else { return };
         let idle = !std::mem::replace(&mut backlog.working, true);
         // Outside the lock: a runtime that is shutting down drops the task at once, and that takes the lock.
         drop(backlog);
         if idle {
-            tokio::spawn(Working { aftermath: self.clone(), ended: false }.run());
+            runtime.spawn(Working { aftermath: self.clone(), ended: false }.run());
         }
     }
 

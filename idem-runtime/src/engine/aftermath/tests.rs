@@ -108,6 +108,15 @@ async fn what_is_parked_beyond_the_bytes_that_may_wait_never_passes_for_done() {
 }
 
 #[tokio::test]
+async fn an_outcome_from_outside_of_every_runtime_waits_for_the_next_one() {
+    let (aftermath, _) = aftermath(Bounds::default());
+    std::thread::scope(|scope| scope.spawn(|| ran(&aftermath, &operation(1), 1)).join()).unwrap();
+    assert_eq!((aftermath.waiting(), Handle::current().metrics().num_alive_tasks()), (1, 0));
+    ran(&aftermath, &operation(2), 1);
+    assert_eq!((aftermath.waiting(), Handle::current().metrics().num_alive_tasks()), (2, 1), "one that offers both");
+}
+
+#[tokio::test]
 async fn an_outcome_too_many_is_dropped_and_counted() {
     let (aftermath, counters) = aftermath(Bounds { steps: 2, bytes: 1000 });
     for number in 0..2 {

@@ -135,6 +135,8 @@ impl Leases {
         if due_micros >= self.0.next_look.load(Ordering::Acquire) {
             return;
         }
+        // First, as outside of every runtime it panics: what is set below says that somebody is there to renew.
+        let runtime = Handle::current();
         let before = {
             let mut renewing = self.0.renewing();
             self.0.next_look.fetch_min(due_micros, Ordering::AcqRel);
@@ -147,7 +149,6 @@ impl Leases {
         // Outside the lock: a runtime that is shutting down drops the task at once, and that takes the lock.
         match before {
             Renewal::Ended => {
-                let runtime = Handle::current();
                 drop(runtime.spawn(Renewing { leases: self.clone(), ended: false }.run(due)));
                 *self.0.runtime.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
             }

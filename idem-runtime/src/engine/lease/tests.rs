@@ -68,6 +68,22 @@ async fn leases_that_many_threads_hold_are_renewed_by_one_task() {
     }
 }
 
+#[tokio::test]
+async fn one_that_is_held_outside_of_every_runtime_ends_the_renewal_of_no_other() {
+    let leases = Leases::new(Arc::new(MemoryStore::new()), Counters::default());
+    let hold = || {
+        let claim =
+            Claim::new(StorageKey::from_bytes([1; 32]), Token::fresh(), Fingerprint::from_bytes([2; 32]), LEASE);
+        leases.hold(Renew::of(&claim), Instant::now())
+    };
+    let outside = std::thread::scope(|scope| scope.spawn(|| drop(hold())).join());
+    assert!(outside.is_err(), "there is nothing to renew it");
+    let lease = hold();
+    tokio::task::yield_now().await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 1, "the renewing task");
+    drop(lease);
+}
+
 /// A look that came a nanosecond early would find nothing due, and under a clock that stands still look for ever: on a thread that
 /// need not come to an end.
 #[test]
