@@ -70,6 +70,16 @@ enum Step {
     GiveBack(Claim, Duration),
 }
 
+/// What became of a step that the store has answered.
+#[derive(Debug)]
+enum Taken {
+    Settled,
+    /// Somebody else owned the operation, and none of those that were offered.
+    Lost {
+        offers: usize,
+    },
+}
+
 /// How much may wait for the store.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
@@ -215,7 +225,7 @@ impl Aftermath {
         self.0.backlog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn take(&self, step: Step) -> Result<(), StoreError> {
+    async fn take(&self, step: Step) -> Result<Taken, StoreError> {
         match step {
             Step::Withdraw(release) => {
                 // Lost: it was never taken, or is settled.
@@ -224,13 +234,10 @@ impl Aftermath {
             Step::GiveBack(claim, remember) => give_back(&*self.0.store, claim, remember).await?,
             Step::Complete(key) => {
                 let offered = self.backlog().completions.get(&key).map(Unrecorded::offers);
-                let Some((claim, offers)) = offered else { return Ok(()) };
+                let Some((claim, offers)) = offered else { return Ok(Taken::Settled) };
                 match offer(&*self.0.store, claim, &offers).await {
                     Ok(Ownership::Held) => {}
-                    Ok(Ownership::Lost) => {
-                        self.0.counters.stale_owners.add();
-                        tracing::warn!(%key, "another owner took over before the outcome was recorded");
-                    }
+                    Ok(Ownership::Lost) => return Ok(Taken::Lost { offers: offers.len() }),
                     Err(error) => {
                         if error.kind() == StoreErrorKind::Full {
                             self.forget_answer(&key);
@@ -240,7 +247,7 @@ impl Aftermath {
                 }
             }
         }
-        Ok(())
+        Ok(Taken::Settled)
     }
 
     /// There is no room for the answer; that it ran is recorded without.
@@ -255,13 +262,23 @@ impl Aftermath {
         }
     }
 
-    fn done(&self, step: Step) {
+    fn done(&self, step: Step, taken: &Taken) {
         let mut backlog = self.backlog();
-        backlog.order.pop_front();
         let unrecorded = match step {
-            Step::Complete(key) => backlog.completions.remove(&key),
+            Step::Complete(key) => {
+                if let Taken::Lost { offers } = taken {
+                    // One that ran beside it and ended meanwhile may be the owner who is in the way: it is to be offered as well.
+                    if backlog.completions.get(&key).is_some_and(|unrecorded| unrecorded.runs() > *offers) {
+                        return;
+                    }
+                    self.0.counters.stale_owners.add();
+                    tracing::warn!(%key, "another owner took over before the outcome was recorded");
+                }
+                backlog.completions.remove(&key)
+            }
             Step::Withdraw(_) | Step::GiveBack(..) => None,
         };
+        backlog.order.pop_front();
         if let Some(unrecorded) = &unrecorded {
             backlog.bytes -= answer_bytes(&unrecorded.complete);
         }
@@ -272,6 +289,11 @@ impl Aftermath {
 }
 
 impl Unrecorded {
+    /// How many runs may own the operation.
+    fn runs(&self) -> usize {
+        1 + self.others.len()
+    }
+
     /// The claim of the first run, its completion, and those by which the others would complete what they may own.
     fn offers(&self) -> (Claim, Vec<Complete>) {
         let others = self.others.iter().map(|another| {
@@ -359,8 +381,8 @@ impl Working {
                 return;
             };
             match self.aftermath.take(step).await {
-                Ok(()) => {
-                    self.aftermath.done(step);
+                Ok(taken) => {
+                    self.aftermath.done(step, &taken);
                     pause = FIRST_PAUSE;
                 }
                 Err(_) => {

@@ -153,3 +153,40 @@ async fn two_that_run_unguarded_at_once_are_recorded_whoevers_claim_was_taken() 
         assert_eq!(runs.begun(), 2);
     }
 }
+
+/// The first one is offered while the second, whose claim the store has, is still at it, and the second ends before the store has said
+/// that somebody else owns the operation. It must not be thrown away with the first.
+#[tokio::test(start_paused = true)]
+async fn one_that_ends_while_the_one_beside_it_is_offered_is_recorded() {
+    let shared = memory();
+    let (store, other) = (FaultyStore::new(shared.clone()), runtime(shared));
+    let idempotency = runtime(store.clone());
+    let runs = Runs::default();
+    let start = |value: &'static str, gate: &Gate| {
+        let (idempotency, runs, gate) = (idempotency.clone(), runs.clone(), gate.clone());
+        let effect = async move |_| {
+            gate.pass().await;
+            Ok(value.to_owned())
+        };
+        tokio::spawn(async move { pay_with(&idempotency, RUN, &runs, effect).await })
+    };
+    let gates = [Gate::new(), Gate::new()];
+    store.fail(Step::Claim, Fault::Refused(StoreErrorKind::Unavailable));
+    let one = start("first", &gates[0]);
+    gates[0].reached().await;
+    store.fail(Step::Claim, Fault::ReplyLost);
+    let another = start("second", &gates[1]);
+    gates[1].reached().await;
+    let offered = Gate::new();
+    store.fail(Step::Claim, Fault::HeldAfter(offered.clone()));
+    gates[0].open();
+    assert_fresh(&one.await.unwrap());
+    offered.reached().await;
+    gates[1].open();
+    assert_fresh(&another.await.unwrap());
+    store.heal();
+    offered.open();
+    settled(&idempotency).await;
+    assert_replay_of(&pay(&other, RUN, &runs).await, "first");
+    assert_eq!((runs.begun(), idempotency.metrics().stale_owners), (2, 0));
+}
