@@ -159,6 +159,10 @@ pub(crate) enum Ran<T> {
     Parked(Answer),
 }
 
+/// How long at least a record in flight outlives its lease. Its owner may still be at it though the store's clock says otherwise, as where
+/// a host slept with both: whoever finds the record has an owner to look for, and whoever finds none runs.
+const SHORTEST_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// When to come back to what this process runs under a lease that may have run out.
 const UNSURE: Duration = Duration::from_secs(1);
 
@@ -217,7 +221,7 @@ impl Operation {
     fn claim_by(&self, token: Token) -> Claim {
         let claim = Claim::new(self.key, token, self.fingerprint, self.terms.lease);
         match self.terms.on_abandoned {
-            OnAbandoned::Retry => claim.retention(Some(self.terms.remember)),
+            OnAbandoned::Retry => claim.retention(Some(self.terms.remember.max(SHORTEST_RETENTION))),
             OnAbandoned::Refuse | OnAbandoned::Recover(_) => claim.abandoned(Abandoned::MarkUnknown),
         }
     }

@@ -92,6 +92,24 @@ async fn what_runs_here_is_not_run_beside_itself_where_the_stores_clock_leaps() 
     }
 }
 
+/// As where a host slept in the middle: longer than an answer is remembered, so that a store that forgot who runs would let another run.
+#[tokio::test(start_paused = true)]
+async fn what_runs_here_is_not_run_beside_itself_though_its_record_outlived_its_ttl() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let clock = FakeClock::new();
+    let idempotency = runtime(MemoryStore::with_clock(clock.clone()));
+    let policy = RETRY.ttl(MINUTE).validate();
+    let runs = Runs::default();
+    let first = Standing::start(&idempotency, policy, &runs, Ok("paid")).await;
+    for asleep in [LEASE + MINUTE, 2 * MINUTE, 12 * 60 * MINUTE] {
+        clock.advance(asleep);
+        assert_refused(&pay(&idempotency, policy, &runs).await, in_flight);
+        // Renewed, and sure again.
+        tokio::time::sleep(LEASE).await;
+    }
+    first.finish_as_the_only_one(&idempotency, policy, &runs).await;
+}
+
 /// Whoever claims an operation whose attempt has just failed has not taken it over.
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_failed_is_followed_by_the_next_while_its_release_is_on_the_way() {
