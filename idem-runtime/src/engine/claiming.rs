@@ -148,8 +148,13 @@ where
         let mut closing = self.operation.close(self.token, recording);
         let recorded = match &mut closing {
             Closing::Complete(complete) => match self.complete(complete).await {
-                Ok(Ownership::Held) => true,
+                // Before those who wait are woken: what they find is not taken for something that runs here.
+                Ok(Ownership::Held) => {
+                    drop(lease);
+                    true
+                }
                 Ok(Ownership::Lost) => {
+                    drop(lease);
                     self.engine.was_stale(&self.operation.key);
                     false
                 }
@@ -240,3 +245,6 @@ fn won(claimed: Result<Claimed, Unanswered>) -> Result<(Fence, u32), Result<Clai
         other => Err(other),
     }
 }
+
+#[cfg(test)]
+mod tests;
