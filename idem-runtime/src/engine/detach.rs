@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -47,8 +47,39 @@ impl fmt::Debug for OnDetach {
     }
 }
 
+/// The runtime in which an operation was polled first.
+#[derive(Debug, Default)]
+pub(super) struct FirstRuntime(OnceLock<Handle>);
+
+impl FirstRuntime {
+    fn note(&self) {
+        if self.0.get().is_none()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let _ = self.0.set(runtime);
+        }
+    }
+}
+
+impl Engine {
+    /// For a caller outside of every runtime, such as a thread of another language: the runtime that renews leases, or the first one.
+    fn known_runtime(&self) -> Option<Handle> {
+        let first = || self.0.runtime.0.get().cloned();
+        self.0.leases.runtime().filter(is_alive).or_else(|| first().filter(is_alive))
+    }
+}
+
+/// A runtime that has ended drops whatever is handed to it.
+fn is_alive(runtime: &Handle) -> bool {
+    let probe = runtime.spawn(std::future::pending::<()>());
+    let alive = !probe.is_finished();
+    probe.abort();
+    alive
+}
+
 impl<'a, F: Future<Output: Send> + Send + 'static> Detached<'a, F> {
     pub(crate) fn new(future: F, engine: &'a Engine) -> Self {
+        engine.0.runtime.note();
         Self { future: Some(Box::pin(future)), polling: false, span: Span::current(), engine }
     }
 }
@@ -78,9 +109,8 @@ impl<F: Future<Output: Send> + Send + 'static> Drop for Detached<'_, F> {
             // The store panicked, for one: there is nothing to go on with.
             return;
         }
-        // A caller outside of every runtime, such as a thread of another language, leaves it to the one that renews leases. Without
-        // any the process is ending; the record stays in flight and its lease runs out.
-        let Some(runtime) = Handle::try_current().ok().or_else(|| self.engine.0.leases.runtime()) else { return };
+        // Without any the process is ending; the record stays in flight and its lease runs out.
+        let Some(runtime) = Handle::try_current().ok().or_else(|| self.engine.known_runtime()) else { return };
         self.engine.0.counters.detached.add();
         let run = future.instrument(std::mem::replace(&mut self.span, Span::none()));
         match &self.engine.settings().on_detach.0 {

@@ -47,7 +47,7 @@ use self::{
     attempt::NO_FENCE,
     catch::Panicked,
     claiming::{Claiming, Turn},
-    detach::Detached,
+    detach::{Detached, FirstRuntime},
     gate::Gates,
     lease::{HeldLease, Leases},
     metrics::Counters,
@@ -95,6 +95,7 @@ struct Shared {
     gates: Gates,
     aftermath: Aftermath,
     recovery: Recovery,
+    runtime: FirstRuntime,
     settings: Settings,
 }
 
@@ -243,6 +244,7 @@ impl Engine {
             counters,
             store,
             recovery,
+            runtime: FirstRuntime::default(),
             settings,
         }))
     }
