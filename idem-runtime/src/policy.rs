@@ -110,7 +110,8 @@ pub enum OnAbandoned {
     /// As `Refuse`, but the next request asks this function. If it knows, the record is settled by its word: the request is answered
     /// with what it says, or runs.
     ///
-    /// It is called with nothing held, perhaps by several requests at once, of which one settles the record. A panic, `None`, or no
+    /// It is called with nothing held, by one request of a process at a time: meanwhile the others are told 409 `in-flight`, or wait as
+    /// [`on_conflict`](Policy::on_conflict) says. Of several processes that ask at once one settles the record. A panic, `None`, or no
     /// word within [`recovery_deadline`](crate::IdempotencySetup::recovery_deadline) leaves the outcome unknown.
     Recover(Recover),
 }

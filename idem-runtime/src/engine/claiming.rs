@@ -90,7 +90,7 @@ where
         }
         if let (Ok(Claimed::Unknown { fence, attempt }), OnAbandoned::Recover(ask)) =
             (&claimed, self.operation.terms.on_abandoned)
-            && Box::pin(self.engine.recover(self.engine.store(), &self.operation, ask, *fence, *attempt)).await
+            && Box::pin(self.engine.recover(self.engine.store(), &self.operation, ask, *fence, *attempt)).await?
         {
             self.asked = Instant::now();
             claimed = self.engine.claim(&self.claim(), self.asked).await;

@@ -51,6 +51,7 @@ use self::{
     gate::Gates,
     lease::{HeldLease, Leases},
     metrics::Counters,
+    recover::Asked,
     step::{Closing, ask_again, known, unclaimed, until_answered},
     tracker::{Permit, Tracker},
     wait::Waiters,
@@ -95,6 +96,7 @@ struct Shared {
     gates: Gates,
     aftermath: Aftermath,
     recovery: Recovery,
+    asked: Asked,
     runtime: FirstRuntime,
     settings: Settings,
 }
@@ -244,6 +246,7 @@ impl Engine {
             counters,
             store,
             recovery,
+            asked: Asked::default(),
             runtime: FirstRuntime::default(),
             settings,
         }))

@@ -1,9 +1,14 @@
 //! Asking the recovery function what became of an operation whose owner vanished.
 
-use std::time::Duration;
+use std::{
+    collections::HashSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use super::{CatchPanic, Engine, Operation, ask_again};
+use super::{CatchPanic, Engine, Operation, Refusal, UNSURE, ask_again};
 use crate::{
+    key::StorageKey,
     recovery::{Context, Recover, Unsettled},
     store::{Fence, Resolve, Resolved, Store},
 };
@@ -17,9 +22,56 @@ pub(crate) struct Recovery {
     pub(crate) deadline: Duration,
 }
 
+/// The keys of which somebody in this process asks what became of them.
+#[derive(Debug, Default)]
+pub(super) struct Asked(Mutex<HashSet<StorageKey>>);
+
+/// The right to ask about one key, until it is dropped.
+struct Asking<'a> {
+    asked: &'a Asked,
+    key: StorageKey,
+}
+
+/// What is said of an operation that somebody else asks about. Not to be waited for here, as whoever asks holds a place among the
+/// operations in flight, and the provider has to answer once and no oftener.
+pub(super) const IS_ASKED_ABOUT: Refusal = Refusal::InFlight { retry_after: UNSURE };
+
+impl Asked {
+    /// `None`: somebody asks already.
+    fn begin(&self, key: StorageKey) -> Option<Asking<'_>> {
+        self.keys().insert(key).then_some(Asking { asked: self, key })
+    }
+
+    fn keys(&self) -> MutexGuard<'_, HashSet<StorageKey>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.asked.keys().remove(&self.key);
+    }
+}
+
 impl Engine {
-    /// Asks the recovery function about the owner of this fence. Whether the record may be another one now.
+    /// Asks the recovery function about the owner of this fence, one at a time. Whether the record may be another one now; `Err`: somebody
+    /// else asks.
     pub(super) async fn recover(
+        &self,
+        store: &(impl Store + ?Sized),
+        operation: &Operation,
+        ask: Recover,
+        fence: Fence,
+        attempt: u32,
+    ) -> Result<bool, Refusal> {
+        let asking = self.0.asked.begin(operation.key).ok_or(IS_ASKED_ABOUT)?;
+        let settled = self.ask(store, operation, ask, fence, attempt).await;
+        drop(asking);
+        self.0.waiters.wake(&operation.key);
+        Ok(settled)
+    }
+
+    async fn ask(
         &self,
         store: &(impl Store + ?Sized),
         operation: &Operation,

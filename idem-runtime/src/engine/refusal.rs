@@ -9,7 +9,7 @@ use std::{fmt, time::Duration};
 pub enum Refusal {
     /// The key was used with another request.
     Mismatch,
-    /// The first request with this key is running.
+    /// The first request with this key is running, or somebody finds out what became of it.
     InFlight {
         /// What is left of its lease; it may be done much sooner.
         retry_after: Duration,

@@ -388,7 +388,7 @@ impl<D: Transactions> Ground<D> {
                     if self.engine.owner_here(&claim.key, claim.token, &claimed).is_some() {
                         return Err(Once::Busy(RUNS_HERE));
                     }
-                    if recovered || !self.recover(&claimed).await {
+                    if recovered || !self.recover(&claimed).await.map_err(Once::Busy)? {
                         return Err(not_won(known(&claim.key, claimed)));
                     }
                     recovered = true;
@@ -402,10 +402,12 @@ impl<D: Transactions> Ground<D> {
         }
     }
 
-    /// Asks what became of an operation that was abandoned. Whether the record may be another one now.
-    async fn recover(&self, claimed: &Claimed) -> bool {
-        let (Some(operation), Claimed::Unknown { fence, attempt }) = (&self.operation, claimed) else { return false };
-        let OnAbandoned::Recover(ask) = operation.terms.on_abandoned else { return false };
+    /// Asks what became of an operation that was abandoned. Whether the record may be another one now; `Err`: somebody else asks.
+    async fn recover(&self, claimed: &Claimed) -> Result<bool, Refusal> {
+        let (Some(operation), Claimed::Unknown { fence, attempt }) = (&self.operation, claimed) else {
+            return Ok(false);
+        };
+        let OnAbandoned::Recover(ask) = operation.terms.on_abandoned else { return Ok(false) };
         Box::pin(self.engine.recover(&self.store, operation, ask, *fence, *attempt)).await
     }
 

@@ -10,6 +10,7 @@ mod drain;
 mod lease;
 mod limits;
 mod panic;
+mod recover;
 mod store_down_run;
 mod support;
 mod surroundings;
