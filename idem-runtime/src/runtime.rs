@@ -40,6 +40,7 @@ pub(crate) struct Settings {
     principal: PrincipalSource,
     pepper: Option<Pepper>,
     limits: Limits,
+    pub(crate) max_waiting: usize,
     pub(crate) on_detach: OnDetach,
 }
 
@@ -325,7 +326,7 @@ impl Settings {
             answer_deadline: Duration::from_secs(30),
             body_deadline: Duration::from_secs(30),
         };
-        Self { principal, pepper: None, limits, on_detach: OnDetach::default() }
+        Self { principal, pepper: None, limits, max_waiting: 10_000, on_detach: OnDetach::default() }
     }
 }
 
@@ -341,6 +342,15 @@ impl IdempotencySetup {
     /// `overloaded`. Default: 10,000.
     pub const fn max_in_flight(mut self, operations: usize) -> Self {
         self.max_in_flight = operations;
+        self
+    }
+
+    /// How many duplicates may wait in this process for the answer of another request, under [`OnConflict::Wait`](crate::OnConflict::Wait)
+    /// or for a transaction of this process; more are refused with 409 `in-flight` at once. Default: 10,000.
+    ///
+    /// They are not in flight: each holds its request and no more, and of those that wait for one key one asks the store.
+    pub const fn max_waiting(mut self, duplicates: usize) -> Self {
+        self.settings.max_waiting = duplicates;
         self
     }
 

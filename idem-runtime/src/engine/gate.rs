@@ -37,6 +37,11 @@ impl Gates {
         pass
     }
 
+    /// Whether somebody works on this key or waits for it.
+    pub(crate) fn is_taken(&self, key: &StorageKey) -> bool {
+        self.keys().contains_key(key)
+    }
+
     fn keys(&self) -> MutexGuard<'_, HashMap<StorageKey, Arc<Turnstile>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

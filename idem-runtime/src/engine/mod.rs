@@ -241,7 +241,7 @@ impl Engine {
             leases: Leases::new(store.clone(), counters.clone()),
             aftermath: Aftermath::new(store.clone(), counters.clone()),
             tracker: Tracker::new(max_in_flight),
-            waiters: Waiters::default(),
+            waiters: Waiters::new(settings.max_waiting),
             gates: Gates::default(),
             counters,
             store,
@@ -361,22 +361,26 @@ impl Engine {
     where
         Taking: Future<Output = Turn<T, F>>,
     {
-        let (mut effect, limit) = match (taken, operation.terms.on_conflict) {
+        let (mut effect, refusal, limit) = match (taken, operation.terms.on_conflict) {
             (Turn::Over(ran), _) => return ran,
             (Turn::Busy(_, refusal), OnConflict::Reject) => return Err(refusal),
-            (Turn::Busy(effect, _), OnConflict::Wait(limit)) => (effect, limit),
+            (Turn::Busy(effect, refusal), OnConflict::Wait(limit)) => (effect, refusal, limit),
         };
         let deadline = Instant::now() + limit;
-        let mut waiting = self.0.waiters.join(operation.key);
+        let Some(mut waiting) = self.0.waiters.join(operation.key) else { return Err(refusal) };
         loop {
+            // An answer that came before the listening began is heard by the one who asks.
+            waiting.pause(deadline).await;
             // Listening starts before the claim: an answer that comes between the two is not missed.
             waiting.listen();
             match turn(effect).await {
-                Turn::Over(ran) => return ran,
+                Turn::Over(ran) => {
+                    waiting.is_over();
+                    return ran;
+                }
                 Turn::Busy(_, refusal) if Instant::now() >= deadline => return Err(refusal),
                 Turn::Busy(given_back, _) => effect = given_back,
             }
-            waiting.pause(deadline).await;
         }
     }
 

@@ -181,25 +181,44 @@ impl Engine {
             OnConflict::Wait(limit) => (limit, false),
         };
         let deadline = Instant::now() + limit;
-        let mut waiting = self.0.waiters.join(operation.key);
+        let mut waiting = None;
         let mut has_waited = false;
+        // Who goes through at once waits for nobody.
+        if self.0.gates.is_taken(&operation.key) {
+            waiting = Some(self.0.waiters.join(operation.key).ok_or(RUNS_HERE)?);
+        }
         loop {
-            waiting.listen();
+            if let Some(waiting) = &mut waiting {
+                waiting.listen();
+            }
             let queued = Instant::now();
             let Ok(pass) = tokio::time::timeout_at(deadline, self.0.gates.pass(operation.key)).await else {
-                return Err(Refusal::InFlight { retry_after: Duration::from_secs(1) });
+                return Err(RUNS_HERE);
             };
             if pass.store_was_silent(queued) {
                 return Err(Refusal::Unavailable);
             }
-            match self.turn_in_transaction(Some(pass), transacting).await {
-                Turn::Over(ran) => return ran,
+            let refusal = match self.turn_in_transaction(Some(pass), transacting).await {
+                Turn::Over(ran) => {
+                    if let Some(waiting) = waiting {
+                        waiting.is_over();
+                    }
+                    return ran;
+                }
                 Turn::Busy(_, refusal) if reject || Instant::now() >= deadline => return Err(refusal),
                 Turn::Busy(_, refusal @ Refusal::Overloaded) if !has_waited => return Err(refusal),
-                Turn::Busy(given_back, _) => transacting = given_back,
-            }
+                Turn::Busy(given_back, refusal) => {
+                    transacting = given_back;
+                    refusal
+                }
+            };
             has_waited = true;
-            waiting.pause(deadline).await;
+            let mut waits = match waiting.take() {
+                Some(waits) => waits,
+                None => self.0.waiters.join(operation.key).ok_or(refusal)?,
+            };
+            waits.pause(deadline).await;
+            waiting = Some(waits);
         }
     }
 

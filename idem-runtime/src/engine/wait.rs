@@ -1,9 +1,11 @@
-//! Those who wait for somebody else's answer: woken at once by an operation of this process, else asking again in growing,
-//! jittered steps. Waiting holds no connection and no place among the operations in flight.
+//! Those who wait for somebody else's answer: woken at once by an operation of this process. Of those who wait for one key one asks again,
+//! in growing, jittered steps, and wakes the others when it is told. Waiting holds no connection and no place among the operations in
+//! flight.
 
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -11,19 +13,31 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use futures_util::future::{Either, select};
+use tokio::{
+    sync::{OwnedMutexGuard, watch},
+    time::{Instant, timeout_at},
+};
 
 use crate::key::StorageKey;
 
 /// Who waits for which key in this process.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Waiters(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
-    keys: Mutex<HashMap<StorageKey, Awaited>>,
+    room: Mutex<Room>,
     /// How many keys are waited for, so that an operation nobody waits for takes no lock.
     count: AtomicUsize,
+    max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    keys: HashMap<StorageKey, Awaited>,
+    /// How many wait, for whatever key.
+    waiting: usize,
 }
 
 /// A key that is waited for.
@@ -32,6 +46,8 @@ struct Awaited {
     woken: watch::Sender<()>,
     /// How many wait. Not told by the receivers: one that leaves is still among them after it has looked.
     waiting: usize,
+    /// Had by the one of them who asks.
+    asking: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// One who waits.
@@ -40,6 +56,9 @@ pub(crate) struct Waiting {
     waiters: Waiters,
     key: StorageKey,
     woken: watch::Receiver<()>,
+    asking: Arc<tokio::sync::Mutex<()>>,
+    /// Whether this is the one who asks.
+    asks: Option<OwnedMutexGuard<()>>,
     pause: Duration,
 }
 
@@ -47,25 +66,41 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 impl Waiters {
-    pub(crate) fn join(&self, key: StorageKey) -> Waiting {
-        let mut keys = self.keys();
-        let awaited = keys.entry(key).or_insert_with(|| Awaited { woken: watch::Sender::new(()), waiting: 0 });
+    /// At most `max` wait at once.
+    pub(crate) fn new(max: usize) -> Self {
+        Self(Arc::new(Shared { room: Mutex::default(), count: AtomicUsize::new(0), max }))
+    }
+
+    /// `None`: as many wait as may.
+    pub(crate) fn join(&self, key: StorageKey) -> Option<Waiting> {
+        let mut room = self.room();
+        if room.waiting >= self.0.max {
+            return None;
+        }
+        room.waiting += 1;
+        let awaited = room.keys.entry(key).or_insert_with(Awaited::new);
         awaited.waiting += 1;
-        let woken = awaited.woken.subscribe();
-        self.0.count.store(keys.len(), Ordering::SeqCst);
-        Waiting { waiters: self.clone(), key, woken, pause: FIRST_PAUSE }
+        let (woken, asking) = (awaited.woken.subscribe(), awaited.asking.clone());
+        self.0.count.store(room.keys.len(), Ordering::SeqCst);
+        Some(Waiting { waiters: self.clone(), key, woken, asking, asks: None, pause: FIRST_PAUSE })
     }
 
     pub(crate) fn wake(&self, key: &StorageKey) {
         if self.0.count.load(Ordering::SeqCst) > 0
-            && let Some(awaited) = self.keys().get(key)
+            && let Some(awaited) = self.room().keys.get(key)
         {
             awaited.woken.send_replace(());
         }
     }
 
-    fn keys(&self) -> MutexGuard<'_, HashMap<StorageKey, Awaited>> {
-        self.0.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    fn room(&self) -> MutexGuard<'_, Room> {
+        self.0.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Awaited {
+    fn new() -> Self {
+        Self { woken: watch::Sender::new(()), waiting: 0, asking: Arc::default() }
     }
 }
 
@@ -75,13 +110,25 @@ impl Waiting {
         self.woken.mark_unchanged();
     }
 
-    /// Until woken, or until it is time to ask again, at most until `deadline`.
+    /// Until woken, or, for the one who asks, until it is time to ask again; at most until `deadline`.
     pub(crate) async fn pause(&mut self, deadline: Instant) {
+        // The sender lives as long as we wait, so an error cannot come.
+        if self.asks.is_none() {
+            let (woken, asks) = (pin!(self.woken.changed()), pin!(self.asking.clone().lock_owned()));
+            let Ok(Either::Right((asks, _))) = timeout_at(deadline, select(woken, asks)).await else { return };
+            self.asks = Some(asks);
+        }
         let pause = jittered(self.pause);
         self.pause = (self.pause * 3 / 2).min(LONGEST_PAUSE);
         let until = (Instant::now() + pause).min(deadline);
-        // The sender lives as long as we wait, so an error cannot come.
-        let _ = tokio::time::timeout_at(until, self.woken.changed()).await;
+        let _ = timeout_at(until, self.woken.changed()).await;
+    }
+
+    /// It need not wait any more. If it was the one who asked, the others are told that there is something to be heard.
+    pub(crate) fn is_over(self) {
+        if self.asks.is_some() {
+            self.waiters.wake(&self.key);
+        }
     }
 }
 
@@ -93,14 +140,15 @@ pub(crate) fn jittered(pause: Duration) -> Duration {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut keys = self.waiters.keys();
-        if let Some(awaited) = keys.get_mut(&self.key) {
+        let mut room = self.waiters.room();
+        room.waiting -= 1;
+        if let Some(awaited) = room.keys.get_mut(&self.key) {
             awaited.waiting -= 1;
             if awaited.waiting == 0 {
-                keys.remove(&self.key);
+                room.keys.remove(&self.key);
             }
         }
-        self.waiters.0.count.store(keys.len(), Ordering::SeqCst);
+        self.waiters.0.count.store(room.keys.len(), Ordering::SeqCst);
     }
 }
 
@@ -114,12 +162,13 @@ mod tests {
     #[test]
     fn a_key_is_gone_with_the_last_who_waits_though_the_last_leave_together() {
         const ROUNDS: usize = 200;
-        let waiters = Waiters::default();
+        let waiters = Waiters::new(1000);
         let together = Barrier::new(2);
         let left = AtomicUsize::new(0);
         let come_and_go = || {
             for _ in 0..ROUNDS {
-                let waiting: Vec<_> = (0..64).map(|key| waiters.join(StorageKey::from_bytes([key; 32]))).collect();
+                let waiting: Vec<_> =
+                    (0..64).map(|key| waiters.join(StorageKey::from_bytes([key; 32])).unwrap()).collect();
                 together.wait();
                 drop(waiting);
                 together.wait();
@@ -133,6 +182,6 @@ mod tests {
             another.join().unwrap();
         });
         assert_eq!(left.into_inner(), 0);
-        assert!(waiters.keys().is_empty());
+        assert!(waiters.room().keys.is_empty());
     }
 }

@@ -56,7 +56,7 @@ async fn those_who_wait_are_woken_once_nothing_runs_any_more() {
             found: AtomicUsize::new(0),
         });
         let waker = looks.clone().into();
-        let mut waiting = engine.0.waiters.join(operation.key);
+        let mut waiting = engine.0.waiters.join(operation.key).unwrap();
         waiting.listen();
         let mut pause = pin!(waiting.pause(Instant::now() + Duration::from_secs(60)));
         assert_eq!(pause.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Pending);
