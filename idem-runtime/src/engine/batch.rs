@@ -21,6 +21,8 @@ struct Item<T, F> {
 enum Step<T, F> {
     /// Decided without the store.
     Over(Result<Ran<T>, Refusal>),
+    /// This process runs it, as far as it knows.
+    Busy(F, Refusal),
     /// To be claimed.
     Claim(Claim, Permit, F),
     /// Claimed; a lease is held while the effect waits for its turn.
@@ -63,6 +65,7 @@ impl Engine {
 
     fn enter<T, F>(&self, place: usize, operation: Operation, effect: F) -> Item<T, F> {
         let step = match (self.known_here(&operation, Instant::now()), Permit::inside(self)) {
+            (Some(Err(refusal @ Refusal::InFlight { .. })), _) => Step::Busy(effect, refusal),
             (Some(known), _) => Step::Over(known),
             (None, None) => Step::Over(Err(Refusal::Overloaded)),
             (None, Some(permit)) => Step::Claim(operation.claim(), permit, effect),
@@ -92,12 +95,13 @@ impl Engine {
                         Step::Claimed { claim, permit, effect, claimed, lease }
                     }
                 },
-                over => over,
+                decided => decided,
             };
         }
         let turns = items.into_iter().map(|Item { place, operation, step }| async move {
             let turn = match step {
                 Step::Over(ran) => Turn::Over(ran),
+                Step::Busy(effect, refusal) => Turn::Busy(effect, refusal),
                 // Never: each was claimed above.
                 Step::Claim(..) => Turn::Over(Err(Refusal::Unavailable)),
                 Step::Claimed { claim, permit, effect, mut claimed, mut lease } => {
@@ -205,7 +209,7 @@ impl<T, F> Step<T, F> {
     const fn claim(&self) -> Option<Claim> {
         match self {
             Self::Claim(claim, ..) => Some(*claim),
-            Self::Over(_) | Self::Claimed { .. } => None,
+            Self::Over(_) | Self::Busy(..) | Self::Claimed { .. } => None,
         }
     }
 }

@@ -6,7 +6,8 @@ use std::{
 };
 
 use idem_runtime::{
-    Attempt, ExecuteError, FakeClock, Idempotency, MemoryStore, Policy, consumer::Event, store::StoreErrorKind,
+    Attempt, ExecuteError, FakeClock, Idempotency, MemoryStore, OnConflict, Policy, consumer::Event,
+    store::StoreErrorKind,
 };
 use tests::{
     backend::Watched,
@@ -128,6 +129,37 @@ async fn an_attempt_that_failed_is_followed_by_the_next_while_its_release_is_on_
     assert!(matches!(&second, Ok(done) if done.value == 2), "{second:?}");
     gate.open();
     assert!(first.await.unwrap().is_err());
+}
+
+/// What the store would let another run, as its lease is out, is waited for here in a batch as well.
+#[tokio::test(start_paused = true)]
+async fn a_batch_waits_for_what_runs_here_under_a_lease_that_is_out() {
+    let (store, idempotency) = faulty();
+    let wait = OnConflict::Wait(Duration::from_secs(60 * 60));
+    let consumer = idempotency.consumer(Policy::new("events").on_conflict(wait).validate_for_events());
+    let gate = Gate::new();
+    let deliver = || {
+        let (consumer, gate) = (consumer.clone(), gate.clone());
+        let handler = move |_, _| {
+            let gate = gate.clone();
+            async move {
+                gate.pass().await;
+                Ok::<_, String>("done".to_owned())
+            }
+        };
+        tokio::spawn(async move { consumer.process_many(vec![Event::new("e", "{}")], handler).await })
+    };
+    let first = deliver();
+    gate.reached().await;
+    store.fail(Step::Renew, Fault::Refused(StoreErrorKind::Unreachable));
+    tokio::time::sleep(LEASE * 2).await;
+    let second = deliver();
+    tokio::time::sleep(LEASE).await;
+    gate.open();
+    for (delivered, duplicate) in [(first, false), (second, true)] {
+        let results = delivered.await.unwrap();
+        assert!(matches!(&results[..], [Ok(done)] if done.duplicate == duplicate), "{results:?}");
+    }
 }
 
 /// As if the whole process stood still: its renewals do not leave it.
