@@ -202,8 +202,8 @@ pub(super) struct Room {
 /// Many more than cores, so that two requests rarely meet in one. A power of two.
 const SHARDS: usize = 64;
 
-/// How many records past their time one step drops when it found the store full. Each of them was put there by
-/// an earlier step, so the work is paid for; the bound keeps one step from paying for all.
+/// How many records past their time one step drops when it found the store full, beside those whose room it needs. Each of them was put
+/// there by an earlier step, so the work is paid for; the bound keeps one step from paying for all.
 const DROPS_WHEN_FULL: usize = 1024;
 
 impl Shards {
@@ -239,8 +239,11 @@ impl Shards {
     }
 
     fn make_room(&self, from: usize, bytes: usize) {
-        let mut drops = DROPS_WHEN_FULL;
+        let mut drops = DROPS_WHEN_FULL + bytes / RECORD_BYTES;
         for at in 0..SHARDS {
+            if drops == 0 {
+                return;
+            }
             let mut shard = self.lock((from + at) % SHARDS);
             let now = self.clock.now();
             while drops > 0 && shard.drop_one_past_its_time(now, &self.room) {

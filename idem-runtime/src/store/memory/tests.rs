@@ -86,6 +86,23 @@ async fn an_answer_past_its_ttl_gives_its_bytes_back_before_its_record_goes() {
 }
 
 #[tokio::test]
+async fn a_large_answer_gets_the_room_of_all_the_small_records_that_are_past_their_time() {
+    const RECORDS: u32 = 4 * DROPS_WHEN_FULL as u32;
+    let (store, clock) = store(usize::MAX, RECORDS as usize * RECORD_BYTES);
+    won(&store, claim(0)).await;
+    for at in 1..RECORDS {
+        won(&store, claim(at)).await;
+        let tombstone = Complete::new(key(at), token(at), Outcome::Tombstone, TTL);
+        assert_eq!(store.complete(&tombstone).await.unwrap(), Ownership::Held);
+    }
+    clock.advance(TTL);
+    let large = "x".repeat(3 * DROPS_WHEN_FULL * RECORD_BYTES);
+    assert_eq!(store.complete(&done(0, &large)).await.unwrap(), Ownership::Held);
+    assert!(store.len() > 1, "and no more than it needs");
+    store.0.check();
+}
+
+#[tokio::test]
 async fn released_claims_leave_nothing_behind() {
     let (store, _clock) = store(10, 1 << 20);
     for at in 0..10_000 {
