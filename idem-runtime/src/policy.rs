@@ -226,8 +226,9 @@ impl Policy {
         self
     }
 
-    /// Money moves: [`validate`](Self::validate) refuses no `key`, [`Missing::Run`], [`OnStoreError::Run`], [`FingerprintRule::Off`] and a
-    /// `ttl` under 24 hours, and [`OnAbandoned::Refuse`] is the default.
+    /// Money moves: [`validate`](Self::validate) refuses no `key`, [`Missing::Run`], [`OnStoreError::Run`], [`FingerprintRule::Off`], a
+    /// `ttl` under 24 hours and a key in a header that names one delivery, as `x-request-id` does; and [`OnAbandoned::Refuse`] is the
+    /// default.
     ///
     /// An error answer that [`store`](Self::store) does not keep still frees the key: answer with
     /// [`Disposition::Unknown`](crate::Disposition::Unknown) where nobody can tell what happened.
@@ -259,7 +260,7 @@ impl Policy {
     ///
     /// # Panics
     /// When `ttl` is zero or over ten years, `lease` is not within 10 ms and 24 h, `remember` is shorter than `ttl` or over ten years,
-    /// `max_attempts` is 0, `fields` is empty, a header's name or a JSON pointer is none, `financial` stands beside an option that
+    /// `on_conflict` waits for over ten years, `max_attempts` is 0, `fields` is empty, a header's name or a JSON pointer is none, `financial` stands beside an option that
     /// it refuses, or `transaction` beside one that it has no use for. In a constant this is a compile error.
     pub const fn validate(self) -> Self {
         assert!(

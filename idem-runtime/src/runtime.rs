@@ -187,6 +187,9 @@ impl Idempotency {
     /// Waits until no operation runs and no outcome waits for the store, at most for `deadline`.
     ///
     /// Call it after the server has stopped: `with_graceful_shutdown` does not wait for operations whose client is gone.
+    ///
+    /// What runs in a transaction of the caller's own, by [`execute_in`](Self::execute_in) or a consumer's
+    /// [`process_in`](crate::consumer::Consumer::process_in), is not waited for: who commits it sees to that.
     pub async fn drain(&self, deadline: Duration) -> Drained {
         self.0.drain(deadline).await
     }
@@ -340,6 +343,9 @@ impl IdempotencySetup {
 
     /// How many operations may be in flight in this process, counted from their claim; more are refused with 503
     /// `overloaded`. Default: 10,000.
+    ///
+    /// What runs in a transaction of the caller's own, by [`execute_in`](Idempotency::execute_in) or a consumer's
+    /// [`process_in`](crate::consumer::Consumer::process_in), is not counted: its connection is the limit.
     pub const fn max_in_flight(mut self, operations: usize) -> Self {
         self.max_in_flight = operations;
         self

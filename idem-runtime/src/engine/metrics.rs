@@ -46,7 +46,7 @@ pub struct Metrics {
     pub reruns: u64,
     /// Outcomes given up because too many were waiting for the store.
     pub dropped_outcomes: u64,
-    /// Operations in flight now.
+    /// Operations in flight now; without those in a transaction of the caller's own.
     pub in_flight: u64,
     /// Outcomes that wait for the store now.
     pub unrecorded: u64,
