@@ -228,7 +228,8 @@ impl Policy {
 
     /// Money moves: [`validate`](Self::validate) refuses no `key`, [`Missing::Run`], [`OnStoreError::Run`], [`FingerprintRule::Off`], a
     /// `ttl` under 24 hours and a key in a header that names one delivery, as `x-request-id` does; and [`OnAbandoned::Refuse`] is the
-    /// default.
+    /// default. [`execute`](crate::Idempotency::execute) and its like refuse an operation without a
+    /// [`fingerprint`](crate::Operation::fingerprint).
     ///
     /// An error answer that [`store`](Self::store) does not keep still frees the key: answer with
     /// [`Disposition::Unknown`](crate::Disposition::Unknown) where nobody can tell what happened.
@@ -372,6 +373,10 @@ impl Policy {
             Some(lease) => lease,
             None => Duration::from_secs(30),
         }
+    }
+
+    pub(crate) const fn is_financial(&self) -> bool {
+        self.financial
     }
 
     pub(crate) const fn is_transaction(&self) -> bool {

@@ -88,7 +88,8 @@ pub struct Operation {
     principal: Principal,
     key: String,
     endpoint: Option<(String, String)>,
-    fingerprint: Fingerprint,
+    /// `None`: nobody has said it.
+    fingerprint: Option<Fingerprint>,
 }
 
 /// What [`Idempotency::execute`] came to.
@@ -130,11 +131,12 @@ impl Idempotency {
     ///
     /// ```
     /// # async fn example(idempotency: idem_runtime::Idempotency) -> Result<(), Box<dyn std::error::Error>> {
-    /// use idem_runtime::{Operation, Policy, Principal};
+    /// use idem_runtime::{Fingerprint, Operation, Policy, Principal};
     ///
     /// const INVOICES: Policy = Policy::new("invoices").validate();
     ///
-    /// let operation = Operation::new(INVOICES, Principal::new("acct_1"), "2026-11");
+    /// let cents: u64 = 19_99;
+    /// let operation = Operation::new(INVOICES, Principal::new("acct_1"), "2026-11").fingerprint(Fingerprint::of_json(&cents)?);
     /// let invoice = idempotency
     ///     .execute(operation, |attempt| async move { Ok::<_, std::io::Error>(attempt.number()) })
     ///     .await?;
@@ -146,7 +148,8 @@ impl Idempotency {
     /// # Errors
     /// [`ExecuteError::Effect`] with the effect's own error, else [`ExecuteError::Refused`]:
     /// [`NoTransaction`](Refusal::NoTransaction) under a policy with [`transaction`](Policy::transaction), which this
-    /// cannot keep.
+    /// cannot keep; [`NoFingerprint`](Refusal::NoFingerprint) under a [`financial`](Policy::financial) one, where the
+    /// operation does not say [what it is used with](Operation::fingerprint).
     pub async fn execute<T, E, F, Fut>(&self, operation: Operation, effect: F) -> Result<Executed<T>, ExecuteError<E>>
     where
         T: Serialize + DeserializeOwned + Send + 'static,
@@ -158,7 +161,7 @@ impl Idempotency {
         if operation.policy.is_transaction() {
             return Err(ExecuteError::Refused(Refusal::NoTransaction));
         }
-        let operation = self.operation(&operation).map_err(ExecuteError::Refused)?;
+        let operation = self.operation_to_run(&operation).map_err(ExecuteError::Refused)?;
         let run = self.0.run(&operation, move |granted| {
             let attempt = granted.keep().into_attempt();
             async move {
@@ -255,14 +258,27 @@ impl Idempotency {
         }
     }
 
+    fn operation_to_run(&self, operation: &Operation) -> Result<engine::Operation, Refusal> {
+        // Another amount under the same key would be answered with the first one's value.
+        if operation.policy.is_financial() && operation.fingerprint.is_none() {
+            return Err(Refusal::NoFingerprint);
+        }
+        self.operation(operation)
+    }
+
     fn operation(&self, operation: &Operation) -> Result<engine::Operation, Refusal> {
         if operation.key.is_empty() || operation.principal.is_unnamed() {
             return Err(Refusal::Unnamed);
         }
         let endpoint = operation.endpoint.as_ref().map(|(method, path)| EndpointName { method, path });
         let key = self.storage_key(&operation.policy, &operation.principal, &operation.key, endpoint);
-        Ok(self.engine_operation(&operation.policy, key, operation.fingerprint))
+        Ok(self.engine_operation(&operation.policy, key, operation.fingerprint.unwrap_or_else(any_input)))
     }
+}
+
+/// Of an operation whose every use is the same.
+fn any_input() -> Fingerprint {
+    Fingerprint::of_bytes(b"")
 }
 
 /// What is kept of an effect's value of at most `max` bytes.
@@ -444,12 +460,20 @@ impl Operation {
     /// As [`Policy::validate_for_events`], which needs no `key`.
     pub fn new(policy: Policy, principal: Principal, key: impl Into<String>) -> Self {
         let policy = policy.validate_for_events();
-        Self { policy, principal, key: key.into(), endpoint: None, fingerprint: Fingerprint::of_bytes(b"") }
+        Self { policy, principal, key: key.into(), endpoint: None, fingerprint: None }
     }
 
-    /// What the key is used with: another fingerprint is refused as a mismatch. Default: none, any use is the same.
+    /// What the key is used with: another fingerprint is refused as a mismatch. Without one any use is the same, which an operation
+    /// under a [`financial`](Policy::financial) policy must say in so many words: [`any_input`](Self::any_input).
     pub const fn fingerprint(mut self, fingerprint: Fingerprint) -> Self {
-        self.fingerprint = fingerprint;
+        self.fingerprint = Some(fingerprint);
+        self
+    }
+
+    /// Whatever the key is used with, it is the same operation: a call with another amount gets the value of the first one. Right
+    /// where the key alone says what is to be done.
+    pub fn any_input(mut self) -> Self {
+        self.fingerprint = Some(any_input());
         self
     }
 

@@ -225,7 +225,10 @@ impl ConsumeError {
             Refusal::Panicked => Self::Panicked { attempt },
             Refusal::Leaked => Self::Leaked,
             Refusal::NoTransaction => Self::NoTransaction,
-            Refusal::Unreadable | Refusal::Unknown | Refusal::Mismatch | Refusal::Unnamed => Self::Unreadable,
+            // The last two cannot be: an event is parked without an id, and compared by its payload.
+            Refusal::Unreadable | Refusal::Unknown | Refusal::Mismatch | Refusal::Unnamed | Refusal::NoFingerprint => {
+                Self::Unreadable
+            }
         }
     }
 }

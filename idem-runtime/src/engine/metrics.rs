@@ -122,7 +122,13 @@ impl Counters {
         match ran {
             // A replay is counted by the one who reads it: it may turn out to be unreadable.
             Ok(Ran::Fresh(_) | Ran::Replay(_) | Ran::Parked(_))
-            | Err(Refusal::Panicked | Refusal::Leaked | Refusal::Unnamed | Refusal::NoTransaction) => {}
+            | Err(
+                Refusal::Panicked
+                | Refusal::Leaked
+                | Refusal::Unnamed
+                | Refusal::NoTransaction
+                | Refusal::NoFingerprint,
+            ) => {}
             Err(Refusal::InFlight { .. }) => self.conflicts.add(),
             Err(Refusal::Mismatch) => self.mismatches.add(),
             Err(Refusal::Unknown | Refusal::Unreadable) => self.unknown.add(),

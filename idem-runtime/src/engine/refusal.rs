@@ -36,6 +36,8 @@ pub enum Refusal {
     Unnamed,
     /// Its policy says [`transaction`](crate::Policy::transaction), and it was called without one: nothing ran.
     NoTransaction,
+    /// Its policy is [`financial`](crate::Policy::financial), and it does not say what its key is used with: nothing ran.
+    NoFingerprint,
 }
 
 impl fmt::Display for Refusal {
@@ -55,6 +57,10 @@ impl fmt::Display for Refusal {
             Self::Leaked => "the operation kept its transaction, which was not committed",
             Self::NoTransaction => {
                 "the policy of the operation says `transaction`, and it was called without one: write `transact` or `execute_in`"
+            }
+            Self::NoFingerprint => {
+                "the policy of the operation is `financial`, and a call with another amount would look the same: write \
+                 `.fingerprint(Fingerprint::of_json(..)?)`, or `.any_input()` if the key alone says what is done"
             }
         })
     }

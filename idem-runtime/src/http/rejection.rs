@@ -68,6 +68,9 @@ pub enum Code {
     /// 500 `transaction-missing`: an operation under `transaction` was called without one, by
     /// [`execute`](crate::Idempotency::execute).
     TransactionMissing,
+    /// 500 `fingerprint-missing`: an operation under `financial` was called without a fingerprint, by
+    /// [`execute`](crate::Idempotency::execute).
+    FingerprintMissing,
 }
 
 /// What a refused client is told to wait. The lease says when the owner would be given up, not when it will be done.
@@ -95,6 +98,7 @@ impl Code {
             Self::CommitUnconfirmed => "commit-unconfirmed",
             Self::TransactionLeaked => "transaction-leaked",
             Self::TransactionMissing => "transaction-missing",
+            Self::FingerprintMissing => "fingerprint-missing",
         }
     }
 
@@ -108,7 +112,9 @@ impl Code {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InFlight | Self::OutcomeUnknown | Self::ResponseNotKept => StatusCode::CONFLICT,
-            Self::Panicked | Self::TransactionLeaked | Self::TransactionMissing => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Panicked | Self::TransactionLeaked | Self::TransactionMissing | Self::FingerprintMissing => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             Self::StoreUnavailable | Self::Overloaded | Self::Contended | Self::CommitUnconfirmed => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -142,7 +148,9 @@ impl Code {
             Self::InFlight => "Request in flight",
             Self::OutcomeUnknown => "Outcome unknown",
             Self::ResponseNotKept => "Response not kept",
-            Self::Panicked | Self::TransactionLeaked | Self::TransactionMissing => "Internal error",
+            Self::Panicked | Self::TransactionLeaked | Self::TransactionMissing | Self::FingerprintMissing => {
+                "Internal error"
+            }
             Self::StoreUnavailable => "Idempotency store unavailable",
             Self::Overloaded => "Too many requests in flight",
             Self::Contended => "Too many requests for the same data",
@@ -175,7 +183,7 @@ impl Code {
                 "It cannot be told yet whether this request took effect. Ask again later, with the same key."
             }
             Self::TransactionLeaked => "The request failed in a way that was not foreseen, and was undone.",
-            Self::TransactionMissing => "What was asked for is set up wrongly. Nothing ran.",
+            Self::TransactionMissing | Self::FingerprintMissing => "What was asked for is set up wrongly. Nothing ran.",
         }
     }
 }
@@ -249,6 +257,7 @@ impl From<Refusal> for Rejection {
             Refusal::Unconfirmed => Code::CommitUnconfirmed,
             Refusal::Leaked => Code::TransactionLeaked,
             Refusal::NoTransaction => Code::TransactionMissing,
+            Refusal::NoFingerprint => Code::FingerprintMissing,
             Refusal::Unnamed => Code::KeyInvalid,
         })
     }

@@ -33,7 +33,8 @@ impl Idempotency {
     /// # Errors
     /// [`ExecuteError::Effect`] with the effect's own error, else [`ExecuteError::Refused`]:
     /// [`Contended`](crate::Refusal::Contended) when each run met another transaction,
-    /// [`Unconfirmed`](crate::Refusal::Unconfirmed) when nobody can tell whether it was committed.
+    /// [`Unconfirmed`](crate::Refusal::Unconfirmed) when nobody can tell whether it was committed,
+    /// [`NoFingerprint`](crate::Refusal::NoFingerprint) as in [`execute`](Self::execute).
     #[allow(
         clippy::manual_async_fn,
         reason = "rustc cannot see at every call that the future of an `async fn` is `Send`"
@@ -52,7 +53,7 @@ impl Idempotency {
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
         async move {
-            let operation = self.operation(&operation).map_err(ExecuteError::Refused)?;
+            let operation = self.operation_to_run(&operation).map_err(ExecuteError::Refused)?;
             let place = Place::default();
             let work = Calls { place: place.clone(), effect, max_answer_bytes: self.limits().max_answer_bytes };
             let ran = self.engine().transact(store.clone(), place, Some(operation), work).await;
@@ -74,7 +75,8 @@ impl Idempotency {
     /// transaction is rolled back. No recovery function is asked.
     ///
     /// # Errors
-    /// [`ExecuteError::Effect`] with the effect's own error, else [`ExecuteError::Refused`].
+    /// [`ExecuteError::Effect`] with the effect's own error, else [`ExecuteError::Refused`]:
+    /// [`NoFingerprint`](Refusal::NoFingerprint) as in [`execute`](Self::execute).
     pub async fn execute_in<D, T, E, F>(
         &self,
         store: &D,
@@ -87,7 +89,7 @@ impl Idempotency {
         T: Serialize + DeserializeOwned,
         F: AsyncFnOnce(&mut D::Connection, Attempt) -> Result<T, E>,
     {
-        let operation = self.operation(operation).map_err(ExecuteError::Refused)?;
+        let operation = self.operation_to_run(operation).map_err(ExecuteError::Refused)?;
         let joined = match self.engine().join(store, connection, &operation).await {
             Ok(joined) => joined,
             Err(known) => {

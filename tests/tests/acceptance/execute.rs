@@ -197,7 +197,7 @@ async fn an_effect_that_panics_frees_the_key(backend: Backend) {
 
 async fn an_effect_that_panics_where_money_moves_is_unknown(backend: Backend) {
     let runtime = runtime(&backend).await;
-    let operation = Operation::new(FINANCIAL, Principal::new("acct_1"), "k");
+    let operation = Operation::new(FINANCIAL, Principal::new("acct_1"), "k").any_input();
     let panics = runtime.execute(operation.clone(), |_| async { panic!("the effect panics, as it is told to") }).await;
     refused::<(), ()>(panics, Refusal::Panicked);
     let runs = Arc::default();

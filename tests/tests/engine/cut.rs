@@ -226,7 +226,7 @@ async fn callers_that_are_aborted_at_random_cut_nothing() {
     let call = |number: u32| {
         let (idempotency, runs, first) = (idempotency.clone(), every[number as usize].clone(), first.clone());
         async move {
-            let operation = Operation::new(REFUSE, Principal::SHARED, number.to_string());
+            let operation = Operation::new(REFUSE, Principal::SHARED, number.to_string()).any_input();
             let effect = async move |_: idem_runtime::Attempt| {
                 runs.begin();
                 if number == 0 {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::{Router, body::Body, routing::post as route};
 use futures_util::stream;
 use idem_runtime::{
-    Attempt, Idempotency, IdempotencyLayer, OnConflict, Operation, Policy, Principal, Refusal, Settlement,
-    store::Resolved,
+    Attempt, Fingerprint, Idempotency, IdempotencyLayer, OnConflict, Operation, Policy, Principal, Refusal, Rejection,
+    Settlement, store::Resolved,
 };
 use tests::{
     exchange::{post, send},
@@ -135,6 +135,29 @@ async fn an_operation_without_a_name_is_refused() {
         assert_eq!(settled, Resolved::NotUnknown);
     }
     assert_eq!(store.calls(Step::Claim), 0);
+}
+
+/// A call with another amount would be answered with the value of the first.
+#[tokio::test(start_paused = true)]
+async fn where_money_moves_an_operation_says_what_its_key_is_used_with() {
+    let (store, idempotency) = faulty();
+    let charge = |operation: Operation| idempotency.execute(operation, async |_| Ok::<_, String>("ran".to_owned()));
+    let unsaid = Operation::new(REFUSE, Principal::SHARED, "key-1");
+    let refused = charge(unsaid.clone()).await;
+    assert_refused(&refused, |refusal| *refusal == Refusal::NoFingerprint);
+    let told = refused.unwrap_err().to_string();
+    assert!(told.contains("`.fingerprint(") && told.contains("`.any_input()`"), "{told}");
+    assert_eq!(Rejection::from(Refusal::NoFingerprint).code().as_str(), "fingerprint-missing");
+    assert_eq!((store.calls(Step::Claim), idempotency.metrics().executed), (0, 0));
+    // Whoever settles it names the key alone.
+    assert_eq!(idempotency.resolve(&unsaid, Settlement::executed()).await.unwrap(), Resolved::NotUnknown);
+
+    let of = |cents: u64| unsaid.clone().fingerprint(Fingerprint::of_json(&cents).unwrap());
+    assert_fresh(&charge(of(100)).await);
+    assert_refused(&charge(of(200)).await, |refusal| *refusal == Refusal::Mismatch);
+    let any = Operation::new(REFUSE, Principal::SHARED, "key-2").any_input();
+    assert_fresh(&charge(any.clone()).await);
+    assert_replay_of(&charge(any).await, "ran");
 }
 
 #[test]

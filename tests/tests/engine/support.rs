@@ -38,7 +38,7 @@ pub(crate) fn runtime(store: impl idem_runtime::Store) -> Idempotency {
 }
 
 pub(crate) fn operation(policy: Policy) -> Operation {
-    Operation::new(policy, Principal::SHARED, "key-1")
+    Operation::new(policy, Principal::SHARED, "key-1").any_input()
 }
 
 /// Pays, at once.

@@ -217,7 +217,7 @@ async fn what_a_transaction_finds_abandoned_where_money_moves_can_be_settled(dat
     const MONEY: Policy = Policy::new("calls").financial().lease(Duration::from_secs(2));
     const PATIENCE: Duration = Duration::from_secs(30);
     async fn check<D: Transactions>(store: D, in_ours: bool) {
-        let operation = || Operation::new(MONEY, Principal::new("acct_1"), format!("k {in_ours}"));
+        let operation = || Operation::new(MONEY, Principal::new("acct_1"), format!("k {in_ours}")).any_input();
         // Its owner is as good as gone: nobody hears of it again.
         let cut_off = FaultyStore::new(store.clone());
         cut_off.fail(Step::Renew, Fault::Refused(StoreErrorKind::Unreachable));
@@ -289,6 +289,30 @@ async fn a_call_without_a_name_is_refused() {
         }
     }
     assert_eq!(runtime.metrics().executed, 0);
+}
+
+/// As under a lease: a call with another amount would be answered with the value of the first.
+#[tokio::test]
+async fn a_call_where_money_moves_says_what_its_key_is_used_with() {
+    let fake = Fake::new();
+    let runtime = runtime(&fake);
+    let unsaid = |key: &str| Operation::new(Policy::new("calls").financial(), Principal::SHARED, key);
+    let call = async |operation: Operation| -> [Result<u8>; 2] {
+        let transacted = runtime.transact(&fake, operation.clone(), async |_, _| Ok(7)).await;
+        let mut transaction = fake.begin().await.expect("a transaction");
+        let joined = runtime.execute_in(&fake, &mut transaction, &operation, async |_: &mut _, _| Ok(7)).await;
+        fake.rollback(transaction).await;
+        [transacted, joined]
+    };
+    for refused in call(unsaid("k")).await {
+        assert!(matches!(refused, Err(ExecuteError::Refused(Refusal::NoFingerprint))), "{refused:?}");
+    }
+    assert_eq!((runtime.metrics().executed, fake.records()), (0, 0));
+    for said in [unsaid("k").fingerprint(Fingerprint::of_bytes(b"7")), unsaid("any").any_input()] {
+        let [transacted, joined] = call(said).await;
+        assert!(transacted.is_ok_and(|done| done.value == 7 && !done.replayed));
+        assert!(joined.is_ok_and(|done| done.value == 7 && done.replayed));
+    }
 }
 
 /// It has none: its record is committed with it, or not at all.

@@ -127,7 +127,7 @@ async fn what_still_runs_under_a_lease_that_ran_out_is_in_flight() {
 /// There it was taken over, and is undone with its transaction.
 #[tokio::test(start_paused = true)]
 async fn what_runs_under_a_lease_is_in_flight_where_the_stores_clock_leaps() {
-    let money = || Operation::new(Policy::new("calls").lease(LEASE).financial(), Principal::SHARED, "k");
+    let money = || Operation::new(Policy::new("calls").lease(LEASE).financial(), Principal::SHARED, "k").any_input();
     for (in_ours, duplicate) in [(true, operation()), (false, operation()), (true, money()), (false, money())] {
         let clock = FakeClock::new();
         let records = MemoryStore::with_clock(clock.clone());
