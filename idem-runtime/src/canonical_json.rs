@@ -51,7 +51,7 @@ pub(crate) struct Member<'a> {
 /// A text is not JSON, or a value cannot be written as JSON that says the same to every reader.
 ///
 /// Names the place and the kind of mistake, never what was written there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonError {
     kind: JsonErrorKind,
     offset: usize,

@@ -114,7 +114,7 @@ pub fn python_recipe_key_from_json(
 }
 
 /// Why there is no key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeriveKeyError {
     /// The entity is `None`.

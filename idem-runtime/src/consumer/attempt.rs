@@ -92,7 +92,7 @@ impl Work {
             return self.park(ParkedReason::Failed, max, VANISHED, false);
         }
         let Some(handler) = handler.take() else {
-            return Settled { value: Done::Refused(ConsumeError::Unavailable), recording: Recording::Release };
+            return Settled { value: Done::Refused(ConsumeError::NO_ANSWER), recording: Recording::Release };
         };
         let tried = won.into_attempt();
         let lent = tried.clone();

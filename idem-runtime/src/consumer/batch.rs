@@ -37,7 +37,7 @@ impl Consumer {
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
         if let Err(error) = self.refuse_transaction() {
-            return events.iter().map(|_| Err(error.into())).collect();
+            return events.iter().map(|_| Err(error.clone().into())).collect();
         }
         let handler = Arc::new(handler);
         let handle = |event: &Event| {
@@ -85,8 +85,8 @@ impl Consumer {
         for (place, leader, operation) in followers {
             let result = match follow.get(&leader) {
                 Some(Follow::Kept(kept)) => self.replay(&operation.key, kept),
-                Some(Follow::Refused(error)) => Err(*error),
-                None => Err(ConsumeError::Unavailable),
+                Some(Follow::Refused(error)) => Err(error.clone()),
+                None => Err(ConsumeError::NO_ANSWER),
             };
             set(&mut results, place, result.map_err(ProcessError::Refused));
         }
@@ -101,7 +101,7 @@ impl Consumer {
         drop(others);
         results
             .into_iter()
-            .map(|result| result.unwrap_or(Err(ProcessError::Refused(ConsumeError::Unavailable))))
+            .map(|result| result.unwrap_or(Err(ProcessError::Refused(ConsumeError::NO_ANSWER))))
             .collect()
     }
 }
@@ -111,7 +111,7 @@ impl Follow {
         match (&leader.result, &leader.kept) {
             (Ok(_), Some(kept)) => Self::Kept(kept.clone()),
             (Ok(_), None) => Self::Refused(ConsumeError::NotKept),
-            (Err(ProcessError::Refused(error)), _) => Self::Refused(*error),
+            (Err(ProcessError::Refused(error)), _) => Self::Refused(error.clone()),
             (Err(failed @ ProcessError::Failed { .. }), _) => Self::Refused(match failed.delivery() {
                 Delivery::Acknowledge => ConsumeError::Parked(super::ParkedReason::Failed),
                 Delivery::Retry { after } => ConsumeError::InFlight { retry_after: after },

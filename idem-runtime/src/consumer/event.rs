@@ -5,7 +5,11 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 
 use super::note::Note;
-use crate::{engine::Refusal, record::Answer};
+use crate::{
+    engine::{Refusal, no_answer},
+    record::Answer,
+    store::{StoreError, StoreErrorKind},
+};
 
 /// One event as a broker delivers it.
 #[derive(Clone, PartialEq, Eq)]
@@ -25,7 +29,7 @@ pub struct Processed<T> {
 }
 
 /// Why there is no value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ProcessError<E> {
     /// The handler returned this error: the event is undone.
@@ -42,7 +46,7 @@ pub enum ProcessError<E> {
 }
 
 /// Why an event was refused. It says what is to become of the delivery: [`delivery`](Self::delivery).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ConsumeError {
     /// The event is parked, now or before: it does not run until somebody redrives it.
@@ -60,8 +64,12 @@ pub enum ConsumeError {
         /// Which attempt it was: 1 for the first.
         attempt: u32,
     },
-    /// The store gave no answer.
-    Unavailable,
+    /// The store gave no answer, or one that helps nobody. Made of a [`StoreError`] with `from`.
+    #[non_exhaustive]
+    Unavailable {
+        /// Why: whether it is worth asking again soon.
+        kind: StoreErrorKind,
+    },
     /// As many operations run as this process may run at once.
     Overloaded,
     /// There is a record, damaged or of a newer version: the event ran or runs.
@@ -201,7 +209,7 @@ impl ConsumeError {
             Self::Parked(_) | Self::NotKept => Delivery::Acknowledge,
             Self::InFlight { retry_after } => Delivery::retry(*retry_after),
             Self::Panicked { attempt } => Delivery::after_attempt(*attempt),
-            Self::Unavailable | Self::Overloaded => Delivery::retry(Duration::from_secs(1)),
+            Self::Unavailable { .. } | Self::Overloaded => Delivery::retry(Duration::from_secs(1)),
             // Nothing changes before somebody looks; the event must not be lost meanwhile.
             Self::Unreadable | Self::Leaked | Self::NoTransaction => Delivery::retry(Duration::from_secs(30)),
         }
@@ -210,17 +218,26 @@ impl ConsumeError {
     /// Somebody settled the event while it was looked at: the next delivery sees how.
     pub(super) const CHANGED: Self = Self::InFlight { retry_after: Duration::from_millis(100) };
 
+    pub(super) const fn unavailable(kind: StoreErrorKind) -> Self {
+        Self::Unavailable { kind }
+    }
+
+    /// What cannot be, where an answer of the store is missing.
+    pub(super) const NO_ANSWER: Self = Self::unavailable(StoreErrorKind::Unavailable);
+
     /// Why the event of a parked record does not run.
     pub(super) fn of_note(note: &Answer) -> Self {
         Note::open(note).map_or(Self::Unreadable, |note| Self::Parked(note.reason))
     }
 
     /// Everything but `Unknown` and `Mismatch`, which a consumer parks.
-    pub(super) const fn from_refusal(refusal: Refusal, attempt: u32) -> Self {
+    pub(super) fn from_refusal(refusal: Refusal, attempt: u32) -> Self {
         match refusal {
             Refusal::InFlight { retry_after } => Self::InFlight { retry_after },
             Refusal::NotKept => Self::NotKept,
-            Refusal::Unavailable | Refusal::Contended | Refusal::Unconfirmed => Self::Unavailable,
+            Refusal::Unavailable { kind } => Self::unavailable(kind),
+            Refusal::Contended => Self::unavailable(StoreErrorKind::Conflict),
+            Refusal::Unconfirmed => Self::unavailable(StoreErrorKind::Unavailable),
             Refusal::Overloaded => Self::Overloaded,
             Refusal::Panicked => Self::Panicked { attempt },
             Refusal::Leaked => Self::Leaked,
@@ -230,6 +247,14 @@ impl ConsumeError {
                 Self::Unreadable
             }
         }
+    }
+}
+
+/// What is to be said of a delivery when a step of one's own at the store failed, as the commit behind
+/// [`process_in`](super::Consumer::process_in).
+impl From<StoreError> for ConsumeError {
+    fn from(error: StoreError) -> Self {
+        Self::unavailable(error.kind())
     }
 }
 
@@ -246,7 +271,7 @@ impl fmt::Display for ConsumeError {
             Self::InFlight { .. } => f.write_str("another delivery of the event is being handled"),
             Self::NotKept => f.write_str("the event took effect, what its handler returned was not kept"),
             Self::Panicked { .. } => f.write_str("the handler panicked"),
-            Self::Unavailable => f.write_str("the idempotency store gave no answer"),
+            Self::Unavailable { kind } => f.write_str(no_answer(*kind)),
             Self::Overloaded => f.write_str("too many operations are in flight"),
             Self::Unreadable => f.write_str("the record of the event cannot be read by this version"),
             Self::Leaked => f.write_str("the handler kept its transaction, which was not committed"),

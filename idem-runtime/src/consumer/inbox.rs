@@ -151,11 +151,11 @@ impl Consumer {
     ///     store: &D,
     ///     event: Event,
     /// ) -> Result<Processed<u32>, ProcessError<io::Error>> {
-    ///     let mut transaction = store.begin().await.map_err(|_| ConsumeError::Unavailable)?;
+    ///     let mut transaction = store.begin().await.map_err(ConsumeError::from)?;
     ///     let done = consumer.process_in(store, &mut transaction, event, async |connection, _attempt| ship(connection).await).await;
     ///     match done {
     ///         Ok(done) => {
-    ///             store.commit(transaction).await.map_err(|_| ConsumeError::Unavailable)?;
+    ///             store.commit(transaction).await.map_err(ConsumeError::from)?;
     ///             Ok(done)
     ///         }
     ///         Err(undone) => {
@@ -288,7 +288,7 @@ impl Consumer {
             if number >= max { self.failed_for_good(event, number, error, true) } else { Recording::Failed }
         };
         let settled = self.runtime.engine().settle_apart(store, operation, operation.claim(), recording).await;
-        (attempt, settled && attempt >= max)
+        (attempt, settled.is_ok() && attempt >= max)
     }
 
     fn failed_for_good(&self, event: &Event, attempts: u32, error: &impl fmt::Display, ran: bool) -> Recording {
@@ -339,8 +339,8 @@ impl<D: Transactions, E: fmt::Display> Undone<D, E> {
             Why::Exhausted(operation) => {
                 let recording = |_| consumer.failed_for_good(&event, max, &VANISHED, false);
                 match engine.settle_apart(&store, operation, operation.claim(), recording).await {
-                    true => ConsumeError::Parked(ParkedReason::Failed),
-                    false => ConsumeError::Unavailable,
+                    Ok(()) => ConsumeError::Parked(ParkedReason::Failed),
+                    Err(kind) => ConsumeError::unavailable(kind),
                 }
             }
             Why::NotRun(reason) => match consumer.write_down(&event, consumer.note(reason, Some(0), &event)).await {
@@ -355,7 +355,7 @@ impl<D: Transactions, E: fmt::Display> Undone<D, E> {
                 Ok(false) => ConsumeError::CHANGED,
                 Err(error) => {
                     tracing::warn!(key = %operation.key, %error, "an unknown outcome could not be parked");
-                    ConsumeError::Unavailable
+                    error.into()
                 }
             },
             Why::Refused(error) => error,

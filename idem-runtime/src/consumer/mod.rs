@@ -272,7 +272,7 @@ impl Consumer {
             }
             Entry::Parked(reason) => self.park_or_run(event, reason, run).await,
             // Run by the caller.
-            Entry::Unguarded => Concluded::refused(ConsumeError::Unavailable),
+            Entry::Unguarded => Concluded::refused(ConsumeError::NO_ANSWER),
         }
     }
 
@@ -376,7 +376,7 @@ impl Consumer {
             }
             // Somebody settled it meanwhile: the next delivery sees how.
             Ok(Resolved::NotUnknown) => ConsumeError::CHANGED,
-            Err(_) => ConsumeError::Unavailable,
+            Err(error) => error.into(),
         }
     }
 
@@ -427,7 +427,7 @@ where
     F: FnOnce(Attempt) -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
-    let Some(handler) = handler.take() else { return Err(ConsumeError::Unavailable.into()) };
+    let Some(handler) = handler.take() else { return Err(ConsumeError::NO_ANSWER.into()) };
     match handler(Attempt::of(slot)).await {
         Ok(value) => Ok(Processed { value, duplicate: false }),
         Err(error) => Err(ProcessError::Failed { error, attempt: 1, parked: false }),

@@ -133,7 +133,7 @@ impl Aftermath {
             Outcome::Tombstone => Err(Refusal::NotKept),
             Outcome::Unknown => Err(Refusal::Unknown),
             // Nobody may forget it before the store has it.
-            Outcome::Parked(_) => Err(Refusal::Unavailable),
+            Outcome::Parked(_) => Err(Refusal::unavailable(StoreErrorKind::Unavailable)),
         })
     }
 

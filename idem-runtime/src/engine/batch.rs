@@ -11,6 +11,9 @@ use super::{
 };
 use crate::store::{Claim, Claimed, Renew, StoreError, StoreErrorKind};
 
+/// Of an operation whose claim the store did not answer, which cannot be: each is asked for by itself then.
+const LEFT_OUT: Refusal = Refusal::unavailable(StoreErrorKind::Unavailable);
+
 /// One operation on its way through a batch.
 struct Item<T, F> {
     place: usize,
@@ -87,7 +90,7 @@ impl Engine {
         let asked = Instant::now();
         let mut answers = self.claim_many(&claims).await.into_iter();
         for item in &mut items {
-            item.step = match std::mem::replace(&mut item.step, Step::Over(Err(Refusal::Unavailable))) {
+            item.step = match std::mem::replace(&mut item.step, Step::Over(Err(LEFT_OUT))) {
                 Step::Claim(claim, permit, effect) => match answers.next() {
                     None => continue,
                     Some(claimed) => {
@@ -103,7 +106,7 @@ impl Engine {
                 Step::Over(ran) => Turn::Over(ran),
                 Step::Busy(effect, refusal) => Turn::Busy(effect, refusal),
                 // Never: each was claimed above.
-                Step::Claim(..) => Turn::Over(Err(Refusal::Unavailable)),
+                Step::Claim(..) => Turn::Over(Err(LEFT_OUT)),
                 Step::Claimed { claim, permit, effect, mut claimed, mut lease } => {
                     let now = Instant::now();
                     // It may be somebody else's by now: the claim tells, and the lease stays held until it has.

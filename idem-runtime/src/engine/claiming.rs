@@ -114,9 +114,9 @@ where
                     // It may be ours without our knowing. Nothing ran, so it must not look as if something might have.
                     self.engine.0.aftermath.give_back(self.claim(), self.operation.terms.remember);
                 }
-                Err(Refusal::Unavailable)
+                Err(Refusal::unavailable(error.kind()))
             }
-            OnStoreError::Run => self.run_unguarded(taken_perhaps).await,
+            OnStoreError::Run => self.run_unguarded(taken_perhaps, error.kind()).await,
         }
     }
 
@@ -146,35 +146,36 @@ where
         let ended = self.start(fence, attempt).await;
         let (result, recording) = self.engine.count(ended);
         let mut closing = self.operation.close(self.token, recording);
-        let recorded = match &mut closing {
+        let unrecorded = match &mut closing {
             Closing::Complete(complete) => match self.complete(complete).await {
                 // Before those who wait are woken: what they find is not taken for something that runs here.
                 Ok(Ownership::Held) => {
                     drop(lease);
-                    true
+                    None
                 }
                 Ok(Ownership::Lost) => {
                     drop(lease);
                     self.engine.was_stale(&self.operation.key);
-                    false
+                    Some(StoreErrorKind::Conflict)
                 }
                 Err(error) => {
                     // Not the caller's trouble: the effect is a fact by now.
                     self.engine.keep_offering(self.claim(), complete.clone(), lease, &error);
-                    false
+                    Some(error.kind())
                 }
             },
             Closing::Release(release) => {
                 // Nobody runs it any more: whoever claims it from now on has not taken it over.
                 drop(lease);
-                self.engine.release(release).await
+                self.engine.release(release).await;
+                None
             }
         };
         self.engine.0.waiters.wake(&self.operation.key);
-        match (closing.parks(), recorded) {
-            (true, true) => self.engine.0.counters.parked.add(),
+        match (closing.parks(), unrecorded) {
+            (true, None) => self.engine.0.counters.parked.add(),
             // Whoever hears that it is parked forgets it: not before the store has it.
-            (true, false) => return Err(Refusal::Unavailable),
+            (true, Some(kind)) => return Err(Refusal::unavailable(kind)),
             (false, _) => {}
         }
         result
@@ -213,7 +214,7 @@ where
 
     /// `on_store_error = run`: the effect runs although nobody could be asked, and is recorded once somebody can. A claim that
     /// may have been won protects it meanwhile.
-    async fn run_unguarded(&mut self, taken_perhaps: bool) -> Result<Ran<T>, Refusal> {
+    async fn run_unguarded(&mut self, taken_perhaps: bool, kind: StoreErrorKind) -> Result<Ran<T>, Refusal> {
         self.engine.0.counters.unguarded.add();
         let lease = taken_perhaps.then(|| self.engine.0.leases.hold(Renew::of(&self.claim()), Instant::now()));
         let ended = self.start(NO_FENCE, 1).await;
@@ -226,7 +227,7 @@ where
             Closing::Release(_) => {}
         }
         self.engine.0.waiters.wake(&self.operation.key);
-        if parks { Err(Refusal::Unavailable) } else { result }
+        if parks { Err(Refusal::unavailable(kind)) } else { result }
     }
 
     /// Calls the effect: once, as a claim is won once.

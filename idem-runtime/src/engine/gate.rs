@@ -7,10 +7,12 @@ use std::{
 
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 
-use crate::key::StorageKey;
+use crate::{key::StorageKey, store::StoreErrorKind};
 
-/// Holds when the store last gave no answer to one who went through.
-type Turnstile = tokio::sync::Mutex<Option<Instant>>;
+/// Holds when the store last gave no answer to one who went through, and why.
+type Turnstile = tokio::sync::Mutex<Silence>;
+
+type Silence = Option<(Instant, StoreErrorKind)>;
 
 /// The keys that somebody in this process works on or waits for.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +26,7 @@ pub(crate) struct Pass {
     /// Taken when it is dropped.
     turnstile: Option<Arc<Turnstile>>,
     /// `None`: still waiting.
-    turn: Option<OwnedMutexGuard<Option<Instant>>>,
+    turn: Option<OwnedMutexGuard<Silence>>,
 }
 
 impl Gates {
@@ -49,15 +51,16 @@ impl Gates {
 
 impl Pass {
     /// The store gave no answer. Those that wait need not find out as well, one after the other.
-    pub(crate) fn store_is_silent(&mut self) {
+    pub(crate) fn store_is_silent(&mut self, kind: StoreErrorKind) {
         if let Some(silent) = &mut self.turn {
-            **silent = Some(Instant::now());
+            **silent = Some((Instant::now(), kind));
         }
     }
 
-    /// Whether the store gave no answer to somebody who had the pass since.
-    pub(crate) fn store_was_silent(&self, since: Instant) -> bool {
-        self.turn.as_ref().and_then(|silent| **silent).is_some_and(|silent| silent >= since)
+    /// Why the store gave no answer to somebody who had the pass since.
+    pub(crate) fn store_was_silent(&self, since: Instant) -> Option<StoreErrorKind> {
+        let (silent, kind) = self.turn.as_ref().and_then(|silence| **silence)?;
+        (silent >= since).then_some(kind)
     }
 }
 

@@ -133,7 +133,7 @@ impl Counters {
             Err(Refusal::Mismatch) => self.mismatches.add(),
             Err(Refusal::Unknown | Refusal::Unreadable) => self.unknown.add(),
             Err(Refusal::NotKept) => self.not_kept.add(),
-            Err(Refusal::Unavailable | Refusal::Contended | Refusal::Unconfirmed) => self.unavailable.add(),
+            Err(Refusal::Unavailable { .. } | Refusal::Contended | Refusal::Unconfirmed) => self.unavailable.add(),
             Err(Refusal::Overloaded) => self.overloaded.add(),
         }
     }

@@ -76,6 +76,7 @@ pub(crate) use self::{
     catch::CatchPanic,
     detach::OnDetach,
     recover::Recovery,
+    refusal::no_answer,
     transact::{Ended, Work},
     tx::Place,
 };

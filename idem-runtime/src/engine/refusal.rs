@@ -2,9 +2,11 @@
 
 use std::{fmt, time::Duration};
 
+use crate::store::StoreErrorKind;
+
 /// A guarded operation has no value for this caller: it was not run, or it panicked, or it ran in a transaction that was undone or
 /// not confirmed. The variant says which.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The key was used with another request.
@@ -20,8 +22,12 @@ pub enum Refusal {
     NotKept,
     /// There is a record, damaged or of a newer version: something ran or runs.
     Unreadable,
-    /// The store gave no answer.
-    Unavailable,
+    /// The store gave no answer, or one that helps nobody.
+    #[non_exhaustive]
+    Unavailable {
+        /// Why: whether it is worth asking again soon.
+        kind: StoreErrorKind,
+    },
     /// As many operations run as this process may run at once.
     Overloaded,
     /// The operation ran for this caller and panicked.
@@ -48,7 +54,7 @@ impl fmt::Display for Refusal {
             Self::Unknown => "the outcome of the first request with this idempotency key is unknown",
             Self::NotKept => "the operation ran, its answer was not kept",
             Self::Unreadable => "the record of this idempotency key cannot be read by this version",
-            Self::Unavailable => "the idempotency store gave no answer",
+            Self::Unavailable { kind } => no_answer(*kind),
             Self::Overloaded => "too many operations are in flight",
             Self::Panicked => "the operation panicked",
             Self::Contended => "the transaction met others each time it was run, and was rolled back",
@@ -67,3 +73,20 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+impl Refusal {
+    pub(crate) const fn unavailable(kind: StoreErrorKind) -> Self {
+        Self::Unavailable { kind }
+    }
+}
+
+/// What is said of a store that did not do its step, to whoever asked for more than that step.
+pub(crate) const fn no_answer(kind: StoreErrorKind) -> &'static str {
+    match kind {
+        StoreErrorKind::Unavailable => "the idempotency store gave no answer",
+        StoreErrorKind::Unreachable => "the idempotency store cannot be reached",
+        StoreErrorKind::Full => "the idempotency store is full",
+        StoreErrorKind::Conflict => "somebody else changed the record in the idempotency store",
+        StoreErrorKind::Misconfigured => "the idempotency store is set up wrong",
+    }
+}

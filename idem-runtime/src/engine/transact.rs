@@ -164,7 +164,7 @@ impl Engine {
         }
         self.0.counters.store_errors.add();
         tracing::warn!(%error, "a step in the caller's transaction failed");
-        Refusal::Unavailable
+        Refusal::unavailable(error.kind())
     }
 
     async fn queue<D, W>(
@@ -195,8 +195,8 @@ impl Engine {
             let Ok(pass) = tokio::time::timeout_at(deadline, self.0.gates.pass(operation.key)).await else {
                 return Err(RUNS_HERE);
             };
-            if pass.store_was_silent(queued) {
-                return Err(Refusal::Unavailable);
+            if let Some(kind) = pass.store_was_silent(queued) {
+                return Err(Refusal::unavailable(kind));
             }
             let refusal = match self.turn_in_transaction(Some(pass), transacting).await {
                 Turn::Over(ran) => {
@@ -238,8 +238,8 @@ impl Engine {
         let tracked = async move {
             let (_permit, mut pass) = (permit, pass);
             let turn = transacting.turn().await;
-            if let (Turn::Over(Err(Refusal::Unavailable)), Some(pass)) = (&turn, &mut pass) {
-                pass.store_is_silent();
+            if let (Turn::Over(Err(Refusal::Unavailable { kind })), Some(pass)) = (&turn, &mut pass) {
+                pass.store_is_silent(*kind);
             }
             turn
         };
@@ -268,7 +268,7 @@ impl Joined {
             Ok(Ownership::Held) => return Ok(Ran::Fresh(value)),
             Ok(Ownership::Lost) => {
                 tracing::error!(key = %self.claim.key, "the record was changed inside its own transaction");
-                Refusal::Unavailable
+                Refusal::unavailable(StoreErrorKind::Conflict)
             }
             Err(error) => self.engine.failed_in(&error),
         };
@@ -465,7 +465,7 @@ impl<D: Transactions> Ground<D> {
             }
             Ok(Ownership::Lost) => {
                 tracing::error!(key = %claim.key, "the record was changed inside its own transaction");
-                Once::Over(Err(Refusal::Unavailable))
+                Once::Over(Err(Refusal::unavailable(StoreErrorKind::Conflict)))
             }
             Err(error) if error.kind() == StoreErrorKind::Unavailable => {
                 self.engine.0.counters.store_errors.add();
@@ -510,7 +510,7 @@ impl<D: Transactions> Ground<D> {
         match self.claim(claim).await {
             Ok((transaction, ..)) => self.finish(transaction, claim, Some(complete), value).await,
             // Nothing happened, and a retry runs.
-            Err(Once::Over(Err(Refusal::Unavailable))) => Once::Over(Ok(Ran::Fresh(value))),
+            Err(Once::Over(Err(Refusal::Unavailable { .. }))) => Once::Over(Ok(Ran::Fresh(value))),
             Err(not_won) => not_won,
         }
     }
@@ -518,7 +518,8 @@ impl<D: Transactions> Ground<D> {
     /// The effect is undone, its attempt is counted.
     async fn count_apart(&self, claim: Claim) {
         if let Some(operation) = self.operation {
-            self.engine.settle_apart(&self.store, operation, claim, |_| Recording::Failed).await;
+            // If the store has it not, the attempt is one that does not count.
+            let _ = self.engine.settle_apart(&self.store, operation, claim, |_| Recording::Failed).await;
         }
     }
 
@@ -528,7 +529,7 @@ impl<D: Transactions> Ground<D> {
         let recording = |_| Recording::Parked { note, ran: true };
         let settled = self.engine.settle_apart(&self.store, operation, claim, recording).await;
         // Whoever hears that it is parked forgets it: not before the store has it.
-        Once::Over(if settled { Ok(Ran::Fresh(value)) } else { Err(Refusal::Unavailable) })
+        Once::Over(settled.map(|()| Ran::Fresh(value)).map_err(Refusal::unavailable))
     }
 
     fn failed<T>(&self, error: &StoreError) -> Once<T> {
@@ -537,7 +538,7 @@ impl<D: Transactions> Ground<D> {
         }
         self.engine.0.counters.store_errors.add();
         tracing::warn!(%error, "the transaction failed and was rolled back");
-        Once::Over(Err(Refusal::Unavailable))
+        Once::Over(Err(Refusal::unavailable(error.kind())))
     }
 
     fn count<T>(&self, ran: &Result<Ran<T>, Refusal>) {

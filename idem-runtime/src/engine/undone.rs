@@ -12,30 +12,30 @@ use super::{
     transact::{BEGIN_AGAIN, SETTLE},
     wait::jittered,
 };
-use crate::store::{Begun, Claim, Claimed, Ownership, Store, StoreError, Transactions};
+use crate::store::{Begun, Claim, Claimed, Ownership, Store, StoreError, StoreErrorKind, Transactions};
 
 impl Engine {
-    /// Records what an operation came to whose transaction was rolled back, and says whether the store has it.
-    /// `recording` is told which attempt it was. If somebody else runs by now, it is theirs to record.
+    /// Records what an operation came to whose transaction was rolled back. `recording` is told which attempt it was. `Err`: why
+    /// the store does not have it. If somebody else runs by now, it is theirs to record.
     pub(crate) async fn settle_apart(
         &self,
         store: &impl Store,
         operation: Operation,
         claim: Claim,
         recording: impl FnOnce(u32) -> Recording,
-    ) -> bool {
+    ) -> Result<(), StoreErrorKind> {
         if self.known_here::<()>(&operation, Instant::now()).is_some() {
-            return false;
+            return Err(StoreErrorKind::Conflict);
         }
         let mut taken_perhaps = false;
         let recording = match ask_again(|| store.claim(claim), &mut taken_perhaps).await {
             Ok(Claimed::Won { attempt, .. }) => recording(attempt),
-            Ok(_) => return false,
+            Ok(_) => return Err(StoreErrorKind::Conflict),
             Err(error) => {
                 if taken_perhaps {
                     self.0.aftermath.give_back(claim, operation.terms.remember);
                 }
-                return self.not_settled(&claim, &error);
+                return Err(self.not_settled(&claim, &error));
             }
         };
         let closing = operation.close(claim.token, recording);
@@ -49,24 +49,24 @@ impl Engine {
                     self.0.counters.parked.add();
                 }
                 self.0.waiters.wake(&claim.key);
-                true
+                Ok(())
             }
-            Ok(Ownership::Lost) => false,
+            Ok(Ownership::Lost) => Err(StoreErrorKind::Conflict),
             Err(error) => {
                 // It is offered until the store has it: what is undone must not look abandoned once the lease is out.
                 match closing {
                     Closing::Complete(complete) => self.0.aftermath.complete(claim, complete, None),
                     Closing::Release(release) => self.0.aftermath.withdraw(release),
                 }
-                self.not_settled(&claim, &error)
+                Err(self.not_settled(&claim, &error))
             }
         }
     }
 
-    fn not_settled(&self, claim: &Claim, error: &StoreError) -> bool {
+    fn not_settled(&self, claim: &Claim, error: &StoreError) -> StoreErrorKind {
         self.0.counters.store_errors.add();
         tracing::warn!(key = %claim.key, %error, "an attempt that was rolled back could not be counted");
-        false
+        error.kind()
     }
 
     /// Whether the outcome of an operation is unknown. One that was abandoned and is not to be run again is so from

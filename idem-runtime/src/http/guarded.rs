@@ -135,7 +135,7 @@ impl<E: Endpoint<A>, A: Send + 'static> Guarded<E, A> {
         let operation = operation::<E, A>(&runtime, prepared, &arguments);
         async move {
             match &operation {
-                Err(rejection) => (*rejection).into_response(),
+                Err(rejection) => rejection.clone().into_response(),
                 Ok(None) => {
                     if let Some(slot) = attempt {
                         runtime.engine().fill_unclaimed(&slot);

@@ -160,7 +160,7 @@ where
         // In a box: with the request in it, the block of every operation would be too large for the allocator's quick path.
         let passing = Box::pin(pass(inner, Request::from_parts(parts, body)));
         match &operation {
-            Err(rejection) => Ok((*rejection).into_response()),
+            Err(rejection) => Ok(rejection.clone().into_response()),
             Ok(None) => {
                 runtime.engine().fill_unclaimed(&slot);
                 passing.await

@@ -12,7 +12,7 @@ use super::Disposition;
 use crate::{engine::Refusal, key::KeySource, policy::Policy};
 
 /// A request was refused before the handler ran, or there is no answer to give to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rejection {
     code: Code,
     detail: Detail,
@@ -250,7 +250,7 @@ impl From<Refusal> for Rejection {
             Refusal::InFlight { .. } => Code::InFlight,
             Refusal::Unknown | Refusal::Unreadable => Code::OutcomeUnknown,
             Refusal::NotKept => Code::ResponseNotKept,
-            Refusal::Unavailable => Code::StoreUnavailable,
+            Refusal::Unavailable { .. } => Code::StoreUnavailable,
             Refusal::Overloaded => Code::Overloaded,
             Refusal::Panicked => Code::Panicked,
             Refusal::Contended => Code::Contended,
@@ -282,8 +282,6 @@ impl PartialEq for Detail {
         self.to_string() == other.to_string()
     }
 }
-
-impl Eq for Detail {}
 
 /// Where a client writes a key for this source. `None`: only the service knows.
 fn place(source: &KeySource) -> Option<String> {

@@ -225,7 +225,7 @@ async fn a_key_used_with_another_payload_is_parked(backend: Backend) {
     let (idempotency, runs) = (runtime(&backend).await, Runs::default());
     assert_eq!(ship(idempotency.clone(), order(7), runs.clone()).await, Ok(order(8)));
     let refused = ConsumeError::Parked(ParkedReason::KeyReused);
-    assert_eq!(ship(idempotency.clone(), order(9), runs.clone()).await, Err(ShipError::Refused(refused)));
+    assert_eq!(ship(idempotency.clone(), order(9), runs.clone()).await, Err(ShipError::Refused(refused.clone())));
     assert_eq!(refused.delivery(), Delivery::Acknowledge);
     assert_eq!(ship(idempotency, order(7), runs.clone()).await, Ok(order(8)));
     assert_eq!(runs.begun(), 1);

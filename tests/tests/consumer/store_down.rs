@@ -5,7 +5,7 @@ use std::time::Duration;
 use idem_runtime::{
     Idempotency, MemoryStore, OnStoreError, Policy,
     consumer::{ConsumeError, Consumer, Delivery, Event, ParkedReason, ProcessError},
-    store::StoreErrorKind,
+    store::{StoreError, StoreErrorKind},
 };
 use tests::{
     faulty_store::{Fault, FaultyStore, Step},
@@ -30,21 +30,40 @@ fn down() -> Fault {
     Fault::Refused(StoreErrorKind::Unreachable)
 }
 
+fn unavailable(kind: StoreErrorKind) -> ConsumeError {
+    StoreError::new(kind, "as it was told to").into()
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_runs_without_the_store() {
     let (store, runtime, consumer) = started(POLICY);
     store.fail(Step::Claim, down());
     let refused = run(&consumer, event("evt_1")).await.expect_err("refused");
-    assert_eq!(refused, ProcessError::Refused(ConsumeError::Unavailable));
+    assert_eq!(refused, ProcessError::Refused(unavailable(StoreErrorKind::Unreachable)));
     assert!(matches!(refused.delivery(), Delivery::Retry { .. }));
     let results = consumer.process_many(vec![event("evt_1"), event("evt_2")], |_, _| async { Ok::<_, Broke>(7) }).await;
     for result in results {
-        assert_eq!(result.expect_err("refused"), ProcessError::Refused(ConsumeError::Unavailable));
+        assert_eq!(result.expect_err("refused"), ProcessError::Refused(unavailable(StoreErrorKind::Unreachable)));
     }
-    assert_eq!(consumer.park(&event("evt_1"), "why").await, Err(ConsumeError::Unavailable));
+    assert_eq!(consumer.park(&event("evt_1"), "why").await, Err(unavailable(StoreErrorKind::Unreachable)));
     assert_eq!(runtime.metrics().executed, 0);
     store.heal();
     assert_eq!(run(&consumer, event("evt_1")).await, Ok((7, false)));
+}
+
+/// One at a time and in a batch: what needs an operator is told from what is over in a second.
+#[tokio::test(start_paused = true)]
+async fn a_refused_event_says_why_the_store_did_not_answer() {
+    let (store, _, consumer) = started(POLICY);
+    for kind in [StoreErrorKind::Unreachable, StoreErrorKind::Full, StoreErrorKind::Misconfigured] {
+        store.fail(Step::Claim, Fault::Refused(kind));
+        let one = run(&consumer, event("evt_1")).await.map(drop);
+        let many = consumer.process_many(vec![event("evt_1")], |_, _| async { Ok::<_, Broke>(7) }).await;
+        for refused in many.into_iter().map(|result| result.map(drop)).chain([one]) {
+            assert_eq!(refused, Err(unavailable(kind).into()));
+        }
+    }
+    assert_ne!(unavailable(StoreErrorKind::Full).to_string(), unavailable(StoreErrorKind::Misconfigured).to_string());
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,7 +84,7 @@ async fn a_store_slower_than_the_leases_of_a_batch_is_as_good_as_none() {
     store.fail(Step::Claim, Fault::Slow(Duration::from_millis(80)));
     let results = consumer.process_many(vec![event("evt_1"), event("evt_2")], |_, _| async { Ok::<_, Broke>(7) }).await;
     for result in results {
-        assert_eq!(result.expect_err("refused"), ProcessError::Refused(ConsumeError::Unavailable));
+        assert_eq!(result.expect_err("refused"), ProcessError::Refused(unavailable(StoreErrorKind::Unavailable)));
     }
     assert_eq!(runtime.metrics().executed, 0);
     store.fail(Step::Claim, Fault::Slow(Duration::from_millis(40)));
@@ -83,7 +102,7 @@ async fn a_claim_of_a_batch_that_came_too_late_is_given_back_if_the_store_goes_a
     store.fail_next(Step::Claim, Fault::Slow(Duration::from_millis(60)));
     store.fail(Step::Claim, down());
     let results = consumer.process_many(vec![event("evt_1")], |_, _| async { Ok::<_, Broke>(7) }).await;
-    assert_eq!(results, [Err(ProcessError::Refused(ConsumeError::Unavailable))]);
+    assert_eq!(results, [Err(ProcessError::Refused(unavailable(StoreErrorKind::Unreachable)))]);
     store.heal();
     assert!(runtime.drain(Duration::from_secs(30)).await.finished);
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -108,7 +127,10 @@ async fn handlers_run_without_the_store_where_that_is_chosen() {
     assert_eq!(run(&consumer, event("evt_1")).await, Ok((7, false)));
     assert_eq!(runtime.metrics().unguarded, 1);
     // What is only to be written down is not run.
-    assert_eq!(run(&consumer, Event::without_id("payload")).await, Err(ConsumeError::Unavailable.into()));
+    assert_eq!(
+        run(&consumer, Event::without_id("payload")).await,
+        Err(unavailable(StoreErrorKind::Unreachable).into())
+    );
     store.heal();
     assert!(runtime.drain(Duration::from_secs(30)).await.finished);
     assert_eq!(run(&consumer, event("evt_1")).await, Ok((7, true)));
@@ -133,8 +155,10 @@ async fn an_event_is_not_acknowledged_as_parked_before_the_store_has_it() {
     store.fail(Step::Complete, down());
     let fail = || consumer.process(event("evt_1"), |_| async { Err::<usize, _>(Broke("no".to_owned())) });
     for _ in 0..2 {
-        assert_eq!(fail().await.expect_err("refused"), ProcessError::Refused(ConsumeError::Unavailable));
-        assert_eq!(consumer.park(&event("evt_2"), "why").await, Err(ConsumeError::Unavailable));
+        let refused = fail().await.expect_err("refused");
+        assert!(matches!(refused, ProcessError::Refused(ConsumeError::Unavailable { .. })), "{refused:?}");
+        let parked = consumer.park(&event("evt_2"), "why").await;
+        assert!(matches!(parked, Err(ConsumeError::Unavailable { .. })), "{parked:?}");
     }
     store.heal();
     assert!(runtime.drain(Duration::from_secs(30)).await.finished);

@@ -1,9 +1,9 @@
 //! The store fails while a key is claimed.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use axum::{Router, routing::post as route};
-use idem_runtime::{IdempotencyLayer, Policy, store::StoreErrorKind};
+use idem_runtime::{ExecuteError, IdempotencyLayer, Policy, Refusal, store::StoreErrorKind};
 use tests::{
     exchange::{post, send},
     faulty_store::{Fault, FaultyStore, Step},
@@ -60,6 +60,22 @@ async fn a_claim_without_an_answer_is_refused_in_time_and_given_back_later() {
         settled(&idempotency).await;
         assert_fresh(&pay(&idempotency, policy, &runs).await);
         assert_eq!(runs.begun(), 1);
+    }
+}
+
+/// What needs an operator is told from what is over in a second.
+#[tokio::test(start_paused = true)]
+async fn a_refused_call_says_why_the_store_did_not_answer() {
+    use StoreErrorKind::{Conflict, Full, Misconfigured, Unavailable, Unreachable};
+    let mut told = HashSet::new();
+    for cause in [Unavailable, Unreachable, Full, Conflict, Misconfigured] {
+        let (store, idempotency) = faulty();
+        store.fail(Step::Claim, Fault::Refused(cause));
+        let refused = pay(&idempotency, RETRY, &Runs::default()).await.unwrap_err();
+        let ExecuteError::Refused(Refusal::Unavailable { kind, .. }) = &refused else { panic!("{refused:?}") };
+        assert_eq!(*kind, cause);
+        assert!(told.insert(refused.to_string()), "{refused}");
+        assert_eq!(idempotency.metrics().unavailable, 1);
     }
 }
 

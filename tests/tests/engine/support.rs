@@ -90,7 +90,7 @@ pub(crate) fn in_flight(refusal: &Refusal) -> bool {
 }
 
 pub(crate) fn unavailable(refusal: &Refusal) -> bool {
-    *refusal == Refusal::Unavailable
+    matches!(refusal, Refusal::Unavailable { .. })
 }
 
 pub(crate) fn unknown(refusal: &Refusal) -> bool {

@@ -171,7 +171,7 @@ async fn a_commit_that_the_server_refuses_is_not_in_doubt() {
             }
         }
     });
-    assert!(matches!(ran.await, Err(ExecuteError::Refused(Refusal::Unavailable))));
+    assert!(matches!(ran.await, Err(ExecuteError::Refused(Refusal::Unavailable { .. }))));
     assert_eq!(runs.load(SeqCst), 1, "it would only be refused again");
     assert_eq!(world.number(&format!("SELECT count(*) FROM {schema}.children")).await, 0);
 }

@@ -277,7 +277,7 @@ async fn what_a_handler_writes_behind_a_full_disk_is_not_kept() {
             Ok::<_, ()>((big.is_ok(), entry.is_ok(), bare.is_ok()))
         };
         let done = runtime.transact(&store, operation(), careless).await;
-        assert!(matches!(done, Err(ExecuteError::Refused(Refusal::Unavailable))), "{done:?}");
+        assert!(matches!(done, Err(ExecuteError::Refused(Refusal::Unavailable { .. }))), "{done:?}");
         assert_eq!(ledger(store.pool()).await, 0);
     }
     let careful = |mut tx: Tx<SqliteStore>, _| async move {

@@ -338,7 +338,8 @@ async fn calls_that_queue_while_the_store_does_not_answer_are_told_together() {
     let began = tokio::time::Instant::now();
     let calls = (0..30).map(|_| runtime.transact(&fake, operation("k"), async |_, _| Ok::<_, &str>(7)));
     for call in join_all(calls).await {
-        assert!(matches!(call, Err(ExecuteError::Refused(Refusal::Unavailable))), "{call:?}");
+        let Err(ExecuteError::Refused(Refusal::Unavailable { kind, .. })) = call else { panic!("{call:?}") };
+        assert_eq!(kind, StoreErrorKind::Unreachable);
     }
     assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
     // Who comes later asks.
@@ -437,7 +438,9 @@ async fn a_joined_call_says_when_to_begin_anew() {
         }
     };
     assert_eq!(call(StoreErrorKind::Conflict).await, Refusal::Contended);
-    assert_eq!(call(StoreErrorKind::Unavailable).await, Refusal::Unavailable);
+    for told in [StoreErrorKind::Unavailable, StoreErrorKind::Misconfigured] {
+        assert!(matches!(call(told).await, Refusal::Unavailable { kind, .. } if kind == told));
+    }
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ impl Outcome for ConsumeError {
     }
 
     fn is_store_error(&self) -> bool {
-        matches!(self, Self::Unavailable)
+        matches!(self, Self::Unavailable { .. })
     }
 }
 

@@ -183,7 +183,7 @@ async fn what_the_broker_and_the_store_fail_is_counted() {
                     return Err::<(), _>(ConsumeError::Parked(ParkedReason::Failed));
                 }
                 broker.renewed.notified().await;
-                Err(ConsumeError::Unavailable)
+                Err(ConsumeError::NO_ANSWER)
             }
         }
     });
