@@ -508,10 +508,11 @@ impl<E: fmt::Display> fmt::Display for ExecuteError<E> {
 }
 
 impl<E: std::error::Error + 'static> std::error::Error for ExecuteError<E> {
+    // What either says is said above.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Effect(error) => Some(error),
-            Self::Refused(refusal) => Some(refusal),
+            Self::Effect(error) => error.source(),
+            Self::Refused(refusal) => std::error::Error::source(refusal),
         }
     }
 }

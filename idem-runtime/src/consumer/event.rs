@@ -306,10 +306,11 @@ impl<E: fmt::Display> fmt::Display for ProcessError<E> {
 }
 
 impl<E: std::error::Error + 'static> std::error::Error for ProcessError<E> {
+    // What either says is said above.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Failed { error, .. } => Some(error),
-            Self::Refused(error) => Some(error),
+            Self::Failed { error, .. } => error.source(),
+            Self::Refused(error) => error.source(),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod blocks;
 mod broken_records;
+mod chain;
 mod claim;
 mod completion;
 mod cut;

@@ -17,6 +17,7 @@ pub enum RedriveError {
     /// The event cannot be published; it is parked as before.
     Unpublishable(BrokerError),
     /// The event is runnable and was not published, or nobody knows whether it was: publish it again.
+    #[non_exhaustive]
     NotPublished {
         /// What is to be published. Twice does no harm.
         event: Event,
@@ -53,10 +54,36 @@ impl fmt::Display for RedriveError {
 }
 
 impl std::error::Error for RedriveError {
+    // What each of them says is said above.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Store(error) => Some(error),
-            Self::Unpublishable(error) | Self::NotPublished { error, .. } => Some(error),
+            Self::Store(error) => error.source(),
+            Self::Unpublishable(error) | Self::NotPublished { error, .. } => error.source(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+    use crate::store::StoreErrorKind;
+
+    #[test]
+    fn a_chain_of_errors_says_each_thing_once() {
+        let store = StoreError::new(StoreErrorKind::Unreachable, "resolve").with_source("connection refused");
+        let broker = || BrokerError::unavailable("it is away");
+        let event = Event::new("evt_1", "{}");
+        for (error, most) in [
+            (RedriveError::Store(store), 2),
+            (RedriveError::Unpublishable(broker()), 1),
+            (RedriveError::NotPublished { event, error: broker() }, 1),
+        ] {
+            let chain = std::iter::successors(Some(&error as &dyn Error), |error| (**error).source());
+            let said: Vec<String> = chain.map(ToString::to_string).collect();
+            assert_eq!(said.len(), most, "{said:?}");
+            assert!(said[1..].iter().all(|below| !said[0].contains(below)), "{said:?}");
         }
     }
 }
