@@ -33,6 +33,7 @@ pub struct Processed<T> {
 #[non_exhaustive]
 pub enum ProcessError<E> {
     /// The handler returned this error: the event is undone.
+    #[non_exhaustive]
     Failed {
         /// The handler's own.
         error: E,
@@ -52,6 +53,7 @@ pub enum ConsumeError {
     /// The event is parked, now or before: it does not run until somebody redrives it.
     Parked(ParkedReason),
     /// Another delivery of the event is being handled.
+    #[non_exhaustive]
     InFlight {
         /// What is left of its lease; it may be done much sooner.
         retry_after: Duration,
@@ -60,6 +62,7 @@ pub enum ConsumeError {
     /// hand.
     NotKept,
     /// The handler panicked: the event is undone.
+    #[non_exhaustive]
     Panicked {
         /// Which attempt it was: 1 for the first.
         attempt: u32,
@@ -100,6 +103,7 @@ pub enum ParkedReason {
 
 /// What is to become of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 #[must_use = "a delivery that is not acknowledged comes again"]
 pub enum Delivery {
     /// The event is settled: done, or parked in the store. The broker may forget it. The store has no payload that is larger than

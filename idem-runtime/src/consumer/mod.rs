@@ -16,6 +16,8 @@
 //!     match Delivery::of(&done) {
 //!         Delivery::Acknowledge => message.ack().await,
 //!         Delivery::Retry { after } => message.deliver_again(after).await,
+//!         // What is not acknowledged comes again.
+//!         _ => {}
 //!     }
 //! }
 //! ```
@@ -65,6 +67,7 @@ mod inbox;
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
 pub mod nats;
 mod note;
+mod outcome;
 mod parked;
 #[cfg(feature = "redis-streams")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis-streams")))]
@@ -91,10 +94,11 @@ use crate::{
 };
 
 #[cfg(any(feature = "redis-streams", feature = "nats"))]
-pub use self::worker::{BrokerError, BrokerErrorKind, Outcome, RedriveError, WorkerMetrics};
+pub use self::worker::{BrokerError, BrokerErrorKind, RedriveError, WorkerMetrics};
 pub use self::{
     event::{ConsumeError, Delivery, Event, ParkedReason, ProcessError, Processed},
     inbox::Undone,
+    outcome::Outcome,
     parked::{ParkedEvent, Redriven},
 };
 

@@ -26,6 +26,7 @@ pub struct ParkedEvent {
 
 /// What [`Consumer::redrive`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 #[must_use = "a redriven event runs only when it is delivered again"]
 pub enum Redriven {
     /// It may run: deliver this again.

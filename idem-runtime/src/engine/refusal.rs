@@ -12,6 +12,7 @@ pub enum Refusal {
     /// The key was used with another request.
     Mismatch,
     /// The first request with this key is running, or somebody finds out what became of it.
+    #[non_exhaustive]
     InFlight {
         /// What is left of its lease; it may be done much sooner.
         retry_after: Duration,

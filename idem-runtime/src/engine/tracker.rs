@@ -13,6 +13,7 @@ use crate::apart::Apart;
 /// What [`Idempotency::drain`](crate::Idempotency::drain) came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "what is left may be cut where it stands"]
 pub struct Drained {
     /// Nothing runs and nothing is left to be recorded.
     pub finished: bool,

@@ -306,6 +306,7 @@ pub enum Verdict {
 
 /// What [`Store::resolve`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 #[must_use = "a verdict that was not applied settles nothing"]
 pub enum Resolved {
     /// The verdict stands.

@@ -13,7 +13,9 @@ use tests::{
 };
 use tokio::sync::Semaphore;
 
-use crate::support::{Broke, Outcome, PATIENT, POLICY, Worker, event, failed, is_acknowledged, outcome, refused};
+use crate::support::{
+    Broke, Outcome, PATIENT, POLICY, Trouble, Worker, event, failed, is_acknowledged, outcome, panicked, refused,
+};
 
 tests::on_every_store!(
     a_batch_runs_each_event_once_and_answers_in_order,
@@ -73,7 +75,7 @@ async fn a_batch_that_fails_in_part_is_delivered_again_in_part(backend: Backend)
             Ok((1, false)),
             failed("no", 1, false),
             refused(ConsumeError::Parked(ParkedReason::NoId)),
-            refused(ConsumeError::Panicked { attempt: 1 }),
+            panicked(1),
             Ok((2, false)),
         ]
     );
@@ -236,7 +238,7 @@ async fn an_event_of_a_batch_keeps_its_lease_while_it_waits_for_its_turn(backend
     let other = Worker::start(&backend, policy).await;
     assert!(matches!(
         other.deliver(&event("evt_2")).await,
-        Err(idem_runtime::consumer::ProcessError::Refused(ConsumeError::InFlight { .. }))
+        Err(Trouble::Told(idem_runtime::consumer::ProcessError::Refused(ConsumeError::InFlight { .. })))
     ));
     gate.open();
     assert!(running.await.expect("no panic").iter().all(Result::is_ok));

@@ -8,7 +8,7 @@ use idem_runtime::{
 };
 use tests::backend::Backend;
 
-use crate::support::{Broke, POLICY, Worker, event, failed, is_acknowledged, killed_where_it_stands, refused};
+use crate::support::{Broke, POLICY, Trouble, Worker, event, failed, is_acknowledged, killed_where_it_stands, refused};
 
 tests::on_every_store!(
     a_worker_killed_before_the_acknowledgement_has_done_its_work,
@@ -58,7 +58,10 @@ async fn a_worker_killed_in_the_handler_is_replaced(backend: Backend) {
     let worker = Worker::start(&backend, SHORT).await;
     let early = worker.deliver(&event("evt_1")).await;
     assert!(
-        matches!(early, Err(idem_runtime::consumer::ProcessError::Refused(ConsumeError::InFlight { .. }))),
+        matches!(
+            early,
+            Err(Trouble::Told(idem_runtime::consumer::ProcessError::Refused(ConsumeError::InFlight { .. })))
+        ),
         "{early:?}"
     );
     backend.pass(LEASE).await;

@@ -9,7 +9,10 @@ use idem_runtime::{
 use serde::{Deserialize, Serialize};
 use tests::{backend::Backend, gate::Gate, probe::cut_after};
 
-use crate::support::{Broke, Outcome, PATIENT, POLICY, Worker, at_once, event, is_acknowledged, outcome, refused};
+use crate::support::{
+    Broke, Outcome, PATIENT, POLICY, Trouble, Worker, at_once, event, failed, is_acknowledged, outcome, panicked,
+    refused,
+};
 
 tests::on_every_store!(
     an_event_delivered_twice_takes_effect_once,
@@ -51,7 +54,7 @@ async fn an_event_delivered_at_once_takes_effect_once(backend: Backend) {
         for outcome in &outcomes {
             // Acknowledged, or delivered again and then acknowledged.
             assert!(
-                matches!(outcome, Ok(_) | Err(ProcessError::Refused(ConsumeError::InFlight { .. }))),
+                matches!(outcome, Ok(_) | Err(Trouble::Told(ProcessError::Refused(ConsumeError::InFlight { .. })))),
                 "{outcome:?}"
             );
         }
@@ -76,7 +79,7 @@ async fn a_delivery_beside_another_is_to_be_tried_again(backend: Backend) {
     let running = held(&worker, &event("evt_1"), &gate);
     gate.reached().await;
     let beside = worker.deliver(&event("evt_1")).await;
-    let Err(error @ ProcessError::Refused(ConsumeError::InFlight { retry_after })) = beside else {
+    let Err(Trouble::Told(error @ ProcessError::Refused(ConsumeError::InFlight { retry_after, .. }))) = beside else {
         panic!("{beside:?}")
     };
     assert_eq!(error.delivery(), Delivery::Retry { after: retry_after });
@@ -216,11 +219,8 @@ async fn an_event_without_an_id_runs_where_that_is_written_out(backend: Backend)
     for run in 1..=2 {
         assert_eq!(worker.deliver(&Event::without_id("payload")).await, Ok((run, false)));
     }
-    assert_eq!(
-        worker.fail(&Event::without_id("payload"), "no").await,
-        Err(ProcessError::Failed { error: Broke("no".to_owned()), attempt: 1, parked: false })
-    );
-    assert_eq!(worker.panic(&Event::without_id("payload")).await, refused(ConsumeError::Panicked { attempt: 1 }));
+    assert_eq!(worker.fail(&Event::without_id("payload"), "no").await, failed("no", 1, false));
+    assert_eq!(worker.panic(&Event::without_id("payload")).await, panicked(1));
     assert_eq!(backend.records().await, 0);
     let metrics = worker.runtime.metrics();
     assert_eq!((metrics.executed, metrics.panics, metrics.in_flight), (4, 1, 0));

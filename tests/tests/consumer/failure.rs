@@ -6,7 +6,7 @@ use idem_runtime::{
 };
 use tests::backend::Backend;
 
-use crate::support::{Broke, FINANCIAL, POLICY, Worker, event, failed, is_acknowledged, outcome, refused};
+use crate::support::{Broke, FINANCIAL, POLICY, Worker, event, failed, is_acknowledged, outcome, panicked, refused};
 
 tests::on_every_store!(
     an_error_leaves_the_event_undone,
@@ -68,7 +68,7 @@ async fn one_attempt_is_enough_to_park(backend: Backend) {
 
 async fn panics_count_as_errors_do(backend: Backend) {
     let worker = Worker::start(&backend, POLICY.max_attempts(3)).await;
-    assert_eq!(worker.panic(&event("evt_1")).await, refused(ConsumeError::Panicked { attempt: 1 }));
+    assert_eq!(worker.panic(&event("evt_1")).await, panicked(1));
     assert_eq!(worker.fail(&event("evt_1"), "no").await, failed("no", 2, false));
     assert_eq!(worker.panic(&event("evt_1")).await, refused(ConsumeError::Parked(ParkedReason::Failed)));
     let parked = worker.parked_one().await;

@@ -22,7 +22,8 @@ use tests::{
 use tokio::sync::Barrier;
 
 use crate::support::{
-    Broke, FINANCIAL, Outcome, POLICY, event, failed, is_acknowledged, killed_where_it_stands, outcome, refused,
+    Broke, FINANCIAL, Outcome, POLICY, Trouble, event, failed, is_acknowledged, killed_where_it_stands, outcome,
+    panicked, refused,
 };
 
 /// Makes of every function `async fn name<D: Database>(ledger: Ledger<D>)` one test for each database.
@@ -178,7 +179,7 @@ impl<D: Database> Ledger<D> {
             }
             Err(undone) => {
                 self.store.rollback(transaction).await;
-                Err(undone.settle().await)
+                outcome(Err(undone.settle().await))
             }
         }
     }
@@ -272,7 +273,7 @@ async fn an_error_is_rolled_back_and_its_attempt_survives<D: Database>(ledger: L
 async fn a_panic_is_rolled_back_and_counts_also_where_money_moves<D: Database>(ledger: Ledger<D>) {
     let consumer = ledger.consumer(FINANCIAL.max_attempts(2));
     let outcome = ledger.deliver(&consumer, &event("evt_1"), Way::Panics).await;
-    assert_eq!(outcome, refused(ConsumeError::Panicked { attempt: 1 }));
+    assert_eq!(outcome, panicked(1));
     assert_eq!(ledger.effects().await, [""; 0]);
     assert_eq!(ledger.deliver(&consumer, &event("evt_1"), Way::Works).await, Ok((2, false)));
     for parked in [false, true] {
@@ -377,16 +378,16 @@ async fn an_error_in_a_transaction_of_the_callers_own_counts_once_it_is_rolled_b
 
 async fn a_panic_in_a_transaction_of_the_callers_own_counts_once_it_is_rolled_back<D: Database>(ledger: Ledger<D>) {
     let consumer = ledger.consumer(POLICY.max_attempts(2));
-    let panicked = ledger.deliver_in(&consumer, &event("evt_1"), Way::Panics).await;
-    assert_eq!(panicked, refused(ConsumeError::Panicked { attempt: 1 }));
+    let outcome = ledger.deliver_in(&consumer, &event("evt_1"), Way::Panics).await;
+    assert_eq!(outcome, panicked(1));
     let parked = refused(ConsumeError::Parked(ParkedReason::Failed));
     assert_eq!(ledger.deliver_in(&consumer, &event("evt_1"), Way::Panics).await, parked);
     assert_eq!(ledger.deliver_in(&consumer, &event("evt_1"), Way::Works).await, parked);
     assert_eq!(ledger.effects().await, [""; 0]);
     assert_eq!(ledger.runtime.metrics().panics, 2);
     let careless = ledger.consumer(POLICY.missing(Missing::Run));
-    let panicked = ledger.deliver_in(&careless, &Event::without_id("payload"), Way::Panics).await;
-    assert_eq!(panicked, refused(ConsumeError::Panicked { attempt: 1 }));
+    let outcome = ledger.deliver_in(&careless, &Event::without_id("payload"), Way::Panics).await;
+    assert_eq!(outcome, panicked(1));
 }
 
 async fn an_event_that_is_not_run_is_parked_once_the_callers_own_is_rolled_back<D: Database>(ledger: Ledger<D>) {
@@ -443,7 +444,7 @@ async fn what_was_abandoned_under_a_lease_where_money_moves_is_parked<D: Databas
             false => ledger.deliver_in(&consumer, &event(id), Way::Works).await,
         };
         let outcome = eventually_async("its lease is over", Duration::from_secs(30), async || match deliver().await {
-            Err(ProcessError::Refused(ConsumeError::InFlight { .. })) => None,
+            Err(Trouble::Told(ProcessError::Refused(ConsumeError::InFlight { .. }))) => None,
             other => Some(other),
         });
         assert_eq!(outcome.await, refused(ConsumeError::Parked(ParkedReason::OutcomeUnknown)));

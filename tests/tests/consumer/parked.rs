@@ -9,7 +9,7 @@ use idem_runtime::{
 };
 use tests::{backend::Backend, probe::RuntimeClock};
 
-use crate::support::{Broke, POLICY, Worker, event, failed, is_acknowledged, refused};
+use crate::support::{Broke, POLICY, Trouble, Worker, event, failed, is_acknowledged, refused};
 
 tests::on_every_store!(
     an_event_without_an_id_is_parked,
@@ -236,7 +236,7 @@ async fn nothing_shows_an_id_a_payload_or_an_error(backend: Backend) {
     let event = Event::new("SECRET-id", "SECRET-payload");
     assert!(worker.fail(&event, "SECRET-error").await.is_err());
     let parked = worker.parked_one().await;
-    let reused = worker.deliver(&event).await.expect_err("parked");
+    let Err(Trouble::Told(reused)) = worker.deliver(&event).await else { panic!("it is parked") };
     let redriven = worker.consumer.redrive(&parked).await.unwrap();
     let shown = format!("{event:?} {parked:?} {redriven:?} {:?} {reused} {reused:?}", worker.consumer);
     assert!(!shown.contains("SECRET") && !shown.contains("83, 69, 67"), "{shown}");

@@ -13,7 +13,7 @@ use tests::{
     probe::{Runs, RuntimeClock},
 };
 
-use crate::support::{Broke, POLICY, event};
+use crate::support::{Broke, POLICY, event, failed, outcome};
 
 fn started(policy: Policy) -> (FaultyStore, Idempotency, Consumer) {
     let store = FaultyStore::new(MemoryStore::new());
@@ -175,11 +175,10 @@ async fn an_attempt_is_counted_although_the_store_was_down() {
     let (store, runtime, consumer) = started(POLICY);
     store.fail(Step::Release, down());
     let fail = || consumer.process(event("evt_1"), |_| async { Err::<usize, _>(Broke("no".to_owned())) });
-    let failed = |attempt| ProcessError::Failed { error: Broke("no".to_owned()), attempt, parked: false };
-    assert_eq!(fail().await.expect_err("failed"), failed(1));
+    assert_eq!(outcome(fail().await), failed("no", 1, false));
     store.heal();
     assert!(runtime.drain(Duration::from_secs(30)).await.finished);
-    assert_eq!(fail().await.expect_err("failed"), failed(2));
+    assert_eq!(outcome(fail().await), failed("no", 2, false));
 }
 
 #[tokio::test(start_paused = true)]

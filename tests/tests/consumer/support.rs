@@ -38,10 +38,44 @@ impl fmt::Display for Broke {
 }
 
 /// What the handler returned, and whether this was a duplicate.
-pub(crate) type Outcome = Result<(usize, bool), ProcessError<Broke>>;
+pub(crate) type Outcome = Result<(usize, bool), Trouble>;
 
 pub(crate) fn outcome(result: Result<Processed<usize>, ProcessError<Broke>>) -> Outcome {
-    result.map(|done| (done.value, done.duplicate))
+    result.map(|done| (done.value, done.duplicate)).map_err(Trouble::Told)
+}
+
+/// Why there is no value: as a consumer says it, or as a test expects it that cannot make what only a consumer makes.
+#[derive(Debug, Clone)]
+pub(crate) enum Trouble {
+    Told(ProcessError<Broke>),
+    Failed { text: String, attempt: u32, parked: bool },
+    Panicked { attempt: u32 },
+}
+
+impl Trouble {
+    pub(crate) fn delivery(&self) -> Delivery {
+        match self {
+            Self::Told(error) => error.delivery(),
+            expected => panic!("nobody said this: {expected:?}"),
+        }
+    }
+}
+
+impl PartialEq for Trouble {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Told(ProcessError::Failed { error, attempt, parked, .. }),
+                Self::Failed { text, attempt: nth, parked: is },
+            ) => (&error.0, attempt, parked) == (text, nth, is),
+            (
+                Self::Told(ProcessError::Refused(ConsumeError::Panicked { attempt, .. })),
+                Self::Panicked { attempt: nth },
+            ) => attempt == nth,
+            (Self::Told(told), Self::Told(other)) => told == other,
+            _ => false,
+        }
+    }
 }
 
 /// A worker: one process with a connection of its own, and how often its effect happened.
@@ -121,11 +155,15 @@ pub(crate) fn event(id: &str) -> Event {
 }
 
 pub(crate) fn refused(error: ConsumeError) -> Outcome {
-    Err(ProcessError::Refused(error))
+    Err(Trouble::Told(ProcessError::Refused(error)))
 }
 
 pub(crate) fn failed(text: &str, attempt: u32, parked: bool) -> Outcome {
-    Err(ProcessError::Failed { error: Broke(text.to_owned()), attempt, parked })
+    Err(Trouble::Failed { text: text.to_owned(), attempt, parked })
+}
+
+pub(crate) const fn panicked(attempt: u32) -> Outcome {
+    Err(Trouble::Panicked { attempt })
 }
 
 /// Whether the broker may forget the delivery that came to this.

@@ -11,11 +11,8 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc::UnboundedSender};
 
-use super::{
-    Outcome,
-    settle::{Settlement, Word},
-};
-use crate::consumer::{Delivery, Event, ParkedReason};
+use super::settle::{Settlement, Word};
+use crate::consumer::{Delivery, Event, Outcome, ParkedReason};
 
 /// What a worker did since it was built. Clones of a worker count together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use std::{convert::identity, fmt, future::Future, marker::PhantomData, sync::Arc
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::JoinSet;
 
-use super::{Handle, Job, Outcome};
+use super::{Handle, Job};
 use crate::{
     Attempt,
-    consumer::{ConsumeError, Consumer, Event, ParkedReason, ProcessError, Processed},
+    consumer::{ConsumeError, Consumer, Event, Outcome, ParkedReason, ProcessError, Processed},
     decode::{Undecodable, decode},
 };
 

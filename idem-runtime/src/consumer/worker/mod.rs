@@ -8,9 +8,9 @@
 //! ```
 
 mod desk;
+mod fault;
 mod handle;
 mod methods;
-mod outcome;
 mod redrive;
 mod settle;
 #[cfg(test)]
@@ -39,7 +39,7 @@ use crate::{engine::Drained, policy::MAX_SECONDS};
 
 pub use self::{
     desk::WorkerMetrics,
-    outcome::{BrokerError, BrokerErrorKind, Outcome},
+    fault::{BrokerError, BrokerErrorKind},
     redrive::RedriveError,
 };
 pub(super) use self::{

@@ -1,44 +1,37 @@
-//! What a handler says of a delivery, and what a broker says of a worker.
+//! What a handler says of a delivery.
 
-use std::fmt;
-
-use crate::consumer::{ConsumeError, Delivery, ParkedReason, ProcessError, Processed};
+use super::{ConsumeError, Delivery, ParkedReason, ProcessError, Processed};
 
 /// What a handler of deliveries may return: it says what is to become of the delivery.
 ///
-/// That is what [`Consumer::process`](crate::consumer::Consumer::process) gives; its error by itself, as
-/// [`Undone::settle`](crate::consumer::Undone::settle) does; the [`ConsumeError`] that a function under
+/// That is what [`Consumer::process`](super::Consumer::process) gives; its error by itself, as
+/// [`Undone::settle`](super::Undone::settle) does; the [`ConsumeError`] that a function under
 /// `#[idempotent_consumer]` gave; or a bare [`Delivery`], which does not say that the event is parked, or that the
-/// store gave no answer: it is not counted as that, and leaves no dead letter.
+/// store gave no answer: it is not counted as that, and leaves no dead letter. A type of one's own says what becomes of the
+/// delivery, and is taken for no more than that unless it says so.
 pub trait Outcome {
     /// What is to become of the delivery.
     fn delivery(&self) -> Delivery;
 
     /// Why the event is parked, if it is.
-    fn parked(&self) -> Option<ParkedReason>;
+    fn parked(&self) -> Option<ParkedReason> {
+        None
+    }
 
     /// Whether the event had taken effect before.
-    fn is_duplicate(&self) -> bool;
+    fn is_duplicate(&self) -> bool {
+        false
+    }
 
     /// Whether nobody knows of the event because the store gave no answer.
-    fn is_store_error(&self) -> bool;
+    fn is_store_error(&self) -> bool {
+        false
+    }
 }
 
 impl Outcome for Delivery {
     fn delivery(&self) -> Delivery {
         *self
-    }
-
-    fn parked(&self) -> Option<ParkedReason> {
-        None
-    }
-
-    fn is_duplicate(&self) -> bool {
-        false
-    }
-
-    fn is_store_error(&self) -> bool {
-        false
     }
 }
 
@@ -117,47 +110,3 @@ impl Outcome for ConsumeError {
         matches!(self, Self::Unavailable { .. })
     }
 }
-
-/// Why a broker did not do what it was asked. Names no address and no password.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BrokerError {
-    kind: BrokerErrorKind,
-    context: String,
-}
-
-/// What kind of failure it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BrokerErrorKind {
-    /// There is no connection, or no answer in time. A worker asks again until there is.
-    Unavailable,
-    /// The broker refused: wrong login, wrong name, wrong settings. Asking again will not help.
-    Misconfigured,
-}
-
-impl BrokerError {
-    pub(in crate::consumer) fn unavailable(context: impl Into<String>) -> Self {
-        Self { kind: BrokerErrorKind::Unavailable, context: context.into() }
-    }
-
-    pub(in crate::consumer) fn misconfigured(context: impl Into<String>) -> Self {
-        Self { kind: BrokerErrorKind::Misconfigured, context: context.into() }
-    }
-
-    /// What kind of failure it is.
-    pub const fn kind(&self) -> BrokerErrorKind {
-        self.kind
-    }
-}
-
-impl fmt::Display for BrokerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            BrokerErrorKind::Unavailable => "the broker did not answer",
-            BrokerErrorKind::Misconfigured => "the broker refused",
-        };
-        write!(f, "{kind}: {}", self.context)
-    }
-}
-
-impl std::error::Error for BrokerError {}
