@@ -100,6 +100,9 @@ pub struct Executed<T> {
     pub value: T,
     /// Whether it ran before: `value` is what it returned then.
     pub replayed: bool,
+    /// Whether the claim was lost while the effect ran, as by standing still for longer than its lease: somebody else took the
+    /// operation over, so that it ran twice. `value` is what this run returned; every retry gets the other's.
+    pub lost_claim: bool,
 }
 
 /// Why [`Idempotency::execute`] has no value.
@@ -247,11 +250,12 @@ impl Idempotency {
         ran: Result<Ran<Result<T, E>>, Refusal>,
     ) -> Result<Executed<T>, ExecuteError<E>> {
         match ran {
-            Ok(Ran::Fresh(Ok(value))) => Ok(Executed { value, replayed: false }),
-            Ok(Ran::Fresh(Err(error))) => Err(ExecuteError::Effect(error)),
+            Ok(Ran::Fresh(Ok(value))) => Ok(Executed { value, replayed: false, lost_claim: false }),
+            Ok(Ran::Stale(Ok(value))) => Ok(Executed { value, replayed: false, lost_claim: true }),
+            Ok(Ran::Fresh(Err(error)) | Ran::Stale(Err(error))) => Err(ExecuteError::Effect(error)),
             Ok(Ran::Replay(answer)) => {
                 let value = self.0.replay_value(&operation.key, &answer);
-                value.map(|value| Executed { value, replayed: true }).map_err(ExecuteError::Refused)
+                value.map(|value| Executed { value, replayed: true, lost_claim: false }).map_err(ExecuteError::Refused)
             }
             Ok(Ran::Parked(_)) => Err(ExecuteError::Refused(Refusal::Unknown)),
             Err(refusal) => Err(ExecuteError::Refused(refusal)),

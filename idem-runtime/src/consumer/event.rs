@@ -26,6 +26,9 @@ pub struct Processed<T> {
     pub value: T,
     /// Whether it ran before: `value` is what it returned then.
     pub duplicate: bool,
+    /// Whether the claim was lost while the handler ran, as by standing still for longer than its lease: another delivery took
+    /// the event over, so that it ran twice. `value` is what this run returned; every duplicate gets the other's.
+    pub lost_claim: bool,
 }
 
 /// Why there is no value.
@@ -114,6 +117,12 @@ pub enum Delivery {
         /// A good time to wait.
         after: Duration,
     },
+}
+
+impl<T> Processed<T> {
+    pub(super) const fn fresh(value: T) -> Self {
+        Self { value, duplicate: false, lost_claim: false }
+    }
 }
 
 impl Event {

@@ -210,7 +210,7 @@ impl Consumer {
                 self.runtime.engine().fill_unclaimed(&slot);
                 let value = CatchPanic::call(|| handler(connection, Attempt::of(slot))).await;
                 return match value {
-                    Ok(Ok(value)) => Ok(Processed { value, duplicate: false }),
+                    Ok(Ok(value)) => Ok(Processed::fresh(value)),
                     Ok(Err(error)) => Err(Why::Failed { error, operation: None }),
                     Err(_) => Err(Why::Panicked(None)),
                 };
@@ -267,7 +267,7 @@ impl Consumer {
         };
         let settled = Work::new(self, event).keep::<T, E>(value);
         Joint::Over(match joined.complete(store, connection, settled).await {
-            Ok(Ran::Fresh(Done::Value { value, .. })) => Ok(Processed { value, duplicate: false }),
+            Ok(Ran::Fresh(Done::Value { value, .. })) => Ok(Processed::fresh(value)),
             Ok(_) => Err(Why::Refused(ConsumeError::Unreadable)),
             Err(refusal) => Err(Why::Refused(ConsumeError::from_refusal(refusal, 1))),
         })
@@ -304,7 +304,7 @@ impl Consumer {
         Err(Why::Refused(match known {
             Ok(Ran::Replay(kept)) => return self.replay(&operation.key, &kept).map_err(Why::Refused),
             Ok(Ran::Parked(note)) => ConsumeError::of_note(&note),
-            Ok(Ran::Fresh(())) => ConsumeError::Unreadable,
+            Ok(Ran::Fresh(()) | Ran::Stale(())) => ConsumeError::Unreadable,
             Err(Refusal::Unknown) => return Err(Why::Unknown(*operation)),
             Err(refusal) => ConsumeError::from_refusal(refusal, 1),
         }))

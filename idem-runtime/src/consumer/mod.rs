@@ -305,13 +305,15 @@ impl Consumer {
         ran: Result<Ran<Done<T, E>>, Refusal>,
     ) -> Concluded<T, E> {
         match ran {
-            Ok(Ran::Fresh(Done::Value { value, kept })) => {
-                Concluded { result: Ok(Processed { value, duplicate: false }), kept }
+            Ok(Ran::Fresh(Done::Value { value, kept })) => Concluded { result: Ok(Processed::fresh(value)), kept },
+            Ok(Ran::Stale(Done::Value { value, kept })) => {
+                Concluded { result: Ok(Processed { lost_claim: true, ..Processed::fresh(value) }), kept }
             }
-            Ok(Ran::Fresh(Done::Failed { error, attempt, parked })) => {
-                Concluded { result: Err(ProcessError::Failed { error, attempt, parked }), kept: None }
-            }
-            Ok(Ran::Fresh(Done::Refused(error))) => Concluded::refused(error),
+            Ok(
+                Ran::Fresh(Done::Failed { error, attempt, parked })
+                | Ran::Stale(Done::Failed { error, attempt, parked }),
+            ) => Concluded { result: Err(ProcessError::Failed { error, attempt, parked }), kept: None },
+            Ok(Ran::Fresh(Done::Refused(error)) | Ran::Stale(Done::Refused(error))) => Concluded::refused(error),
             Ok(Ran::Replay(kept)) => {
                 let value = self.replay(&operation.key, &kept);
                 Concluded { result: value.map_err(ProcessError::Refused), kept: Some(kept) }
@@ -325,7 +327,7 @@ impl Consumer {
     fn replay<T: DeserializeOwned>(&self, key: &StorageKey, kept: &Answer) -> Result<Processed<T>, ConsumeError> {
         let value = self.runtime.engine().replay_value(key, kept);
         value
-            .map(|value| Processed { value, duplicate: true })
+            .map(|value| Processed { duplicate: true, ..Processed::fresh(value) })
             .map_err(|refusal| ConsumeError::from_refusal(refusal, 1))
     }
 
@@ -359,7 +361,7 @@ impl Consumer {
             Settled { value: (), recording: Recording::Parked { note: note.seal(), ran: false } }
         };
         match self.runtime.engine().run(&operation, effect).await {
-            Ok(Ran::Fresh(())) => {
+            Ok(Ran::Fresh(()) | Ran::Stale(())) => {
                 tracing::warn!(%key, scope = self.policy.scope_name(), %reason, "an event was parked");
                 Ok(Parking::Parked)
             }
@@ -433,7 +435,7 @@ where
 {
     let Some(handler) = handler.take() else { return Err(ConsumeError::NO_ANSWER.into()) };
     match handler(Attempt::of(slot)).await {
-        Ok(value) => Ok(Processed { value, duplicate: false }),
+        Ok(value) => Ok(Processed::fresh(value)),
         Err(error) => Err(ProcessError::Failed { error, attempt: 1, parked: false }),
     }
 }

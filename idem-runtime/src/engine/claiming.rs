@@ -38,6 +38,14 @@ pub(super) enum Turn<T, F> {
     Busy(F, Refusal),
 }
 
+/// Why the store does not have what an effect came to.
+enum Unrecorded {
+    /// Somebody else owns the operation by now.
+    Stale,
+    /// It is offered again.
+    Failed(StoreErrorKind),
+}
+
 impl<F> Claiming<F> {
     pub(super) fn new(engine: &Engine, operation: &Operation, effect: F) -> Self {
         Self::by(Token::fresh(), None, Permit::outside(engine), operation, effect)
@@ -156,12 +164,12 @@ where
                 Ok(Ownership::Lost) => {
                     drop(lease);
                     self.engine.was_stale(&self.operation.key);
-                    Some(StoreErrorKind::Conflict)
+                    Some(Unrecorded::Stale)
                 }
                 Err(error) => {
                     // Not the caller's trouble: the effect is a fact by now.
                     self.engine.keep_offering(self.claim(), complete.clone(), lease, &error);
-                    Some(error.kind())
+                    Some(Unrecorded::Failed(error.kind()))
                 }
             },
             Closing::Release(release) => {
@@ -175,7 +183,9 @@ where
         match (closing.parks(), unrecorded) {
             (true, None) => self.engine.0.counters.parked.add(),
             // Whoever hears that it is parked forgets it: not before the store has it.
-            (true, Some(kind)) => return Err(Refusal::unavailable(kind)),
+            (true, Some(Unrecorded::Stale)) => return Err(Refusal::unavailable(StoreErrorKind::Conflict)),
+            (true, Some(Unrecorded::Failed(kind))) => return Err(Refusal::unavailable(kind)),
+            (false, Some(Unrecorded::Stale)) => return result.map(Ran::stale),
             (false, _) => {}
         }
         result

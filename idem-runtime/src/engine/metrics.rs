@@ -121,7 +121,7 @@ impl Counters {
     pub(crate) fn answered<T>(&self, ran: &Result<Ran<T>, Refusal>) {
         match ran {
             // A replay is counted by the one who reads it: it may turn out to be unreadable.
-            Ok(Ran::Fresh(_) | Ran::Replay(_) | Ran::Parked(_))
+            Ok(Ran::Fresh(_) | Ran::Stale(_) | Ran::Replay(_) | Ran::Parked(_))
             | Err(
                 Refusal::Panicked
                 | Refusal::Leaked

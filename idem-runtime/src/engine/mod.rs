@@ -157,10 +157,21 @@ pub(crate) enum Recording {
 pub(crate) enum Ran<T> {
     /// The effect ran, now.
     Fresh(T),
+    /// The effect ran, now; when it was done somebody else had taken the operation over, whose answer is the one that is kept.
+    Stale(T),
     /// It ran before; this was kept.
     Replay(Answer),
     /// It is parked; this says why.
     Parked(Answer),
+}
+
+impl<T> Ran<T> {
+    fn stale(self) -> Self {
+        match self {
+            Self::Fresh(value) => Self::Stale(value),
+            other => other,
+        }
+    }
 }
 
 /// How long at least a record in flight outlives its lease. Its owner may still be at it though the store's clock says otherwise, as where

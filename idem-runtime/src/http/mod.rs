@@ -64,7 +64,8 @@ fn fresh<T>(
     ran: Result<Ran<T>, Refusal>,
 ) -> Result<T, Response> {
     match ran {
-        Ok(Ran::Fresh(value)) => Ok(value),
+        // Its own client is told what its own run did.
+        Ok(Ran::Fresh(value) | Ran::Stale(value)) => Ok(value),
         Ok(Ran::Replay(answer)) => Err(replay(runtime, key, &answer)),
         Ok(Ran::Parked(_)) => Err(Rejection::from(Refusal::Unknown).into_response()),
         Err(refusal) => Err(Rejection::under(policy, refusal).into_response()),

@@ -226,6 +226,44 @@ async fn more_than_may_run_at_once_are_to_be_delivered_again() {
     assert_eq!((store.len(), runtime.metrics().in_flight), (2, 0));
 }
 
+/// Its own run took effect; what duplicates are told is the other's.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_lost_its_event_meanwhile_is_told() {
+    const LEASE: Duration = Duration::from_secs(30);
+    let shared = MemoryStore::with_clock(RuntimeClock::new());
+    let store = FaultyStore::new(shared.clone());
+    let runtime = Idempotency::builder(store.clone()).shared().build();
+    let consumer = runtime.consumer(POLICY.lease(LEASE));
+    let other = Idempotency::builder(shared).shared().build().consumer(POLICY.lease(LEASE));
+    for together in [false, true] {
+        let (gate, id) = (Gate::new(), format!("evt {together}"));
+        let stands = tokio::spawn({
+            let (consumer, gate, event) = (consumer.clone(), gate.clone(), event(&id));
+            async move {
+                let handler = move |gate: Gate| async move {
+                    gate.pass().await;
+                    Ok::<usize, Broke>(1)
+                };
+                match together {
+                    true => consumer.process_many(vec![event], move |_, _| handler(gate.clone())).await.remove(0),
+                    false => consumer.process(event, move |_| handler(gate)).await,
+                }
+            }
+        });
+        gate.reached().await;
+        store.fail(Step::Renew, down());
+        tokio::time::sleep(LEASE + Duration::from_secs(1)).await;
+        let taken_over = other.process(event(&id), async |_| Ok::<usize, Broke>(7)).await;
+        assert!(taken_over.is_ok_and(|done| (done.value, done.duplicate, done.lost_claim) == (7, false, false)));
+        store.heal();
+        gate.open();
+        let stale = stands.await.expect("no panic");
+        assert!(stale.is_ok_and(|done| (done.value, done.duplicate, done.lost_claim) == (1, false, true)));
+        assert_eq!(run(&consumer, event(&id)).await, Ok((7, true)));
+    }
+    assert_eq!(runtime.metrics().stale_owners, 2);
+}
+
 /// The process was cut off while an event waited for its turn, and somebody else has run it since.
 #[tokio::test(start_paused = true)]
 async fn a_batch_does_not_begin_what_it_lost_while_it_waited() {

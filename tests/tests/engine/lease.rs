@@ -363,13 +363,18 @@ async fn a_stale_owner_changes_nothing() {
         assert!(!attempt.still_owner().await.unwrap());
         match (first.finish().await, stale_answer) {
             // Its own client is told what its own run did.
-            (Ok(executed), Ok(value)) => assert!(executed.value == value && !executed.replayed),
+            (Ok(executed), Ok(value)) => {
+                assert!(executed.value == value && !executed.replayed);
+                assert!(executed.lost_claim, "and that it is not what others are told");
+            }
             (Err(ExecuteError::Effect(error)), Err(expected)) => assert_eq!(error, expected),
             (other, _) => panic!("{other:?}"),
         }
         settled(&idempotency).await;
         for replica in [&idempotency, &other] {
-            assert_replay(&pay(replica, RETRY, &runs).await);
+            let replay = pay(replica, RETRY, &runs).await;
+            assert_replay(&replay);
+            assert!(replay.is_ok_and(|executed| !executed.lost_claim));
         }
         assert_eq!(runs.begun(), 2);
         assert_eq!((idempotency.metrics().stale_owners, other.metrics().stale_owners), (1, 0), "{result:?}");
