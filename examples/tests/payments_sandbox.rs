@@ -189,6 +189,10 @@ async fn a_flaky_card_succeeds_the_second_time(service: Service, ledger: Ledger)
     }
     let another = service.post("/payments", Some("k2"), &card("tok_flaky")).await;
     assert_eq!(another.status, StatusCode::SERVICE_UNAVAILABLE, "the first time under another key");
+    // The key is free: whoever asks for more under it is not taken for the first one by the provider.
+    let more = json!({"amount": 999_999, "currency": "usd", "source": "tok_flaky"});
+    let corrected = service.post("/payments", Some("k2"), &more).await;
+    assert_eq!(corrected.status, StatusCode::SERVICE_UNAVAILABLE, "the first time for this amount");
     assert_eq!(ledger.lines().len(), 1, "a failed attempt is no effect");
 }
 

@@ -88,7 +88,20 @@ impl Entry {
     /// An entry with a new id, `KIND_` and 16 hex digits.
     pub(super) fn new(kind: &str, caller: &str, attempt: &Attempt, effect: Effect) -> Result<Self, LedgerError> {
         let id = format!("{kind}_{:016x}", getrandom::u64().map_err(io::Error::other)?);
-        Ok(Self { id, caller: caller.to_owned(), key: attempt.downstream_key(kind), attempt: attempt.number(), effect })
+        let key = attempt.downstream_key(&effect.step(kind));
+        Ok(Self { id, caller: caller.to_owned(), key, attempt: attempt.number(), effect })
+    }
+}
+
+impl Effect {
+    /// A provider goes by the key it is told: money that is asked for anew under a key that an error freed is another step if it is
+    /// another amount.
+    fn step(&self, kind: &str) -> String {
+        match self {
+            Self::Charge(charge) => format!("{kind}:{}:{}", charge.amount, charge.currency),
+            Self::Refund { payment, amount } => format!("{kind}:{payment}:{amount}"),
+            Self::Order { .. } | Self::Event { .. } | Self::Checkout { .. } | Self::Report { .. } => kind.to_owned(),
+        }
     }
 }
 

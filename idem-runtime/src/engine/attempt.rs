@@ -120,6 +120,10 @@ impl Attempt {
 
     /// An idempotency key for one step of this operation at somebody else's service: 64 hex digits, the same at
     /// every attempt, another for every step and every operation.
+    ///
+    /// The same for a corrected request, too: where an answer has freed the key, as an error's does, the next request with it runs whatever
+    /// it asks for. A service that compares what it is asked for refuses it then; for one that goes by the key alone, name in
+    /// `step` what must not change: `downstream_key(&format!("charge:{amount}:{currency}"))`.
     pub fn downstream_key(&self, step: &str) -> String {
         downstream_key(&self.won().lease.key, step)
     }
