@@ -233,6 +233,7 @@ macro_rules! __idem_each_law {
                 an_answer_past_its_remember_is_absent
                 a_tombstone_past_its_remember_is_absent
                 fences_grow_after_expiry
+                what_is_completed_is_completed_to_its_owner_too
             }
             release {
                 a_release_makes_the_key_absent

@@ -67,6 +67,7 @@ pub enum Fault {
     TtlCountsFromTheClaim,
     AnswersAreForever,
     TombstonesAreForever,
+    CompletedRunsForItsOwner(When),
     // Releases.
     ReleasesNothing,
     ReleaseLeavesATombstone,
@@ -206,6 +207,10 @@ pub const FAULTS: &[(&str, &[Fault])] = &[
     ("an_answer_past_its_remember_is_absent", &[F::AnswersAreForever]),
     ("a_tombstone_past_its_remember_is_absent", &[F::TombstonesAreForever]),
     ("fences_grow_after_expiry", &[F::FencesStartAgain]),
+    (
+        "what_is_completed_is_completed_to_its_owner_too",
+        &[F::CompletedRunsForItsOwner(When::Completed), F::CompletedRunsForItsOwner(When::Tombstone)],
+    ),
     ("a_release_makes_the_key_absent", &[F::ReleasesNothing, F::ReleaseLeavesATombstone]),
     ("fences_grow_after_every_release", &[F::FencesStartAgain, F::FencesAreTheTime]),
     ("a_stranger_cannot_release", &[F::ReleasesForStrangers]),

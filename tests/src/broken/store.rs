@@ -265,6 +265,9 @@ impl Broken {
             Fault::RememberedRunsForItsOwner if page.was_released_by(claim.token) => {
                 return Ok(Some(Claimed::Won { fence: page.fence, attempt: page.attempt }));
             }
+            Fault::CompletedRunsForItsOwner(what) if own && when == what => {
+                return Ok(Some(Claimed::Won { fence: page.fence, attempt: page.attempt }));
+            }
             Fault::ReleasedIsWonInTwoSteps if when == When::Released => {
                 return self.claim_in_two_steps(key, page, claim).await;
             }

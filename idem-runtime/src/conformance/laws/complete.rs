@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     conformance::{Fixture, case::*},
-    store::{Claimed, Complete, Outcome, Ownership},
+    store::{Abandoned, Claimed, Complete, Outcome, Ownership},
 };
 
 /// A replay is the first answer, not one like it. Seen from another replica too.
@@ -172,6 +172,30 @@ pub async fn fences_grow_after_expiry(fixture: &dyn Fixture) {
         let next = complete_briefly(&case, Outcome::Tombstone).await;
         require_grown(last.fence, next.fence);
         last = next;
+    }
+}
+
+/// A claim that was sent twice may come a second time behind the completion: it runs nothing again, and takes no answer away.
+pub async fn what_is_completed_is_completed_to_its_owner_too(fixture: &dyn Fixture) {
+    let (kept, tombstone, past) = (Case::new(fixture).await, Case::new(fixture).await, Case::new(fixture).await);
+    let owner = token();
+    let (answer, outcome) = answer_of("done");
+    kept.completed_by(owner, outcome.clone()).await;
+    tombstone.completed_by(owner, Outcome::Tombstone).await;
+    past.win(past.by(owner)).await;
+    let complete = Complete::new(past.key, owner, outcome, BRIEF).remember(LONG);
+    require_eq!(past.complete_as(complete).await, Ownership::Held, "the owner completes");
+    past.pass_brief().await;
+    for (case, answer, what) in [
+        (kept, Some(&answer), "completed with an answer"),
+        (tombstone, None, "completed without an answer"),
+        (past, None, "completed with an answer, past its `ttl`"),
+    ] {
+        let completed = Claimed::Completed { answer: answer.cloned() };
+        require_eq!(case.claim(case.by(owner)).await, completed, "its owner claims what is {what}");
+        let unknown = case.by(owner).abandoned(Abandoned::MarkUnknown);
+        require_eq!(case.claim(unknown).await, completed, "its owner would make unknown what is {what}");
+        case.require_completed(answer, "its owner's claim changes nothing").await;
     }
 }
 
