@@ -267,6 +267,8 @@ macro_rules! __idem_each_law {
                 each_of_many_claims_is_exclusive
                 of_two_claims_of_one_key_in_a_batch_the_second_finds_the_first
                 of_batches_and_single_claims_at_once_one_wins_each_key
+                each_of_many_claims_says_what_becomes_of_what_was_abandoned
+                each_of_many_claims_has_its_own_lease_and_retention
             }
             remembered {
                 a_remembered_release_makes_the_next_claim_the_next_attempt

@@ -98,6 +98,9 @@ pub enum Fault {
     ManyEndAt256,
     ManyDropDuplicates,
     ManyInTwoSteps,
+    ManyTakeOver,
+    ManyAreAsTheFirst,
+    ManyEndWithTheirLease,
     // Remembered releases.
     RememberIsForgotten,
     RememberedIsAbandoned,
@@ -241,6 +244,11 @@ pub const FAULTS: &[(&str, &[Fault])] = &[
     ("each_of_many_claims_is_exclusive", &[F::ManyEndAt256]),
     ("of_two_claims_of_one_key_in_a_batch_the_second_finds_the_first", &[F::ManyDropDuplicates]),
     ("of_batches_and_single_claims_at_once_one_wins_each_key", &[F::ManyInTwoSteps]),
+    (
+        "each_of_many_claims_says_what_becomes_of_what_was_abandoned",
+        &[F::ManyTakeOver, F::ManyAreAsTheFirst, F::AlwaysTakesOver],
+    ),
+    ("each_of_many_claims_has_its_own_lease_and_retention", &[F::ManyEndWithTheirLease, F::ManyAreAsTheFirst]),
     (
         "a_remembered_release_makes_the_next_claim_the_next_attempt",
         &[F::RememberIsForgotten, F::RememberedIsAbandoned, F::TakeOverKeepsItsFence, F::AttemptsStopAtTwo],

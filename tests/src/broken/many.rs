@@ -1,10 +1,10 @@
 //! Many claims, each right but for the fault.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use idem_runtime::{
     Clock, Store,
-    store::{Claim, Claimed, StoreError},
+    store::{Abandoned, Claim, Claimed, StoreError},
 };
 
 use super::{Broken, Fault, Origin, When, store::next};
@@ -25,6 +25,17 @@ impl Broken {
                     Ok(Claimed::Won { fence: next(self.book.page(self.key(claim.key)).fence), attempt: 1 })
                 }
                 Some(Fault::ManyInTwoSteps) => self.claim_of_many_in_two_steps(*claim).await,
+                Some(Fault::ManyTakeOver) => self.claim(claim.abandoned(Abandoned::TakeOver)).await,
+                Some(Fault::ManyAreAsTheFirst) => {
+                    let Claim { lease, abandoned, retention, .. } = claims[0];
+                    self.claim(
+                        Claim::new(claim.key, claim.token, claim.fingerprint, lease)
+                            .abandoned(abandoned)
+                            .retention(retention),
+                    )
+                    .await
+                }
+                Some(Fault::ManyEndWithTheirLease) => self.claim(claim.retention(Some(Duration::ZERO))).await,
                 _ => self.claim(*claim).await,
             };
             if let Ok(Claimed::Won { .. }) = found {

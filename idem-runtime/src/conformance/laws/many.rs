@@ -7,7 +7,7 @@ use tokio::{sync::Barrier, task::JoinSet};
 use crate::{
     conformance::{Fixture, case::*},
     key::StorageKey,
-    store::{Claim, Claimed, Outcome, Ownership, Store},
+    store::{Abandoned, Claim, Claimed, Outcome, Ownership, Store},
 };
 
 /// A worker asks for a batch of events and runs those that it won: one answer too far to the left, and it runs what is
@@ -159,6 +159,52 @@ pub async fn of_batches_and_single_claims_at_once_one_wins_each_key(fixture: &dy
             .filter(|claimed| matches!(claimed, Claimed::Busy { retry_after } if *retry_after > Duration::ZERO));
         require_eq!(busy.count(), WORKERS - 1, "every other one is told that somebody runs");
     }
+}
+
+/// A payment that must not run twice is not taken over because the claim before it may take over what it finds.
+pub async fn each_of_many_claims_says_what_becomes_of_what_was_abandoned(fixture: &dyn Fixture) {
+    let rules = [Abandoned::TakeOver, Abandoned::MarkUnknown, Abandoned::TakeOver, Abandoned::MarkUnknown];
+    let cases = cases(fixture, rules.len()).await;
+    let mut owners = Vec::new();
+    for case in &cases {
+        owners.push(case.win(case.briefly(token())).await);
+    }
+    cases[0].pass_brief().await;
+    let claims: Vec<_> = cases.iter().zip(rules).map(|(case, rule)| case.by(token()).abandoned(rule)).collect();
+    let found = claim_many(&*store_of(fixture).await, &claims).await;
+    require_eq!(found.len(), claims.len(), "one answer for each claim");
+    for ((case, owner), (rule, found)) in cases.iter().zip(owners).zip(rules.into_iter().zip(found)) {
+        if rule == Abandoned::MarkUnknown {
+            let unknown = Claimed::Unknown { fence: owner.fence, attempt: owner.attempt };
+            require_eq!(found, unknown, "one of many claims asks for unknown");
+            case.require_unknown(owner, "unknown stays unknown for those who would take over").await;
+        } else {
+            require_eq!(won(&found).map(|won| won.attempt), Some(2), "one of many claims takes over");
+            case.require_busy("who took over is the owner").await;
+        }
+    }
+}
+
+/// A batch has no times of its own: how long a claim holds, and is seen once it is abandoned, is what it says itself.
+pub async fn each_of_many_claims_has_its_own_lease_and_retention(fixture: &dyn Fixture) {
+    let cases = cases(fixture, 4).await;
+    let [held, forgotten, kept, also_held] = &cases[..] else { unreachable!("four cases") };
+    let claims = [
+        held.by(token()),
+        forgotten.briefly(token()).retention(Some(BRIEF)),
+        kept.briefly(token()).retention(None),
+        also_held.by(token()).retention(None),
+    ];
+    let found = claim_many(&*store_of(fixture).await, &claims).await;
+    let owners: Vec<_> = found.iter().filter_map(won).collect();
+    require_eq!(owners.len(), claims.len(), "each of many claims of what is absent is won");
+    held.pass(4 * BRIEF).await;
+    held.require_busy("its lease is alive, whatever those beside it are").await;
+    also_held.require_busy("its lease is alive, whatever those beside it are").await;
+    forgotten.require_absent_after(owners[1], "past lease and retention").await;
+    let other = Claim { fingerprint: OTHER_PRINT, ..kept.by(token()) };
+    require_eq!(kept.claim(other).await, Claimed::Mismatch, "claimed without an end to its retention, it is there");
+    require_eq!(kept.win(kept.by(token())).await.attempt, 2, "claimed without an end to its retention, it is seen");
 }
 
 async fn cases(fixture: &dyn Fixture, many: usize) -> Vec<Case<'_>> {
