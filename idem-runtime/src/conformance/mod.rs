@@ -218,6 +218,7 @@ macro_rules! __idem_each_law {
                 an_owner_past_its_lease_may_release
                 an_abandoned_record_past_its_retention_is_absent
                 an_abandoned_record_without_retention_stays
+                what_a_claim_made_unknown_outlives_its_retention
             }
             complete {
                 an_answer_comes_back_byte_for_byte

@@ -173,7 +173,8 @@ impl Page {
                 self.leased(claim.lease, claim.retention, now);
             }
             Claimed::Unknown { .. } if claim.abandoned == Abandoned::MarkUnknown && self.state == When::InFlight => {
-                (self.state, self.end) = (When::Unknown, u64::MAX);
+                self.unknown_end = std::mem::replace(&mut self.end, u64::MAX);
+                self.state = When::Unknown;
                 self.origin = Origin::MarkedUnknown;
             }
             _ => {}

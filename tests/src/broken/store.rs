@@ -250,7 +250,9 @@ impl Broken {
             }
             Fault::UnknownIsTakenOver if when == When::Unknown => self.drop_inner(key, page).await?,
             Fault::UnknownRunsForItsOwner if when == When::Unknown && own => self.drop_inner(key, page).await?,
-            Fault::UnknownExpires if when == When::Unknown && page.unknown_end <= now => {
+            Fault::UnknownExpires(origin)
+                if when == When::Unknown && page.origin == origin && page.unknown_end <= now =>
+            {
                 self.drop_inner(key, page).await?;
             }
             Fault::ParkedExpires if when == When::Parked && page.unknown_end <= now => {

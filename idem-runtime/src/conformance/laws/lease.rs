@@ -1,5 +1,7 @@
 //! How long a claim holds, and what becomes of one that was abandoned.
 
+use std::time::{Duration, Instant};
+
 use crate::{
     conformance::{Fixture, case::*},
     store::{Abandoned, Claim, Claimed, Outcome, Ownership},
@@ -206,4 +208,27 @@ pub async fn an_abandoned_record_without_retention_stays(fixture: &dyn Fixture) 
     let other = Claim { fingerprint: OTHER_PRINT, ..case.by(token()) };
     require_eq!(case.claim(other).await, Claimed::Mismatch, "the record is still there");
     require_eq!(case.win(case.by(token())).await.attempt, 2, "the record is still there");
+}
+
+/// What a claim made unknown has no end: the time for which an abandoned record is seen was that of a record in flight.
+pub async fn what_a_claim_made_unknown_outlives_its_retention(fixture: &dyn Fixture) {
+    const RETENTION: Duration = Duration::from_secs(1);
+    // On a machine on which lease and retention are over before it is made unknown, it is asked again.
+    for _ in 0..20 {
+        let case = Case::new(fixture).await;
+        let claimed = Instant::now();
+        let owner = case.win(case.briefly(token()).retention(Some(RETENTION))).await;
+        case.pass_brief().await;
+        match case.claim(case.by(token()).abandoned(Abandoned::MarkUnknown)).await {
+            Claimed::Unknown { .. } => {
+                case.pass(BRIEF + 2 * RETENTION).await;
+                return case.require_unknown(owner, "past the lease and the retention of its claim").await;
+            }
+            found => {
+                let is_over = claimed.elapsed() >= BRIEF + RETENTION;
+                require!(is_over, "an abandoned record becomes unknown when asked: found {found:?}");
+            }
+        }
+    }
+    panic!("the store failed: it never took less than {RETENTION:?} from a lease's end to the next claim");
 }
