@@ -93,7 +93,8 @@ pub enum Damage {
     NewerFormat,
     /// Its bytes are not a record.
     BrokenBytes,
-    /// It is gone: evicted, deleted, lost in a failover.
+    /// It is gone: evicted, deleted, lost in a failover. The law passes time behind it, so that the store's clock can tell the
+    /// next claim from the last one.
     Gone,
 }
 

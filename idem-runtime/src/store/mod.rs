@@ -129,7 +129,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token([u8; 16]);
 
-/// Grows with every won claim of a key, even after its record was released, expired or lost.
+/// Grows with every won claim of a key, even after its record was released, expired or lost: lost, as far as the store's clock
+/// can tell the moments apart. In Redis that is the millisecond: two claims within one may then have the same fence.
 ///
 /// Give it to what the handler writes to, and let that refuse a smaller one. In microseconds since the Unix epoch
 /// by the store's clock, or one more than the last, whichever is larger.

@@ -62,8 +62,6 @@ impl Fixture for Broken {
 #[async_trait]
 impl Damageable for Broken {
     async fn damage(&self, key: StorageKey, damage: Damage) {
-        // Whatever damages a record takes some time for it.
-        self.clock.advance(Duration::from_micros(1));
         let absent = damage == Damage::Gone || self.fault == Some(Fault::DamagedIsAbsent(damage));
         self.book.write(key, |page| if absent { page.forget() } else { page.damaged = true });
     }

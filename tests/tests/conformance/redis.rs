@@ -45,7 +45,6 @@ impl Fixture for OneServer {
 impl Damageable for OneServer {
     async fn damage(&self, key: StorageKey, damage: Damage) {
         let key = tests::claims::redis_key_of(key);
-        let is_gone = damage == Damage::Gone;
         self.with(|server| match damage {
             Damage::NewerFormat => server.run::<()>(&["SETRANGE", &key, "0", "\u{4}"]),
             Damage::BrokenBytes => {
@@ -55,10 +54,6 @@ impl Damageable for OneServer {
             Damage::Gone => server.run::<()>(&["DEL", &key]),
             other => panic!("the fixture does not know how to do this: {other}"),
         });
-        if is_gone {
-            // Fences grow from one millisecond to the next. Within one, the store remembers no record that was taken from it.
-            self.pass(Duration::from_millis(2)).await;
-        }
     }
 }
 
