@@ -12,10 +12,10 @@
 //!
 //! # What it costs
 //!
-//! A replay whose copy is there is one command to Redis, and nothing to the authority. Every other claim is that command
-//! and then what the authority takes; all other steps are the authority's alone.
+//! Outside of transactions a replay whose copy is there is one command to Redis, and nothing to the authority. Every other claim is
+//! that command and then what the authority takes; all other steps, and all of a transaction, are the authority's alone.
 //!
-//! After a completion outside of transactions, a settlement with an answer, and a duplicate that was found in the authority, the
+//! After a completion, a settlement with an answer, and a duplicate that was found in the authority, each outside of transactions, the
 //! answer is copied: Postgres is asked for up to 32 of them in one statement, SQLite for each, and there are two commands for each.
 //! Nobody waits for that. At most 1024 keys wait for it; what comes on top is copied when its next duplicate comes.
 //!
@@ -25,6 +25,8 @@
 //!   operation ran, with this request, and what it answered. While an answer is kept, nothing else can become of its record:
 //!   what is completed is never released, resolved or taken over. So a copy never has to be called back.
 //! - A copy is made of what the authority has, never of what somebody meant to complete.
+//! - In a transaction no copy is asked for or made: the effect lives and dies with the authority's record. Where the authority loses
+//!   a commit, in a failover or a power cut, both are lost, and a retry runs and puts it right; a copy would say that it had.
 //! - A copy is believed if its layout, its key, its checksum and its fingerprint are right. Anything else that lies there, and
 //!   another fingerprint too, is for the authority to judge.
 //! - A copy ends before the answer's `ttl`: by a second and a thousandth of the time. It has an end by the Redis server's
@@ -36,6 +38,9 @@
 //! - Redis may evict, keep nothing on disk, and be emptied at any time.
 //!
 //! # What it cannot hold to
+//!
+//! Outside of transactions a copy may outlive a record that the authority lost with its last commits. It is replayed then and does
+//! not run again, and rightly: its effect is elsewhere, and happened. At the copy's end it is forgotten, as it is without copies.
 //!
 //! Who deletes a row behind the authority's back, or puts back an older database, does not delete its copy: until its end
 //! that key is replayed and does not run. Empty the cache too.
@@ -213,7 +218,7 @@ impl<A: Authority> Store for TieredStore<A> {
     }
 }
 
-/// Transactions are the authority's. What one completes is copied when its first duplicate comes.
+/// Transactions are the authority's alone: a copy may outlive a commit that the authority lost, and the effect was lost with it.
 #[async_trait]
 impl<A: Authority + Transactions> Transactions for TieredStore<A> {
     type Connection = A::Connection;
@@ -224,23 +229,11 @@ impl<A: Authority + Transactions> Transactions for TieredStore<A> {
     }
 
     async fn begin_and_claim(&self, claim: Claim) -> Result<Begun<A::Transaction>, StoreError> {
-        if let Some(copied) = self.copied(&claim).await {
-            return Ok(Begun::NotWon(copied));
-        }
-        let begun = self.0.authority.begin_and_claim(claim).await;
-        if let Ok(Begun::NotWon(claimed)) = &begun {
-            self.found(claim.key, Some(claimed));
-        }
-        begun
+        self.0.authority.begin_and_claim(claim).await
     }
 
     async fn claim_in(&self, connection: &mut A::Connection, claim: Claim) -> Result<Claimed, StoreError> {
-        if let Some(copied) = self.copied(&claim).await {
-            return Ok(copied);
-        }
-        let claimed = self.0.authority.claim_in(connection, claim).await;
-        self.found(claim.key, claimed.as_ref().ok());
-        claimed
+        self.0.authority.claim_in(connection, claim).await
     }
 
     async fn complete_in(&self, connection: &mut A::Connection, complete: &Complete) -> Result<Ownership, StoreError> {
