@@ -29,7 +29,8 @@ use crate::{
 /// connections.
 ///
 /// It connects when it is first asked. Whatever it does, refuse, fall silent, evict, restart empty, is a copy that is not
-/// there. After three requests in a row that it did not answer, it is left alone for a second.
+/// there. After three requests in a row that it did not answer, it is left alone for a second. One that refuses copies, or to be
+/// read, is asked on, and told of in a warning.
 #[derive(Clone)]
 pub struct RedisCache(Arc<Shared>);
 
@@ -55,6 +56,8 @@ struct Shared {
     prefix: Box<str>,
     timeout: Duration,
     circuit: Mutex<Circuit>,
+    reads: Mutex<Refusals>,
+    writes: Mutex<Refusals>,
 }
 
 /// Keeps a server that does not answer from costing every request its time-out.
@@ -65,6 +68,17 @@ struct Circuit {
     /// Until when nobody asks.
     rests_until: Option<Instant>,
 }
+
+/// Keeps a server that refuses what is asked from being a miss for ever that nobody hears of.
+#[derive(Debug, Default)]
+struct Refusals {
+    /// Of those since it last granted something.
+    is_told: bool,
+    told_at: Option<Instant>,
+}
+
+/// One that grants this and refuses that, as at its memory limit, is not told of more often.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// So many requests in a row without an answer, and nobody asks for [`REST`].
 const FAULTS: u32 = 3;
@@ -140,7 +154,9 @@ impl RedisCache {
         let mut command = redis::cmd("SET");
         record::put_key(&mut command.bufmut_for_next_arg(record::key_length(&self.0.prefix)), &self.0.prefix, key);
         command.arg(value).arg("PXAT").arg(end);
-        self.ask(&Step::plain(key, command), WRITE, false).await;
+        if self.ask(&Step::plain(key, command), WRITE, false).await.is_some() && locked(&self.0.writes).granted() {
+            tracing::info!(place = &*self.0.place, "redis takes copies again");
+        }
     }
 
     /// Whether it is left alone at the moment.
@@ -156,13 +172,25 @@ impl RedisCache {
         let reply = self.0.route.ask(step, Instant::now() + limit).await;
         let is_answered = !matches!(reply, Err(Fault::Silent | Fault::Unreachable(_) | Fault::Broken(_)));
         let is_given_up = self.0.circuit().asked(is_answered, waits, Instant::now());
+        let place = &*self.0.place;
         match reply {
-            Ok(reply) => Some(reply.value),
+            Ok(reply) => {
+                // That its clock may be read says nothing of copies.
+                if waits && locked(&self.0.reads).granted() {
+                    tracing::info!(place, "redis may be read again");
+                }
+                Some(reply.value)
+            }
             Err(fault) => {
-                if is_given_up {
+                let (refusals, refuses) =
+                    if waits { (&self.0.reads, "refuses to be read") } else { (&self.0.writes, "refuses copies") };
+                let what = match is_answered {
+                    true => locked(refusals).refused(Instant::now()).then_some(refuses),
+                    false => is_given_up.then_some("does not answer"),
+                };
+                if let Some(what) = what {
                     let cause = fault.into_cause().context;
-                    let place = &*self.0.place;
-                    tracing::warn!(place, "redis does not answer, replays come from the authority: {cause}");
+                    tracing::warn!(place, "redis {what}, replays come from the authority: {cause}");
                 }
                 None
             }
@@ -172,8 +200,12 @@ impl RedisCache {
 
 impl Shared {
     fn circuit(&self) -> MutexGuard<'_, Circuit> {
-        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.circuit)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Circuit {
@@ -210,6 +242,22 @@ impl Circuit {
 
     fn rests(&self, now: Instant) -> bool {
         self.rests_until.is_some_and(|until| now < until)
+    }
+}
+
+impl Refusals {
+    /// Whether this one is to be told.
+    fn refused(&mut self, now: Instant) -> bool {
+        if self.is_told || self.told_at.is_some_and(|told| now < told + QUIET) {
+            return false;
+        }
+        (self.is_told, self.told_at) = (true, Some(now));
+        true
+    }
+
+    /// Whether this ends what was told.
+    fn granted(&mut self) -> bool {
+        std::mem::take(&mut self.is_told)
     }
 }
 
@@ -308,8 +356,9 @@ impl RedisCacheBuilder {
             .and(route)
             .map_err(|cause| StoreError::new(StoreErrorKind::Misconfigured, cause.context.to_string()))?;
         let RedisStoreBuilder { prefix, command_timeout, .. } = self.0;
-        let circuit = Mutex::default();
-        Ok(RedisCache(Arc::new(Shared { route, place, prefix: prefix.into(), timeout: command_timeout, circuit })))
+        let (circuit, reads, writes) = <(Mutex<_>, Mutex<_>, Mutex<_>)>::default();
+        let (prefix, timeout) = (prefix.into(), command_timeout);
+        Ok(RedisCache(Arc::new(Shared { route, place, prefix, timeout, circuit, reads, writes })))
     }
 }
 
@@ -353,6 +402,23 @@ mod tests {
         assert!(circuit.rests(now));
         circuit.asked(true, true, now);
         assert!(!circuit.rests(now));
+    }
+
+    #[test]
+    fn refusals_are_told_once_in_a_row_and_at_most_once_a_minute() {
+        let (mut refusals, mut now) = (Refusals::default(), Instant::now());
+        assert!(!refusals.granted(), "there were none");
+        assert!(refusals.refused(now));
+        now += 2 * QUIET;
+        assert!(!refusals.refused(now), "these were told");
+        assert!(refusals.granted() && !refusals.granted(), "what was told is over, once");
+        assert!(refusals.refused(now), "others");
+        assert!(refusals.granted());
+        assert!(!refusals.refused(now), "too soon");
+        assert!(!refusals.granted(), "nobody heard of them");
+        refusals.refused(now);
+        now += QUIET;
+        assert!(refusals.refused(now), "they last");
     }
 
     #[test]

@@ -34,7 +34,8 @@
 //!   that stood still makes it longer. After `ttl` it is the authority that says what is remembered. What is kept for less than
 //!   about a second is not copied.
 //! - Whatever Redis does is at most a copy that is not there. It costs a request at most the cache's
-//!   [time-out](super::redis::RedisCacheBuilder::timeout), and after three of those in a row nothing for a second.
+//!   [time-out](super::redis::RedisCacheBuilder::timeout), and after three of those in a row nothing for a second. One that does
+//!   not answer, refuses copies or refuses to be read is told of in a warning, once.
 //! - Redis may evict, keep nothing on disk, and be emptied at any time.
 //!
 //! # What it cannot hold to
