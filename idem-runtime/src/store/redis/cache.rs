@@ -31,6 +31,8 @@ use crate::{
 /// It connects when it is first asked. Whatever it does, refuse, fall silent, evict, restart empty, is a copy that is not
 /// there. After three requests in a row that it did not answer, it is left alone for a second. One that refuses copies, or to be
 /// read, is asked on, and told of in a warning.
+///
+/// It believes what it reads: who may write to this Redis says what is replayed, as with a [`RedisStore`](super::RedisStore).
 #[derive(Clone)]
 pub struct RedisCache(Arc<Shared>);
 

@@ -28,7 +28,8 @@
 //! - In a transaction no copy is asked for or made: the effect lives and dies with the authority's record. Where the authority loses
 //!   a commit, in a failover or a power cut, both are lost, and a retry runs and puts it right; a copy would say that it had.
 //! - A copy is believed if its layout, its key, its checksum and its fingerprint are right. Anything else that lies there, and
-//!   another fingerprint too, is for the authority to judge.
+//!   another fingerprint too, is for the authority to judge. That is so of accidents: the checksum has no key, and whoever may write
+//!   to this Redis can forge a copy. Trust it as you would the Redis of a [`RedisStore`](super::RedisStore).
 //! - A copy ends before the answer's `ttl`: by a second and a thousandth of the time. It has an end by the Redis server's
 //!   clock, which is read for that before the authority is asked what is left: neither a slow network nor a server or a replica
 //!   that stood still makes it longer. After `ttl` it is the authority that says what is remembered. What is kept for less than
