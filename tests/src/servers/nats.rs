@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::{
     eventually,
-    process::{Process, free_port},
+    process::{Process, Watchdog, free_port},
 };
 
 /// A nats-server whose streams live in a directory of its own, and so outlive a restart.
@@ -21,7 +21,11 @@ pub struct NatsServer {
     port: u16,
     args: Vec<String>,
     directory: TempDir,
+    _watchdog: Watchdog,
 }
+
+/// Where the server says its number.
+const PID: &str = "pid";
 
 const START: Duration = Duration::from_secs(20);
 
@@ -31,11 +35,13 @@ impl NatsServer {
     pub fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let port = free_port();
-        let streams = directory.path().join("streams").display().to_string();
-        let args: Vec<String> =
-            ["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd", &streams].map(str::to_owned).into();
+        let file = |name| directory.path().join(name).display().to_string();
+        let (port_text, streams, pid) = (port.to_string(), file("streams"), file(PID));
+        let args = ["-a", "127.0.0.1", "-p", &port_text, "-js", "-sd", &streams, "-P", &pid];
+        let args: Vec<String> = args.map(str::to_owned).into();
+        let watchdog = Watchdog::over(directory.path(), PID);
         let process = Process::start("nats-server", &args, directory.path());
-        let mut server = Self { process, port, args, directory };
+        let mut server = Self { process, port, args, directory, _watchdog: watchdog };
         server.wait_until_ready();
         server
     }

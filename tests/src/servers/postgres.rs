@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::{
     eventually,
-    process::{Process, free_port},
+    process::{Process, Watchdog, free_port},
 };
 
 /// A PostgreSQL server that writes to disk before it answers, unless a setting says otherwise.
@@ -217,29 +217,6 @@ fn launch(directory: &TempDir, settings: &[String]) -> Process {
         command.arg("-c").arg(setting);
     }
     Process::spawn(command, directory.path())
-}
-
-/// Ends a server and its files when this process is gone, however it went: its input is then at its end.
-#[derive(Debug)]
-struct Watchdog(Child);
-
-impl Watchdog {
-    /// Over the server in `directory` whose number is in the first line of `file` there.
-    fn over(directory: &Path, file: &str) -> Self {
-        const SCRIPT: &str = r#"read -r _
-pid=$(head -n 1 "$0/$1") && kill -QUIT "$pid" && kill -CONT "$pid" && pkill -CONT -P "$pid"
-rm -rf "$0""#;
-        let mut shell = Command::new("sh");
-        shell.args(["-c", SCRIPT]).arg(directory).arg(file).stdin(Stdio::piped());
-        Self(shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a shell"))
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 fn psql(url: &str, statements: &str) -> Result<String, String> {

@@ -1,4 +1,4 @@
-//! A child process that a test can stop, continue and kill.
+//! A child process that a test can stop, continue and kill, and that does not outlive it.
 
 use std::{
     fs::File,
@@ -59,6 +59,31 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Ends a server and its files when this process is gone, however it went: its input is then at its end.
+#[derive(Debug)]
+pub(super) struct Watchdog(Child);
+
+impl Watchdog {
+    /// Over the server in `directory` whose number is in the first line of `file` there.
+    pub(super) fn over(directory: &Path, file: &str) -> Self {
+        const SCRIPT: &str = r#"read -r _
+pid=$(head -n 1 "$0/$1") && kill -QUIT "$pid" && kill -CONT "$pid" && pkill -CONT -P "$pid"
+# One that still ends may still write.
+for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" || break; sleep 0.1; done
+rm -rf "$0""#;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", SCRIPT]).arg(directory).arg(file).stdin(Stdio::piped());
+        Self(shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a shell"))
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::{
     ask::ask,
     eventually,
-    process::{Process, free_port},
+    process::{Process, Watchdog, free_port},
 };
 
 /// A redis-server without persistence, unless an argument says otherwise.
@@ -20,6 +20,7 @@ pub struct RedisServer {
     password: Option<String>,
     tls: Option<Tls>,
     directory: TempDir,
+    _watchdog: Watchdog,
 }
 
 /// The certificates of a server that speaks TLS.
@@ -30,6 +31,9 @@ pub struct Tls {
     /// The certificate authority, as PEM.
     pub authority: String,
 }
+
+/// Where a server says its number.
+pub(super) const PID: &str = "pid";
 
 const START: Duration = Duration::from_secs(20);
 
@@ -52,12 +56,15 @@ impl RedisServer {
         let directory = tempfile::tempdir().expect("a directory");
         let mut all: Vec<String> = ["--save", "", "--bind", "127.0.0.1", "--daemonize", "no"].map(str::to_owned).into();
         all.extend(["--port".to_owned(), port.to_string()]);
+        all.extend(["--pidfile".to_owned(), directory.path().join(PID).display().to_string()]);
         all.extend(args.iter().map(|&arg| arg.to_owned()));
         if let Some(password) = password {
             all.extend(["--requirepass".to_owned(), password.to_owned()]);
         }
+        let watchdog = Watchdog::over(directory.path(), PID);
         let process = Process::start("redis-server", &all, directory.path());
-        let mut server = Self { process, port, args: all, password: password.map(str::to_owned), tls: None, directory };
+        let password = password.map(str::to_owned);
+        let mut server = Self { process, port, args: all, password, tls: None, directory, _watchdog: watchdog };
         server.wait_until_ready();
         server
     }

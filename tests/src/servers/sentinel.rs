@@ -8,7 +8,8 @@ use super::{
     RedisServer,
     ask::ask,
     eventually,
-    process::{Process, free_port},
+    process::{Process, Watchdog, free_port},
+    redis::PID,
 };
 
 /// The set-up in which two of three Sentinels decide that the master is gone.
@@ -26,6 +27,7 @@ struct Sentinel {
     _process: Process,
     port: u16,
     _directory: TempDir,
+    _watchdog: Watchdog,
 }
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -77,15 +79,17 @@ impl Sentinel {
         let directory = tempfile::tempdir().expect("a directory");
         let port = free_port();
         let file = directory.path().join("sentinel.conf");
-        let name = SentinelTrio::NAME;
+        let (name, pid) = (SentinelTrio::NAME, directory.path().join(PID));
+        let pid = pid.display();
         let text = format!(
-            "port {port}\nbind 127.0.0.1\nsentinel monitor {name} 127.0.0.1 {master} 2\n\
+            "port {port}\nbind 127.0.0.1\npidfile {pid}\nsentinel monitor {name} 127.0.0.1 {master} 2\n\
              sentinel down-after-milliseconds {name} 1000\nsentinel failover-timeout {name} 10000\n"
         );
         fs::write(&file, text).expect("the Sentinel's settings");
+        let watchdog = Watchdog::over(directory.path(), PID);
         let process =
             Process::start("redis-server", &[file.display().to_string(), "--sentinel".to_owned()], directory.path());
-        let sentinel = Self { _process: process, port, _directory: directory };
+        let sentinel = Self { _process: process, port, _directory: directory, _watchdog: watchdog };
         eventually("the sentinel answers", LIMIT, || (!sentinel.master().is_empty()).then_some(()));
         sentinel
     }
