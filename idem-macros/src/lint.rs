@@ -7,7 +7,7 @@ use crate::{
     handler::Handler,
     options::{Attribute, Errors, Options, Setting},
     unstable::unstable,
-    value::{Argument, DAY, FingerprintRule, Missing, OnStoreError, Payload, error, is_constant_with},
+    value::{Argument, DAY, FingerprintRule, LEASE, Missing, OnStoreError, Payload, error, is_constant_with},
 };
 
 /// Reports every contradiction between options, and with the arguments, each at the word to change.
@@ -22,6 +22,7 @@ pub(crate) fn check(options: &Options, handler: &Handler, errors: &mut Errors) {
         check_consumer(options, errors);
     }
     check_remember(options, errors);
+    check_renew_for(options, errors);
     check_sources(options, handler, errors);
     check_constants(options, handler, errors);
     for expression in ["key", "principal", "payload"].into_iter().filter_map(|option| options.written(option)) {
@@ -113,11 +114,12 @@ fn check_transaction(transaction: &syn::Ident, options: &Options, handler: &Hand
     if let Some(second) = handler.tx().nth(1) {
         errors.push(error(second, "one request has one transaction: keep one `Tx`"));
     }
-    if let Some(written) = options.written("lease") {
-        errors.push(error(
-            written,
-            "`transaction` holds no lease: the database sees when its owner is gone: leave `lease` out",
-        ));
+    for option in ["lease", "renew_for"] {
+        if let Some(written) = options.written(option) {
+            let message =
+                format!("`transaction` holds no lease: the database sees when its owner is gone: leave `{option}` out");
+            errors.push(error(written, message));
+        }
     }
     if let Some(written) = options.written("on_abandoned") {
         errors.push(error(
@@ -146,6 +148,22 @@ fn check_remember(options: &Options, errors: &mut Errors) {
         errors.push(error(
             &remember.written,
             "`remember` is shorter than `ttl`, which is 24 hours when it is not written: write at least as much",
+        ));
+    }
+}
+
+fn check_renew_for(options: &Options, errors: &mut Errors) {
+    let Some(renew_for) = &options.renew_for else { return };
+    let lease = match &options.lease {
+        Some(lease) => lease.value.millis(),
+        // A `lease` that was written and refused says nothing about `renew_for`.
+        None if options.written("lease").is_some() => return,
+        None => LEASE,
+    };
+    if renew_for.value.millis() < lease {
+        errors.push(error(
+            &renew_for.written,
+            "`renew_for` is shorter than `lease`, which is 30 seconds when it is not written: write at least as much",
         ));
     }
 }

@@ -34,6 +34,7 @@ options! {
     store:          StoreRule       = "store = success",           policy, handler("an `Err` is tried again and never kept");
     on_conflict:    OnConflict      = "on_conflict = reject",      policy, both;
     lease:          Lease           = "lease = \"30s\"",           policy, both;
+    renew_for:      Duration        = "renew_for = \"10m\"",       policy, both;
     on_abandoned:   OnAbandoned     = "on_abandoned = retry",      policy, both;
     on_store_error: OnStoreError    = "on_store_error = reject",   policy, both;
     financial:      Flag            = "financial",                 policy, both;

@@ -33,6 +33,7 @@ pub struct Policy {
     store: StoreRule,
     on_conflict: OnConflict,
     lease: Option<Duration>,
+    renew_for: Option<Duration>,
     on_abandoned: Option<OnAbandoned>,
     on_store_error: OnStoreError,
     financial: bool,
@@ -146,6 +147,7 @@ impl Policy {
             store: StoreRule::Success,
             on_conflict: OnConflict::Reject,
             lease: None,
+            renew_for: None,
             on_abandoned: None,
             on_store_error: OnStoreError::Reject,
             financial: false,
@@ -213,6 +215,18 @@ impl Policy {
         self
     }
 
+    /// How long, counted from the claim, the lease of a handler that runs is renewed; at least `lease`. Default: as long as it runs.
+    ///
+    /// A handler that hangs is not stopped. Its lease runs out, at most a `lease` later, and [`on_abandoned`](Self::on_abandoned) says what
+    /// the next request gets: under [`OnAbandoned::Retry`] it runs, **beside the one that hangs**, in this process too, with a larger
+    /// [`fence`](crate::Attempt::fence); else the outcome is unknown. If the first one comes to its end after all while its claim is still
+    /// its own, it is recorded; else it has lost, as any owner that comes too late. Until then it keeps its place of
+    /// [`max_in_flight`](crate::IdempotencySetup::max_in_flight), and [`drain`](crate::Idempotency::drain) waits for it.
+    pub const fn renew_for(mut self, renew_for: Duration) -> Self {
+        self.renew_for = Some(renew_for);
+        self
+    }
+
     /// What happens when the owner of a key vanished. Default: [`OnAbandoned::Retry`], or
     /// [`OnAbandoned::Refuse`] when `financial`.
     pub const fn on_abandoned(mut self, on_abandoned: OnAbandoned) -> Self {
@@ -260,8 +274,9 @@ impl Policy {
     /// The policy, once its options are known to agree with each other. The attribute calls this in a constant.
     ///
     /// # Panics
-    /// When `ttl` is zero or over ten years, `lease` is not within 10 ms and 24 h, `remember` is shorter than `ttl` or over ten years,
-    /// `on_conflict` waits for over ten years, `max_attempts` is 0, `fields` is empty, a header's name or a JSON pointer is none, `financial` stands beside an option that
+    /// When `ttl` is zero or over ten years, `lease` is not within 10 ms and 24 h, `renew_for` is shorter than `lease` or over ten years,
+    /// `remember` is shorter than `ttl` or over ten years, `on_conflict` waits for over ten years, `max_attempts` is 0, `fields` is empty, a
+    /// header's name or a JSON pointer is none, `financial` stands beside an option that
     /// it refuses, or `transaction` beside one that it has no use for. In a constant this is a compile error.
     pub const fn validate(self) -> Self {
         assert!(
@@ -280,6 +295,10 @@ impl Policy {
         assert!(!self.ttl.is_zero(), "`ttl` must be longer than zero");
         assert!(self.lease_time().as_millis() >= 10, "`lease` must be at least 10 ms");
         assert!(self.lease_time().as_secs() <= 24 * 60 * 60, "`lease` must be at most 24 h");
+        if let Some(renew_for) = self.renew_for {
+            assert!(renew_for.as_nanos() >= self.lease_time().as_nanos(), "`renew_for` must be at least `lease`");
+            assert!(renew_for.as_secs() <= MAX_SECONDS, "`renew_for` must be at most 10 years");
+        }
         if let OnConflict::Wait(limit) = self.on_conflict {
             assert!(limit.as_secs() <= MAX_SECONDS, "`wait` must be at most 10 years");
         }
@@ -321,6 +340,7 @@ impl Policy {
         }
         if self.transaction {
             assert!(self.lease.is_none(), "`transaction` holds no lease: leave `lease` out");
+            assert!(self.renew_for.is_none(), "`transaction` holds no lease: leave `renew_for` out");
             assert!(self.on_abandoned.is_none(), "`transaction` leaves nothing abandoned: leave `on_abandoned` out");
             assert!(matches!(self.on_store_error, OnStoreError::Reject), "`transaction` cannot run without the store");
         }
@@ -377,6 +397,10 @@ impl Policy {
 
     pub(crate) const fn is_financial(&self) -> bool {
         self.financial
+    }
+
+    pub(crate) const fn renewed_for(&self) -> Option<Duration> {
+        self.renew_for
     }
 
     pub(crate) const fn is_transaction(&self) -> bool {
@@ -488,5 +512,21 @@ mod tests {
         const DELIVERY: Policy = Policy::new("a").key(&[KeySource::DEFAULT, KeySource::Header("X-Request-Id")]);
         assert!(catch_unwind(|| DELIVERY.financial().validate()).is_err());
         assert!(catch_unwind(|| DELIVERY.validate()).is_ok());
+    }
+
+    /// What is let go before its lease is out for the first time was never renewed.
+    #[test]
+    fn a_lease_is_renewed_for_at_least_its_own_time() {
+        let renewed = |seconds| Policy::new("a").renew_for(Duration::from_secs(seconds));
+        for (policy, holds) in [
+            (renewed(30), true),
+            (renewed(29), false),
+            (renewed(10).lease(Duration::from_secs(10)), true),
+            (renewed(9).lease(Duration::from_secs(10)), false),
+            (renewed(MAX_SECONDS), true),
+            (renewed(MAX_SECONDS + 1), false),
+        ] {
+            assert_eq!(catch_unwind(|| policy.validate_for_events()).is_ok(), holds, "{policy:?}");
+        }
     }
 }

@@ -75,8 +75,8 @@ fn options() {
         (
             "scope = \"a\", colour = red",
             "there is no option `colour`: the options are `scope`, `ttl`, `remember`, `key`, `missing`, `principal`, \
-             `key_space`, `fingerprint`, `store`, `on_conflict`, `lease`, `on_abandoned`, `on_store_error`, `financial`, \
-             `transaction`, `runtime`, `crate`",
+             `key_space`, `fingerprint`, `store`, `on_conflict`, `lease`, `renew_for`, `on_abandoned`, `on_store_error`, \
+             `financial`, `transaction`, `runtime`, `crate`",
         ),
         ("scope = \"a\", financial = true", "`financial` is a flag: write `financial` alone"),
         ("scope = \"a\", financial(on)", "`financial` is a flag: write `financial` alone"),
@@ -316,11 +316,13 @@ fn transaction() {
                    write `mut tx: Tx<PostgresStore>` or `mut tx: Tx<SqliteStore>`";
     assert_eq!(said_of("transaction"), [missing]);
     let lease = "`transaction` holds no lease: the database sees when its owner is gone: leave `lease` out";
+    let renew_for = "`transaction` holds no lease: the database sees when its owner is gone: leave `renew_for` out";
     let abandoned = "`transaction` leaves nothing abandoned: what breaks off is rolled back: leave `on_abandoned` out";
     let run = "`transaction` writes the effect to the store itself, and cannot run without it: \
                write `on_store_error = reject`, or leave it out";
     for (option, expected) in [
         ("lease = \"10s\"", lease),
+        ("renew_for = \"10m\"", renew_for),
         ("on_abandoned = retry", abandoned),
         ("on_abandoned = refuse", abandoned),
         ("on_abandoned = recover(ask)", abandoned),
@@ -352,6 +354,17 @@ fn remember() {
     assert_eq!(said_of("ttl = \"7d\", remember = \"6d\""), [complaint]);
     assert_eq!(said_of("ttl = \"1h\", remember = \"1h\""), [""; 0]);
     assert_eq!(said_of("ttl = \"1y\", remember = \"1h\"").len(), 1, "the `ttl` is what is wrong");
+}
+
+#[test]
+fn renew_for() {
+    let complaint =
+        "`renew_for` is shorter than `lease`, which is 30 seconds when it is not written: write at least as much";
+    assert_eq!(said_of("renew_for = \"29s\""), [complaint]);
+    assert_eq!(said_of("lease = \"10s\", renew_for = \"9s\""), [complaint]);
+    assert_eq!(said_of("renew_for = \"30s\""), [""; 0]);
+    assert_eq!(said_of("lease = \"10s\", renew_for = \"10s\""), [""; 0]);
+    assert_eq!(said_of("lease = \"5ms\", renew_for = \"1ms\"").len(), 1, "the `lease` is what is wrong");
 }
 
 #[test]

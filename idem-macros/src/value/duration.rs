@@ -16,6 +16,9 @@ pub(crate) struct Duration {
 /// How long a claim may hold without a sign of life: 10 milliseconds to 24 hours.
 pub(crate) struct Lease(Duration);
 
+/// The lease of a handler that has none written, in milliseconds, as in `Policy`.
+pub(crate) const LEASE: u64 = 30 * 1000;
+
 /// 24 hours, in milliseconds.
 pub(crate) const DAY: u64 = 24 * 60 * 60 * 1000;
 
@@ -45,6 +48,12 @@ impl Duration {
             },
             None => Err(error(value, not_text(value))),
         }
+    }
+}
+
+impl Lease {
+    pub(crate) fn millis(&self) -> u64 {
+        self.0.millis
     }
 }
 

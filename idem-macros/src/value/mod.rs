@@ -17,7 +17,7 @@ use syn::{Expr, ExprLit, Ident, Lit, LitStr, Path, Result};
 pub(crate) use self::{
     choice::{FingerprintRule, KeySpace, Missing, OnAbandoned, OnConflict, OnStoreError, Runtime, StoreRule},
     constant::{is_constant_with, suffixed},
-    duration::{DAY, Duration, Lease},
+    duration::{DAY, Duration, LEASE, Lease},
     key::{Computed, EventKey, Key},
     scope::Scope,
     suggest::nearest,

@@ -139,6 +139,7 @@ impl Aftermath {
 
     /// Offers a completion until the store takes it, and holds its lease meanwhile.
     pub(crate) fn complete(&self, claim: Claim, mut complete: Complete, lease: Option<HeldLease>) {
+        lease.iter().for_each(HeldLease::is_of_an_outcome);
         let mut backlog = self.backlog();
         if backlog.order.len() >= self.0.bounds.steps {
             drop(backlog);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     policy::{OnAbandoned, OnStoreError},
-    store::{Claim, Claimed, Complete, Fence, Outcome, Ownership, Release, Renew, StoreError, StoreErrorKind, Token},
+    store::{Claim, Claimed, Complete, Fence, Outcome, Ownership, Release, StoreError, StoreErrorKind, Token},
 };
 
 /// An operation under way: who claims it, and the effect until it runs.
@@ -149,7 +149,7 @@ where
     async fn run_won(&mut self, fence: Fence, attempt: u32) -> Result<Ran<T>, Refusal> {
         let lease = match self.lease.take() {
             Some(lease) => lease,
-            None => self.engine.0.leases.hold(Renew::of(&self.claim()), self.asked),
+            None => self.engine.hold(&self.claim(), &self.operation.terms, self.asked),
         };
         let ended = self.start(fence, attempt).await;
         let (result, recording) = self.engine.count(ended);
@@ -226,7 +226,8 @@ where
     /// may have been won protects it meanwhile.
     async fn run_unguarded(&mut self, taken_perhaps: bool, kind: StoreErrorKind) -> Result<Ran<T>, Refusal> {
         self.engine.0.counters.unguarded.add();
-        let lease = taken_perhaps.then(|| self.engine.0.leases.hold(Renew::of(&self.claim()), Instant::now()));
+        let (claim, terms) = (self.claim(), &self.operation.terms);
+        let lease = taken_perhaps.then(|| self.engine.hold(&claim, terms, Instant::now()));
         let ended = self.start(NO_FENCE, 1).await;
         let (result, recording) = self.engine.count(ended);
         let closing = self.operation.close(self.token, recording);

@@ -34,6 +34,8 @@ pub struct Metrics {
     pub unguarded: u64,
     /// Owners that had lost their claim when they were done: each is an operation that may have run twice.
     pub stale_owners: u64,
+    /// Operations that ran for longer than [`renew_for`](crate::Policy::renew_for): their lease was renewed no more.
+    pub leases_let_go: u64,
     /// Steps that the store failed.
     pub store_errors: u64,
     /// Operations that went on after their caller was gone.
@@ -113,7 +115,7 @@ macro_rules! counters {
 
 counters! {
     executed, replayed, conflicts, mismatches, unknown, not_kept, unavailable, overloaded, panics, unguarded,
-    stale_owners, store_errors, detached, parked, recovered, reruns, dropped_outcomes,
+    stale_owners, leases_let_go, store_errors, detached, parked, recovered, reruns, dropped_outcomes,
 }
 
 impl Counters {

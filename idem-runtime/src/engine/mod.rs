@@ -64,7 +64,8 @@ use crate::{
     record::{Answer, Kind},
     runtime::Settings,
     store::{
-        Abandoned, Claim, Claimed, Complete, Outcome, Ownership, Release, Store, StoreError, StoreErrorKind, Token,
+        Abandoned, Claim, Claimed, Complete, Outcome, Ownership, Release, Renew, Store, StoreError, StoreErrorKind,
+        Token,
     },
 };
 
@@ -116,6 +117,7 @@ pub(crate) struct Terms {
     ttl: Duration,
     remember: Duration,
     lease: Duration,
+    renew_for: Option<Duration>,
     on_conflict: OnConflict,
     on_abandoned: OnAbandoned,
     on_store_error: OnStoreError,
@@ -205,6 +207,7 @@ impl Terms {
             ttl: policy.answer_kept(),
             remember: policy.remembered(),
             lease: policy.lease_time(),
+            renew_for: policy.renewed_for(),
             on_conflict: policy.conflict(),
             on_abandoned: policy.abandoned(),
             on_store_error: policy.store_error(),
@@ -491,6 +494,11 @@ impl Engine {
                 (Err(Refusal::Panicked), Recording::Broken)
             }
         }
+    }
+
+    /// The lease of a claim that was asked for at `since`, renewed from now on.
+    fn hold(&self, claim: &Claim, terms: &Terms, since: Instant) -> HeldLease {
+        self.0.leases.hold(Renew::of(claim), since, terms.renew_for)
     }
 
     fn was_stale(&self, key: &StorageKey) {

@@ -12,6 +12,8 @@ mod lease;
 mod limits;
 mod panic;
 mod recover;
+mod renew_for;
+mod standing;
 mod store_down_run;
 mod support;
 mod surroundings;

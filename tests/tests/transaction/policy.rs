@@ -26,6 +26,7 @@ fn a_transaction_has_no_use_for_some_options() {
     let _ = transfers.validate();
     for (policy, option) in [
         (transfers.lease(Duration::from_secs(30)), "`lease`"),
+        (transfers.renew_for(Duration::from_secs(600)), "`renew_for`"),
         (transfers.on_abandoned(OnAbandoned::Retry), "`on_abandoned`"),
         (transfers.on_store_error(OnStoreError::Run), "the store"),
     ] {

@@ -18,6 +18,7 @@ struct Message {
     fingerprint = fields("/order"),
     on_conflict = wait("5s"),
     lease = "10s",
+    renew_for = "10s",
     on_abandoned = refuse,
     on_store_error = reject,
     financial,

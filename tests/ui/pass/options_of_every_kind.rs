@@ -15,6 +15,7 @@ use idem_runtime::idempotent;
     store = definitive,
     on_conflict = wait("5s"),
     lease = "500ms",
+    renew_for = "10m",
     on_abandoned = refuse,
     on_store_error = reject,
     financial,

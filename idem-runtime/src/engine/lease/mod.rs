@@ -28,7 +28,7 @@ use tokio::{
 pub(crate) use self::table::HeldLease;
 use self::{
     doubt::Doubt,
-    table::{Held, Table, Tenant},
+    table::{Due, Held, Table, Tenant},
 };
 use super::metrics::Counters;
 use crate::{
@@ -99,10 +99,11 @@ impl Leases {
         }))
     }
 
-    /// A lease that was granted, at the earliest, at `since`.
-    pub(crate) fn hold(&self, renew: Renew, since: Instant) -> HeldLease {
-        let (due, end) = (since + renew.lease / 3, since + renew.lease);
-        let lease = HeldLease::new(self.0.tables.here().clone(), Held::new(renew, due, end));
+    /// A lease that was granted, at the earliest, at `since`, and is renewed for so long from then on; `None`: for as long as it is held.
+    pub(crate) fn hold(&self, renew: Renew, since: Instant, renew_for: Option<Duration>) -> HeldLease {
+        let held = Held::new(renew, since, renew_for);
+        let (due, end) = (held.due(), held.end());
+        let lease = HeldLease::new(self.0.tables.here().clone(), held);
         self.0.is_sure_until(end);
         self.is_due(due);
         lease
@@ -223,14 +224,14 @@ impl Shared {
     }
 
     /// Every lease that is due, and when to look again; `None`: nothing is to be renewed, and the task is over.
-    fn take_due(&self, now: Instant) -> (Vec<Tenant>, Option<Instant>) {
+    fn take_due(&self, now: Instant) -> (Due, Option<Instant>) {
         {
             let mut renewing = self.renewing();
             *renewing = Renewal::Looks;
             // Takes nobody's word away: who gave it had put the lease into its table, and the tables are read after this.
             self.next_look.store(NEVER, Ordering::Release);
         }
-        let mut due = Vec::new();
+        let mut due = Due::default();
         let first = self.tables.iter().filter_map(|table| table.take_due(now, &mut due)).min();
         let mut renewing = self.renewing();
         if let Some(first) = first {
@@ -262,7 +263,11 @@ impl Renewing {
             // Woken earlier when a lease is due before that; either way the tables say what is due.
             let _ = timeout_at(next_look, self.leases.0.earlier.notified()).await;
             let (due, looks) = self.leases.0.take_due(Instant::now());
-            for tenant in due {
+            for key in due.let_go {
+                self.leases.0.counters.leases_let_go.add();
+                tracing::warn!(%key, "the operation runs for longer than `renew_for`: its lease is renewed no more and runs out");
+            }
+            for tenant in due.renewals {
                 tokio::spawn(self.leases.clone().renew(tenant));
             }
             next_look = match looks {

@@ -1,6 +1,9 @@
 //! The leases that one thread has begun to hold, or a few where there are many.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -37,6 +40,10 @@ pub(super) struct Held {
     due: Instant,
     /// When it runs out, at the earliest, if it is not renewed.
     end: Instant,
+    /// When it was claimed, at the earliest.
+    since: Instant,
+    /// How long after that it is renewed; `None`: as long as it is held.
+    renew_for: Option<Duration>,
     standing: Standing,
 }
 
@@ -48,6 +55,8 @@ enum Standing {
     Unsure,
     /// It did, and somebody else owned the operation.
     Lost,
+    /// It was renewed for as long as it may be: this process does not answer for its key any more.
+    LetGo,
 }
 
 /// One lease, renewed until this is dropped.
@@ -57,11 +66,19 @@ pub(crate) struct HeldLease {
     slot: usize,
 }
 
-/// A lease to be renewed, unless its slot has got another tenant meanwhile.
+/// A lease to be renewed, unless it was let go or its slot has got another tenant meanwhile.
 pub(super) struct Tenant {
     table: Arc<Table>,
     place: Place,
     pub(super) renew: Renew,
+}
+
+/// What a look at the tables has found.
+#[derive(Default)]
+pub(super) struct Due {
+    pub(super) renewals: Vec<Tenant>,
+    /// Renewed for as long as they may be.
+    pub(super) let_go: Vec<StorageKey>,
 }
 
 /// Where a lease is.
@@ -72,8 +89,26 @@ struct Place {
 }
 
 impl Held {
-    pub(super) const fn new(renew: Renew, due: Instant, end: Instant) -> Self {
-        Self { renew, due, end, standing: Standing::Sure }
+    /// Of a lease that was granted, at the earliest, at `since`.
+    pub(super) fn new(renew: Renew, since: Instant, renew_for: Option<Duration>) -> Self {
+        let (due, end) = (since + renew.lease / 3, since + renew.lease);
+        Self { renew, due, end, since, renew_for, standing: Standing::Sure }
+    }
+
+    pub(super) const fn due(&self) -> Instant {
+        self.due
+    }
+
+    pub(super) const fn end(&self) -> Instant {
+        self.end
+    }
+
+    fn renewed_until(&self) -> Option<Instant> {
+        self.renew_for.map(|renew_for| self.since + renew_for)
+    }
+
+    fn is_of_another(&self, key: &StorageKey, token: Token) -> bool {
+        self.renew.key == *key && self.renew.token != token && self.standing != Standing::LetGo
     }
 }
 
@@ -97,10 +132,10 @@ impl Table {
         first
     }
 
-    /// Doubts the leases of this key under another token, and tells the last of those.
+    /// Doubts the leases of this key under another token, and tells the last of those. One that was let go may be taken over.
     pub(super) fn doubt_other(&self, key: &StorageKey, token: Token) -> Option<Token> {
         let mut other = None;
-        for (_, held) in self.slots().held().filter(|(_, held)| held.renew.key == *key && held.renew.token != token) {
+        for (_, held) in self.slots().held().filter(|(_, held)| held.is_of_another(key, token)) {
             if held.standing == Standing::Sure {
                 self.note(held, Standing::Unsure);
             }
@@ -109,14 +144,26 @@ impl Table {
         other
     }
 
-    /// Adds every lease that is due, put off by a third of its time, and tells when to look again.
-    pub(super) fn take_due(self: &Arc<Self>, now: Instant, due: &mut Vec<Tenant>) -> Option<Instant> {
+    /// Adds every lease that is due, put off by a third of its time, and every one that was renewed for long enough. Tells when to look
+    /// again.
+    pub(super) fn take_due(self: &Arc<Self>, now: Instant, due: &mut Due) -> Option<Instant> {
         let mut slots = self.slots();
         let mut next_look = None;
-        for (place, held) in slots.held().filter(|(_, held)| held.standing != Standing::Lost) {
+        for (place, held) in slots.held().filter(|(_, held)| held.standing != Standing::LetGo) {
+            if let Some(until) = held.renewed_until() {
+                if until <= now {
+                    self.note(held, Standing::LetGo);
+                    due.let_go.push(held.renew.key);
+                    continue;
+                }
+                next_look = earlier(next_look, until);
+            }
+            if held.standing == Standing::Lost {
+                continue;
+            }
             if held.due <= now {
                 held.due = now + held.renew.lease / 3;
-                due.push(Tenant { table: self.clone(), place, renew: held.renew });
+                due.renewals.push(Tenant { table: self.clone(), place, renew: held.renew });
             }
             next_look = earlier(next_look, held.due);
         }
@@ -126,7 +173,8 @@ impl Table {
     fn change(&self, place: Place, change: impl FnOnce(&mut Held) -> Standing) -> bool {
         let mut slots = self.slots();
         let tenant = slots.slots.get_mut(place.slot).filter(|slot| slot.tenancy == place.tenancy);
-        let Some(held) = tenant.and_then(|slot| slot.lease.as_mut()) else { return false };
+        let held = tenant.and_then(|slot| slot.lease.as_mut());
+        let Some(held) = held.filter(|held| held.standing != Standing::LetGo) else { return false };
         let standing = change(held);
         self.note(held, standing);
         true
@@ -136,7 +184,7 @@ impl Table {
         let key = held.renew.key;
         match (std::mem::replace(&mut held.standing, standing), standing) {
             (Standing::Sure, Standing::Unsure | Standing::Lost) => self.doubt.begin(key),
-            (Standing::Unsure | Standing::Lost, Standing::Sure) => self.doubt.end(&key),
+            (Standing::Unsure | Standing::Lost, Standing::Sure | Standing::LetGo) => self.doubt.end(&key),
             _ => {}
         }
     }
@@ -204,6 +252,14 @@ impl HeldLease {
         let slots = self.table.slots();
         let held = slots.slots.get(self.slot).and_then(|slot| slot.lease.as_ref());
         held.is_some_and(|held| held.standing == Standing::Sure && now < held.end)
+    }
+
+    /// What it is held for has ended, and is to be recorded: nothing hangs any more, so it is renewed until that is done.
+    pub(crate) fn is_of_an_outcome(&self) {
+        let mut slots = self.table.slots();
+        if let Some(held) = slots.slots.get_mut(self.slot).and_then(|slot| slot.lease.as_mut()) {
+            held.renew_for = None;
+        }
     }
 
     /// When it is due, and when it ends.

@@ -23,7 +23,7 @@ async fn one_task_serves_the_leases_of_many_short_operations() {
     for _ in 0..3 {
         let claim =
             Claim::new(StorageKey::from_bytes([1; 32]), Token::fresh(), Fingerprint::from_bytes([2; 32]), LEASE);
-        drop(leases.hold(Renew::of(&claim), Instant::now()));
+        drop(leases.hold(Renew::of(&claim), Instant::now(), None));
         tokio::task::yield_now().await;
         assert_eq!(tasks(), 1, "the task stays until its first look");
     }
@@ -33,7 +33,7 @@ async fn one_task_serves_the_leases_of_many_short_operations() {
 async fn the_task_ends_when_nothing_is_held() {
     let leases = Leases::new(Arc::new(MemoryStore::new()), Counters::default());
     let claim = Claim::new(StorageKey::from_bytes([1; 32]), Token::fresh(), Fingerprint::from_bytes([2; 32]), LEASE);
-    drop(leases.hold(Renew::of(&claim), Instant::now()));
+    drop(leases.hold(Renew::of(&claim), Instant::now(), None));
     let ended = async {
         while Handle::current().metrics().num_alive_tasks() > 0 {
             tokio::task::yield_now().await;
@@ -56,7 +56,7 @@ async fn leases_that_many_threads_hold_are_renewed_by_one_task() {
         store.claim(claim).await.unwrap();
         let hold = || {
             let _runtime = runtime.enter();
-            leases.hold(Renew::of(&claim), Instant::now())
+            leases.hold(Renew::of(&claim), Instant::now(), None)
         };
         held.push(std::thread::scope(|scope| scope.spawn(hold).join().unwrap()));
     }
@@ -96,7 +96,7 @@ fn a_lease_that_is_due_between_two_microseconds_is_renewed_in_time() {
         let claim =
             Claim::new(StorageKey::from_bytes([1; 32]), Token::fresh(), Fingerprint::from_bytes([2; 32]), lease);
         store.claim(claim).await.unwrap();
-        let held = leases.hold(Renew::of(&claim), Instant::now());
+        let held = leases.hold(Renew::of(&claim), Instant::now(), None);
         for _ in 0..10 {
             tokio::time::sleep(lease / 2).await;
             clock.advance(lease / 2);
@@ -124,7 +124,7 @@ async fn a_lease_that_begins_during_a_look_is_not_overlooked() {
     let hold = |lease| {
         let claim =
             Claim::new(StorageKey::from_bytes([1; 32]), Token::fresh(), Fingerprint::from_bytes([2; 32]), lease);
-        leases.hold(Renew::of(&claim), Instant::now())
+        leases.hold(Renew::of(&claim), Instant::now(), None)
     };
     // So that each meets every part of the other.
     let pause = |spins| (0..spins).for_each(|_| std::hint::spin_loop());
