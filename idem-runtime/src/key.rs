@@ -62,6 +62,14 @@ pub trait ToKey {
 }
 
 /// Which record of a store: SHA-256 over scope, principal, key and, unless the key space is the scope, the endpoint.
+///
+/// `{}` writes the first eight of its hex digits, as logs do; `{:x}` all 64, by which a store names the record:
+///
+/// | store | where |
+/// |---|---|
+/// | Redis | the key `idem:{HEX}`, braces and all, or another prefix; a copy `idem-copy:{HEX}` |
+/// | Postgres | the row of `idem_records` `WHERE key = '\xHEX'` |
+/// | SQLite | the row of `idem_records` `WHERE key = x'HEX'` |
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StorageKey([u8; 32]);
 
@@ -305,6 +313,13 @@ impl fmt::Display for StorageKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, ..] = self.0;
         write!(f, "{a:02x}{b:02x}{c:02x}{d:02x}")
+    }
+}
+
+/// All 64 hex digits, as a store names the record.
+impl fmt::LowerHex for StorageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The handle that everything is asked through.
 
+mod operator;
 mod transact;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
@@ -217,7 +218,7 @@ impl Idempotency {
         self.0.settings().principal.find(parts)
     }
 
-    pub(crate) fn storage_key(
+    pub(crate) fn request_key(
         &self,
         policy: &Policy,
         principal: &Principal,
@@ -275,7 +276,7 @@ impl Idempotency {
             return Err(Refusal::Unnamed);
         }
         let endpoint = operation.endpoint.as_ref().map(|(method, path)| EndpointName { method, path });
-        let key = self.storage_key(&operation.policy, &operation.principal, &operation.key, endpoint);
+        let key = self.request_key(&operation.policy, &operation.principal, &operation.key, endpoint);
         Ok(self.engine_operation(&operation.policy, key, operation.fingerprint.unwrap_or_else(any_input)))
     }
 }

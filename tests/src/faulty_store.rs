@@ -11,10 +11,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use idem_runtime::{
-    Answer, Store,
+    Answer, StorageKey, Store,
     store::{
-        Claim, Claimed, Complete, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved,
-        StoreError, StoreErrorKind,
+        Claim, Claimed, Complete, Forgotten, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve,
+        Resolved, StoreError, StoreErrorKind,
     },
 };
 use tokio::sync::watch;
@@ -47,11 +47,13 @@ pub enum Step {
     Resolve,
     /// [`Store::parked`].
     Parked,
+    /// [`Store::forget`].
+    Forget,
 }
 
 /// Every step.
-pub const EVERY_STEP: [Step; 6] =
-    [Step::Claim, Step::Renew, Step::Complete, Step::Release, Step::Resolve, Step::Parked];
+pub const EVERY_STEP: [Step; 7] =
+    [Step::Claim, Step::Renew, Step::Complete, Step::Release, Step::Resolve, Step::Parked, Step::Forget];
 
 /// What goes wrong.
 #[derive(Debug, Clone)]
@@ -280,6 +282,10 @@ impl Store for FaultyStore {
             Some(Some(Fault::TooHeavy(most))) if bytes > *most => Err(told(StoreErrorKind::Unavailable)),
             _ => Ok(records),
         }
+    }
+
+    async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
+        self.step(Step::Forget, false, |store| async move { store.forget(key).await }).await
     }
 }
 

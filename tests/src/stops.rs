@@ -8,9 +8,9 @@ use std::{
 
 use async_trait::async_trait;
 use idem_runtime::{
-    Store,
+    StorageKey, Store,
     store::{
-        Begun, Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved,
+        Begun, Claim, Claimed, Complete, Forgotten, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved,
         StoreError, Transactions,
     },
 };
@@ -107,6 +107,10 @@ impl<S: Store> Store for Stopping<S> {
 
     async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
         self.store.parked(parked).await
+    }
+
+    async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
+        self.store.forget(key).await
     }
 }
 

@@ -15,8 +15,8 @@ use crate::{
     key::StorageKey,
     record::Answer,
     store::{
-        Claim, Claimed, Complete, Fence, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved,
-        Store, StoreError, Token, Verdict,
+        Claim, Claimed, Complete, Fence, Forgotten, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve,
+        Resolved, Store, StoreError, StoreErrorKind, Token, Verdict,
     },
 };
 
@@ -190,6 +190,14 @@ impl<'a> Case<'a> {
 
     pub(super) async fn resolve_as(&self, resolve: Resolve) -> Resolved {
         answered("resolve", self.store.resolve(&resolve).await)
+    }
+
+    /// `None`: the store says that it cannot forget.
+    pub(super) async fn forget(&self) -> Option<Forgotten> {
+        match self.store.forget(self.key).await {
+            Err(error) if error.kind() == StoreErrorKind::Misconfigured => None,
+            forgotten => Some(answered("forget", forgotten)),
+        }
     }
 
     /// Requires that somebody else's lease is alive.

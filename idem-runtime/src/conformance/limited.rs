@@ -5,8 +5,12 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{Fixture, case::fail};
-use crate::store::{
-    Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store, StoreError,
+use crate::{
+    key::StorageKey,
+    store::{
+        Claim, Claimed, Complete, Forgotten, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store,
+        StoreError,
+    },
 };
 
 /// Longer than any store waits, however slow the machine: whoever has not answered by then never will.
@@ -48,6 +52,10 @@ impl Store for Limited {
 
     async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
         within_the_limit("parked", self.0.parked(parked)).await
+    }
+
+    async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
+        within_the_limit("forget", self.0.forget(key)).await
     }
 }
 

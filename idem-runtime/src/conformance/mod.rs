@@ -306,6 +306,16 @@ macro_rules! __idem_each_law {
                 a_page_is_full_unless_it_is_the_last
                 what_is_parked_while_others_list_is_listed
             }
+            forget {
+                what_is_completed_is_forgotten
+                what_is_in_flight_is_not_forgotten
+                what_is_unknown_or_parked_is_not_forgotten
+                a_remembered_attempt_is_forgotten
+                what_is_absent_is_not_forgotten
+                fences_grow_after_every_forgotten_record
+                what_is_forgotten_is_no_longer_its_owners
+                a_record_is_forgotten_once_and_never_the_next_run
+            }
             together {
                 of_many_that_find_it_abandoned_one_takes_over
                 a_completion_and_a_take_over_never_both_win
@@ -329,6 +339,7 @@ macro_rules! __idem_each_law {
                 a_record_of_a_newer_format_is_refused
                 a_record_with_broken_bytes_is_refused
                 what_cannot_be_read_hides_nothing_that_is_parked
+                what_cannot_be_read_is_forgotten
                 fences_grow_after_a_record_was_lost
             }
         }

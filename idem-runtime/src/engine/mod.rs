@@ -426,6 +426,11 @@ impl Engine {
         })
     }
 
+    /// Whether the operation runs here under a lease that may have run out, or waits here to be recorded.
+    pub(crate) fn has_at_hand(&self, operation: &Operation) -> bool {
+        self.known_here::<()>(operation, Instant::now()).is_some()
+    }
+
     /// The owner in this process of what a claim has taken over or found unknown: what the store took for abandoned, as its clock
     /// leapt or its answer came late.
     fn owner_here(&self, key: &StorageKey, token: Token, claimed: &Claimed) -> Option<Token> {

@@ -94,7 +94,7 @@ pub(super) async fn prepare(
         (Some((place, key)), Some(Ok(principal)))
             if sources[..place].iter().all(|source| matches!(source, KeySource::Header(_))) =>
         {
-            RequestKey::Known(runtime.storage_key(policy, principal, &key, Some(endpoint(&parts.method, &path(parts)))))
+            RequestKey::Known(runtime.request_key(policy, principal, &key, Some(endpoint(&parts.method, &path(parts)))))
         }
         (Some((place, key)), _) => RequestKey::Text(place, key.into_owned()),
     };
@@ -188,7 +188,7 @@ impl Open {
             return Err(Rejection::detail(Code::KeyInvalid, EMPTY_KEY));
         }
         let principal = self.principal.unwrap_or_else(|| principal().ok_or(Code::PrincipalMissing.into()))?;
-        let key = runtime.storage_key(policy, &principal, &key, Some(endpoint(&self.method, &self.path)));
+        let key = runtime.request_key(policy, &principal, &key, Some(endpoint(&self.method, &self.path)));
         Ok(Some((key, self.fingerprint?)))
     }
 }

@@ -179,6 +179,14 @@ fn a_key_space_of_the_scope_leaves_the_endpoint_out() {
     assert_eq!(of(POST), of(None));
 }
 
+/// An operator looks for the record in the store by these.
+#[test]
+fn a_storage_key_is_written_in_full_where_that_is_asked_for() {
+    let mut bytes = [0; 32];
+    (bytes[0], bytes[31]) = (0x0a, 0xf1);
+    assert_eq!(format!("{:x}", StorageKey::from_bytes(bytes)), format!("0a{}f1", "00".repeat(30)));
+}
+
 #[test]
 fn nothing_prints_what_it_digests() {
     let principal = Principal::new("acct_secret");

@@ -30,6 +30,7 @@
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod executor;
+mod forgotten;
 mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -52,7 +53,6 @@ use async_trait::async_trait;
 
 use crate::{fingerprint::Fingerprint, key::StorageKey, record::Answer};
 
-pub use self::memory::{MemoryStore, MemoryStoreBuilder};
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresStore;
 #[cfg(feature = "redis")]
@@ -62,6 +62,10 @@ pub use self::sqlite::SqliteStore;
 #[cfg(all(feature = "redis", any(feature = "postgres", feature = "sqlite")))]
 pub use self::tiered::TieredStore;
 pub use self::transaction::{Begun, Transactions};
+pub use self::{
+    forgotten::Forgotten,
+    memory::{MemoryStore, MemoryStoreBuilder},
+};
 
 /// The atomic steps a record can take.
 ///
@@ -123,6 +127,15 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Every record that was parked before the call and is not resolved is in one of the pages. One that cannot be read is in none:
     /// the next one has its place, so that a page which is not full is still the last one.
     async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError>;
+
+    /// Makes the key absent, whoever owned its record, if that is completed, cannot be read, or is without an owner, its attempt
+    /// remembered. No other record is touched. The next claim's fence is larger than that of the record, where that could be read.
+    ///
+    /// A store that has no such step answers `Err` of kind [`Misconfigured`](StoreErrorKind::Misconfigured), as this default does.
+    async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
+        let _ = key;
+        Err(StoreError::new(StoreErrorKind::Misconfigured, "forget: this store cannot forget a record"))
+    }
 }
 
 /// Who claims: unguessable, one per run, the same when a claim is asked again.

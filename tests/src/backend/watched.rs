@@ -4,8 +4,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use idem_runtime::{
-    Store,
-    store::{Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, StoreError},
+    StorageKey, Store,
+    store::{
+        Claim, Claimed, Complete, Forgotten, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved,
+        StoreError,
+    },
 };
 use tokio::sync::watch;
 
@@ -105,6 +108,10 @@ impl Store for Watched {
 
     async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
         self.store.parked(parked).await
+    }
+
+    async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
+        self.store.forget(key).await
     }
 }
 

@@ -214,6 +214,10 @@ impl Page {
         }
     }
 
+    pub(super) fn forgotten(&mut self) {
+        self.state = When::Absent;
+    }
+
     /// Whether this token was the last that owned what is nobody's now.
     pub(super) fn was_released_by(&self, token: Token) -> bool {
         self.state == When::Released && self.owners.last().is_some_and(|(owner, ..)| *owner == token)

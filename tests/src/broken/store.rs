@@ -7,8 +7,8 @@ use bytes::Bytes;
 use idem_runtime::{
     Answer, Clock, Fingerprint, StorageKey, Store,
     store::{
-        Abandoned, Claim, Claimed, Complete, Fence, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve,
-        Resolved, StoreError, Verdict,
+        Abandoned, Claim, Claimed, Complete, Fence, Forgotten, Outcome, Ownership, Parked, ParkedRecord, Release,
+        Renew, Resolve, Resolved, StoreError, StoreErrorKind, Verdict,
     },
 };
 
@@ -193,6 +193,43 @@ impl Store for Broken {
     async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
         self.end("parked").await;
         Ok(self.list(parked).await)
+    }
+
+    async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
+        self.end("forget").await;
+        let key = self.key(key);
+        let page = self.book.page(key);
+        let when = page.when(self.clock.now());
+        match self.fault {
+            Some(Fault::CannotForget) => {
+                return Err(StoreError::new(StoreErrorKind::Misconfigured, "this store cannot forget"));
+            }
+            Some(Fault::ForgetsNothing) => return Ok(Forgotten::Done),
+            Some(Fault::ForgetLeavesATombstone) if when == When::Completed => {
+                self.book.write(key, |page| page.overlay = Some(Claimed::Completed { answer: None }));
+                return Ok(Forgotten::Done);
+            }
+            Some(Fault::ForgetsWhatIs(what)) if when == what => {
+                self.book.write(key, Page::forget);
+                return Ok(Forgotten::Done);
+            }
+            Some(Fault::KeepsWhatCannotBeRead) if page.damaged => return Ok(Forgotten::Absent),
+            Some(Fault::ForgetsInTwoSteps) if when == When::Tombstone => {
+                self.until_changed(key, &page).await;
+                self.book.write(key, Page::forget);
+                return Ok(Forgotten::Done);
+            }
+            _ if page.damaged => {
+                self.book.write(key, Page::forget);
+                return Ok(Forgotten::Done);
+            }
+            _ => {}
+        }
+        let forgotten = self.inner.forget(page.inner_key(key)).await?;
+        if forgotten == Forgotten::Done {
+            self.book.write(key, |page| page.forgotten());
+        }
+        Ok(forgotten)
     }
 }
 

@@ -5,6 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use idem_runtime::conformance::{check, each_law, suite};
 use tests::broken::{Broken, FAULTS, Fault};
 
+// Not every store can forget: one that says so keeps every law.
+suite!(that_cannot_forget, Broken::by(Fault::CannotForget), damage: yes, restart: yes);
+
 // What is wrong with a broken store is its fault, not what carries the fault.
 suite!(without_a_fault, Broken::by_nothing(), damage: yes, restart: yes);
 
@@ -69,6 +72,7 @@ never_ends! {
     release: release::a_release_makes_the_key_absent,
     resolve: at_once::of_two_verdicts_at_once_one_is_applied,
     parked: restart::parked_outlives_a_restart,
+    forget: forget::what_is_absent_is_not_forgotten,
 }
 
 /// Requires that every fault of this law makes it fail, with the law's own words.

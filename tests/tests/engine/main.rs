@@ -10,6 +10,7 @@ mod cut;
 mod drain;
 mod lease;
 mod limits;
+mod operator;
 mod panic;
 mod recover;
 mod renew_for;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use idem_runtime::{
     RedisStore, Store,
     store::{
-        Abandoned, Claim, Claimed, Complete, Fence, Outcome, Ownership, Release, Renew, Resolve, Resolved, Verdict,
+        Abandoned, Claim, Claimed, Complete, Fence, Forgotten, Outcome, Ownership, Release, Renew, Resolve, Resolved,
+        Verdict,
     },
 };
 use redis::Value;
@@ -391,6 +392,10 @@ async fn what_is_no_record_is_never_taken_for_absent_or_overwritten() {
     server.run::<()>(&["RPUSH", &redis_key(1), "a", "b"]);
     nobody_touches(&store, "a list").await;
     assert_eq!(server.run::<Vec<String>>(&["LRANGE", &redis_key(1), "0", "-1"]), ["a", "b"]);
+
+    // But an operator may.
+    assert_eq!(store.forget(key(1)).await.unwrap(), Forgotten::Done);
+    win(&store, claim(1, 1)).await;
 }
 
 async fn nobody_touches(store: &RedisStore, what: &str) {

@@ -22,10 +22,10 @@ use bytes::Bytes;
 use idem_runtime::{
     Answer, Attempt, Disposition, FinancialRouter, Fingerprint, FingerprintRule, Idempotency, IdempotencyLayer,
     KeyRequest, KeySource, MemoryStore, OnConflict, Operation, Policy, PostgresStore, Principal, RedisStore,
-    Settlement, Store, TieredStore, Unsettled, derive_key, idempotent,
+    Settlement, StorageKey, Store, TieredStore, Unsettled, derive_key, idempotent,
     store::{
-        Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, StoreError,
-        StoreErrorKind, Verdict, redis::RedisCache,
+        Claim, Claimed, Complete, Forgotten, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved,
+        StoreError, StoreErrorKind, Verdict, redis::RedisCache,
     },
 };
 use tests::{
@@ -152,6 +152,11 @@ impl<S: Store> Store for Printing<S> {
     async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
         LOG.add("parked", &parked);
         print(self.0.parked(parked).await)
+    }
+
+    async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
+        LOG.add("forget", &key);
+        print(self.0.forget(key).await)
     }
 }
 

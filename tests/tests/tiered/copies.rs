@@ -5,7 +5,7 @@ use std::time::Duration;
 use idem_runtime::{
     PostgresStore, Store, TieredStore,
     store::{
-        Claim, Claimed, Complete, Outcome, Ownership, Release, Resolve, Resolved, StoreErrorKind, Verdict,
+        Claim, Claimed, Complete, Forgotten, Outcome, Ownership, Release, Resolve, Resolved, StoreErrorKind, Verdict,
         redis::RedisCache, tiered::Authority,
     },
 };
@@ -232,7 +232,7 @@ async fn what_is_written_wrong_is_told_without_a_password() {
 #[tokio::test]
 async fn who_may_only_do_what_copies_need_may_do_enough() {
     let both = Both::start().await;
-    let rights = "on >hunter2 ~idem-copy:* +@connection +get +set +time";
+    let rights = "on >hunter2 ~idem-copy:* +@connection +get +set +del +time";
     let mut command = vec!["ACL", "SETUSER", "app"];
     command.extend(rights.split(' '));
     both.redis.run::<()>(&command);
@@ -245,6 +245,12 @@ async fn who_may_only_do_what_copies_need_may_do_enough() {
     both.postgres.pause();
     assert_eq!(store.claim(claim(1, 2)).await.unwrap(), Claimed::Completed { answer: Some(answer("body")) });
     both.postgres.resume();
+    both.redis.run::<()>(&["SET", &copy_key(1), "garbage"]);
+    store.claim(claim(1, 2)).await.unwrap();
+    store.flush().await;
+    assert_eq!(both.redis.run::<Vec<u8>>(&["GET", &copy_key(1)])[0], 1, "it is put right");
+    assert_eq!(store.forget(key(1)).await.unwrap(), Forgotten::Done);
+    win(&store, claim(1, 2)).await;
 }
 
 /// A store of one's own can be the authority: one method more.

@@ -3,5 +3,6 @@
 
 mod copies;
 mod faults;
+mod forgotten;
 mod support;
 mod transactions;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::listed::Shelf;
 use crate::{
     conformance::{Damage, Damageable, Fixture, case::*},
-    store::{Claimed, Complete, Outcome, Ownership, Release, Renew, Resolve, Resolved, Verdict},
+    store::{Claim, Claimed, Complete, Forgotten, Outcome, Ownership, Release, Renew, Resolve, Resolved, Verdict},
 };
 
 /// During a rolling update the older version meets records of the newer one. It cannot know what they say, so it must not
@@ -48,6 +48,21 @@ pub async fn what_cannot_be_read_hides_nothing_that_is_parked(fixture: &dyn Dama
             let keys: Vec<_> = shelf.all(limit).await.iter().map(|record| record.key).collect();
             require_eq!(keys, [1, 4, 5].map(|at| shelf.key(at)), "{damage} among what is parked, in pages of {limit}");
         }
+    }
+}
+
+/// An operator has the last word on what no version can read any more.
+pub async fn what_cannot_be_read_is_forgotten(fixture: &dyn Damageable) {
+    for damage in [Damage::NewerFormat, Damage::BrokenBytes] {
+        let case = Case::new(fixture as &dyn Fixture).await;
+        case.completed_by(token(), Outcome::Answer(answer("an answer"))).await;
+        fixture.damage(case.key, damage).await;
+        require_eq!(case.look().await, Claimed::Unreadable, "{damage}");
+        let Some(forgotten) = case.forget().await else { return };
+        require_eq!(forgotten, Forgotten::Done, "{damage} is forgotten");
+        require_eq!(case.forget().await, Some(Forgotten::Absent), "{damage} is forgotten once");
+        let won = case.win(Claim { fingerprint: OTHER_PRINT, ..case.by(token()) }).await;
+        require_eq!(won.attempt, 1, "{damage} was forgotten, and an absent key starts at attempt 1");
     }
 }
 

@@ -4,6 +4,7 @@ pub mod at_once;
 pub mod claim;
 pub mod complete;
 pub mod damage;
+pub mod forget;
 pub mod lease;
 pub mod listed;
 pub mod many;

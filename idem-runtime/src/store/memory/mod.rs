@@ -17,8 +17,8 @@ use async_trait::async_trait;
 
 use self::shard::{Full, KeyHash, RECORD_BYTES, Shard};
 use super::{
-    Claim, Claimed, Complete, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store,
-    StoreError, StoreErrorKind, Verdict,
+    Claim, Claimed, Complete, Forgotten, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved,
+    Store, StoreError, StoreErrorKind, Verdict,
 };
 use crate::{
     apart::Apart,
@@ -179,6 +179,10 @@ impl Store for MemoryStore {
         records.sort_unstable_by_key(|record| record.key);
         records.truncate(parked.limit);
         Ok(records)
+    }
+
+    async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
+        self.0.step(key, 0, |shard, now, room| Ok(shard.forget(&key, now, room)))
     }
 }
 

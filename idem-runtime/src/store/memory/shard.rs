@@ -17,8 +17,8 @@ use crate::{
     key::StorageKey,
     record::Answer,
     store::{
-        Abandoned, Claim, Claimed, Complete, Fence, Outcome, Ownership, ParkedRecord, Release, Renew, Resolve,
-        Resolved, Verdict,
+        Abandoned, Claim, Claimed, Complete, Fence, Forgotten, Outcome, Ownership, ParkedRecord, Release, Renew,
+        Resolve, Resolved, Verdict,
     },
 };
 
@@ -183,6 +183,19 @@ impl Shard {
         record.token = None;
         self.records.requeue(slot);
         Ok(Resolved::Applied)
+    }
+
+    pub(super) fn forget(&mut self, key: &StorageKey, now: u64, room: &Room) -> Forgotten {
+        let Some(slot) = self.find(key, now, room) else { return Forgotten::Absent };
+        let record = self.records.at(slot);
+        match record.state {
+            State::InFlight { .. } if record.token.is_some() => Forgotten::InFlight,
+            State::Unknown | State::Parked { .. } => Forgotten::Unknown,
+            State::InFlight { .. } | State::Completed { .. } => {
+                self.remove(slot, room);
+                Forgotten::Done
+            }
+        }
     }
 
     /// Every parked record of this shard.

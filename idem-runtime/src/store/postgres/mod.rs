@@ -51,6 +51,11 @@
 //!
 //! A server whose clock is set back makes the fences of keys without a row smaller than they were.
 //!
+//! # What lies where
+//!
+//! A record is the row of `idem_records`, or of the chosen table, whose `key` is the 32 bytes of the storage key:
+//! `WHERE key = '\xHEX'`, with the digits that `{:x}` writes of a [`StorageKey`].
+//!
 //! # What the login needs
 //!
 //! `SELECT, INSERT, UPDATE, DELETE` on `idem_records` and `SELECT` on `idem_records_schema`, or the chosen names. To
@@ -83,9 +88,10 @@ use self::{
     transaction::{BUSY, Transacting},
 };
 use super::{
-    Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store, StoreError,
-    StoreErrorKind,
+    Claim, Claimed, Complete, Forgotten, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store,
+    StoreError, StoreErrorKind,
 };
+use crate::key::StorageKey;
 
 /// The driver whose connections, pools and transactions these are.
 pub use ::sqlx as driver;
@@ -280,12 +286,27 @@ impl Store for PostgresStore {
         let reply = self.take(self.inner.texts.parked(&parked)).await?;
         Ok(reply.rows.into_iter().filter_map(Row::parked).collect())
     }
+
+    async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
+        let reply = match self.inner.link.ask(&self.inner.texts.forget(&key)).await {
+            Ok(reply) => reply,
+            // By a transaction that is still open.
+            Err(fault) if fault.is_locked() => return Ok(Forgotten::InFlight),
+            Err(fault) => return Err(fault.into_error("forget")),
+        };
+        Ok(match reply.rows.first().map(|row| row.place) {
+            Some(1) => Forgotten::Done,
+            Some(3) => Forgotten::InFlight,
+            Some(4) => Forgotten::Unknown,
+            _ => Forgotten::Absent,
+        })
+    }
 }
 
 #[cfg(feature = "redis")]
 #[async_trait]
 impl super::tiered::Authority for PostgresStore {
-    async fn kept(&self, keys: &[crate::key::StorageKey]) -> Result<Vec<super::tiered::Kept>, StoreError> {
+    async fn kept(&self, keys: &[StorageKey]) -> Result<Vec<super::tiered::Kept>, StoreError> {
         let reply = self.take(self.inner.texts.kept(keys)).await?;
         Ok(reply.rows.into_iter().filter_map(Row::kept).collect())
     }

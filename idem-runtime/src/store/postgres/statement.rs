@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::row::State;
 use crate::{
     clock::micros,
+    key::StorageKey,
     record::Answer,
     store::{Abandoned, Claim, Complete, Outcome, Parked, Release, Renew, Resolve, Verdict},
 };
@@ -25,6 +26,7 @@ pub(super) struct Texts {
     release: Arc<str>,
     resolve: Arc<str>,
     parked: Arc<str>,
+    forget: Arc<str>,
     #[cfg(feature = "redis")]
     kept: Arc<str>,
     expire: Arc<str>,
@@ -77,6 +79,7 @@ impl Texts {
             release: text(include_str!("sql/release.sql")),
             resolve: text(include_str!("sql/resolve.sql")),
             parked: text(include_str!("sql/parked.sql")),
+            forget: text(include_str!("sql/forget.sql")),
             #[cfg(feature = "redis")]
             kept: text(include_str!("sql/kept.sql")),
             expire: text(include_str!("sql/expire.sql")),
@@ -174,8 +177,13 @@ impl Texts {
         Statement::new("parked", &self.parked, vec![bytes(after), number(limit)])
     }
 
+    pub(super) fn forget(&self, key: &StorageKey) -> Statement {
+        // Sent again, it would be told that there is nothing.
+        Statement { repeatable: false, ..Statement::new("forget", &self.forget, vec![bytes(key.as_bytes())]) }
+    }
+
     #[cfg(feature = "redis")]
-    pub(super) fn kept(&self, keys: &[crate::key::StorageKey]) -> Statement {
+    pub(super) fn kept(&self, keys: &[StorageKey]) -> Statement {
         let keys = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
         Statement::new("read answers", &self.kept, vec![Argument::ManyBytes(keys)])
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redis::{ConnectionInfo, RedisWrite, Value};
+use redis::{Cmd, ConnectionInfo, RedisWrite, Value};
 use tokio::time::Instant;
 
 use super::{
@@ -146,19 +146,62 @@ impl RedisCache {
         Some(seconds.saturating_mul(1_000_000).saturating_add(rest))
     }
 
-    /// Keeps a value for what is `left`, counted from `clock`, before which it was not read.
+    /// Keeps a value for what is `left`, counted from `clock`, before which it was not read, unless something lies there. `None`: nobody
+    /// knows; `false`: something does.
     ///
     /// The end is a time of the server's own clock: told as a duration, it would begin when the server comes to read the
     /// command, which one that stood still does late. No clock of ours is asked, which may stand still too.
-    pub(in crate::store) async fn put(&self, key: &StorageKey, value: &[u8], clock: u64, left: Duration) {
-        let Some(left) = left.checked_sub(margin(left)) else { return };
+    pub(in crate::store) async fn put(
+        &self,
+        key: &StorageKey,
+        value: &[u8],
+        clock: u64,
+        left: Duration,
+    ) -> Option<bool> {
+        let left = left.checked_sub(margin(left))?;
         let end = clock.saturating_add(micros(left)) / 1000;
-        let mut command = redis::cmd("SET");
-        record::put_key(&mut command.bufmut_for_next_arg(record::key_length(&self.0.prefix)), &self.0.prefix, key);
-        command.arg(value).arg("PXAT").arg(end);
-        if self.ask(&Step::plain(key, command), WRITE, false).await.is_some() && locked(&self.0.writes).granted() {
+        let mut command = self.set(key, value);
+        command.arg("PXAT").arg(end).arg("NX");
+        let reply = self.ask(&Step::plain(key, command), WRITE, false).await?;
+        if locked(&self.0.writes).granted() {
             tracing::info!(place = &*self.0.place, "redis takes copies again");
         }
+        Some(reply != Value::Nil)
+    }
+
+    /// As [`get`](Self::get), for somebody who has more time.
+    pub(in crate::store) async fn look(&self, key: &StorageKey) -> Option<Bytes> {
+        match self.ask(&Step::read(&self.0.prefix, key), WRITE, false).await? {
+            Value::BulkString(value) => Some(Bytes::from(value)),
+            _ => None,
+        }
+    }
+
+    /// Deletes what lies there; `false`: perhaps not.
+    pub(in crate::store) async fn delete(&self, key: &StorageKey) -> bool {
+        self.ask(&Step::delete(&self.0.prefix, key), WRITE, false).await.is_some()
+    }
+
+    /// Puts a value there that must be there, whatever lies there now. Asks a server that is left alone as well.
+    pub(in crate::store) async fn mark(
+        &self,
+        key: &StorageKey,
+        value: &[u8],
+        lasts: Duration,
+    ) -> Result<(), StoreError> {
+        let mut command = self.set(key, value);
+        command.arg("PX").arg(micros(lasts) / 1000);
+        match self.0.route.ask(&Step::plain(key, command), Instant::now() + WRITE).await {
+            Ok(_) => Ok(()),
+            Err(fault) => Err(fault.into_error("forget, whose copy may still be there: ask again")),
+        }
+    }
+
+    fn set(&self, key: &StorageKey, value: &[u8]) -> Cmd {
+        let mut command = redis::cmd("SET");
+        record::put_key(&mut command.bufmut_for_next_arg(record::key_length(&self.0.prefix)), &self.0.prefix, key);
+        command.arg(value);
+        command
     }
 
     /// Whether it is left alone at the moment.

@@ -57,7 +57,7 @@
 //!
 //! | key | |
 //! |---|---|
-//! | `idem:{HEX}` | one record, a string; `HEX` is the storage key |
+//! | `idem:{HEX}` | one record, a string; `HEX` is the storage key, as `{:x}` writes a [`StorageKey`] |
 //! | `idem:parked` | the list of parked records, a sorted set |
 //!
 //! Parking writes to the list first, so it is two commands. Where the list names a record that is not parked, because it
@@ -109,9 +109,10 @@ use self::{
     script::{Kind, Step},
 };
 use super::{
-    Claim, Claimed, Complete, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store,
-    StoreError, StoreErrorKind, Token, Verdict,
+    Claim, Claimed, Complete, Forgotten, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved,
+    Store, StoreError, StoreErrorKind, Token, Verdict,
 };
+use crate::key::StorageKey;
 
 /// The driver whose types [`ConnectionProvider`] speaks.
 pub use ::redis as driver;
@@ -239,7 +240,7 @@ impl RedisStore {
             Err(fault) if fault.is("WRONGTYPE") => match step.is_on_a_record() {
                 // Something else lies under the key: a record for no step, absent for none.
                 true => read(Reply {
-                    value: Value::Int(if step.kind == Kind::Claim { -1 } else { 0 }),
+                    value: Value::Int(if matches!(step.kind, Kind::Claim | Kind::Forget) { -1 } else { 0 }),
                     repeated: false,
                     late: false,
                 }),
@@ -358,6 +359,33 @@ impl Store for RedisStore {
 
     async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
         self.list(parked).await
+    }
+
+    async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
+        self.0.recent.forget(&key);
+        let deadline = self.deadline();
+        let read = |reply: Reply| match reply.value {
+            Value::Int(1) => Some(Some(Forgotten::Done)),
+            // If the step was asked again, then because the first time did it.
+            Value::Int(0) if reply.repeated => Some(Some(Forgotten::Done)),
+            Value::Int(0) => Some(Some(Forgotten::Absent)),
+            Value::Int(2) => Some(Some(Forgotten::InFlight)),
+            Value::Int(3) => Some(Some(Forgotten::Unknown)),
+            Value::Int(-1) => Some(None),
+            _ => None,
+        };
+        let forgotten = match self.take_by(deadline, &Step::forget(&self.0.prefix, &key), read).await? {
+            Some(forgotten) => forgotten,
+            // Nothing that a script could read: no record of ours was ever written over it.
+            None => {
+                let delete = Step::delete(&self.0.prefix, &key);
+                let deleted = |reply: Reply| matches!(reply.value, Value::Int(_)).then_some(Forgotten::Done);
+                self.take_by(deadline, &delete, deleted).await?
+            }
+        };
+        // Whoever replayed it while it was being forgotten noted it again.
+        self.0.recent.forget(&key);
+        Ok(forgotten)
     }
 }
 

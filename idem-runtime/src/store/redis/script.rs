@@ -54,6 +54,7 @@ pub(super) enum Kind {
     Complete,
     Release,
     Resolve,
+    Forget,
     /// A command of the server's own, on one key.
     Plain,
     /// Adds an entry to the list of parked records.
@@ -79,6 +80,7 @@ static RENEW: LazyLock<Script> = on_stored!("#!lua flags=allow-oom\n", ["renew.l
 static COMPLETE: LazyLock<Script> = on_stored!("#!lua flags=allow-oom\n", ["complete.lua"]);
 static RELEASE: LazyLock<Script> = on_stored!("#!lua flags=allow-oom\n", ["forget.lua", "release.lua"]);
 static RESOLVE: LazyLock<Script> = on_stored!("#!lua flags=allow-oom\n", ["forget.lua", "resolve.lua"]);
+static FORGET: LazyLock<Script> = on_stored!("#!lua flags=allow-oom\n", ["forget.lua", "erase.lua"]);
 static ENLIST: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("enlist.lua")));
 
 /// A hundred years: the longest duration a script is given. A sum with the clock stays far below 2^53, where the
@@ -175,6 +177,15 @@ impl Step {
         Self::on_record(Kind::Resolve, &resolve.key, command)
     }
 
+    pub(super) fn forget(prefix: &str, key: &StorageKey) -> Self {
+        Self::on_record(Kind::Forget, key, call(Kind::Forget, prefix, key, 0, 0))
+    }
+
+    /// Deletes whatever lies there.
+    pub(super) fn delete(prefix: &str, key: &StorageKey) -> Self {
+        Self::plain(key, on_key("DEL", 2, prefix, key))
+    }
+
     pub(super) fn read(prefix: &str, key: &StorageKey) -> Self {
         Self::plain(key, on_key("GET", 2, prefix, key))
     }
@@ -250,7 +261,8 @@ impl Step {
 }
 
 impl Kind {
-    const SCRIPTS: [Self; 6] = [Self::Claim, Self::Renew, Self::Complete, Self::Release, Self::Resolve, Self::Enlist];
+    const SCRIPTS: [Self; 7] =
+        [Self::Claim, Self::Renew, Self::Complete, Self::Release, Self::Resolve, Self::Forget, Self::Enlist];
 
     /// The word for it in errors.
     pub(super) const fn name(self) -> &'static str {
@@ -260,6 +272,7 @@ impl Kind {
             Self::Complete => "complete",
             Self::Release => "release",
             Self::Resolve => "resolve",
+            Self::Forget => "forget",
             Self::Enlist => "park",
             Self::Plain => "read",
             Self::List | Self::Unlist => "list parked records",
@@ -287,6 +300,7 @@ impl Kind {
             Self::Complete => Some(&COMPLETE),
             Self::Release => Some(&RELEASE),
             Self::Resolve => Some(&RESOLVE),
+            Self::Forget => Some(&FORGET),
             Self::Enlist => Some(&ENLIST),
             Self::FirstClaim | Self::Plain | Self::List | Self::Unlist => None,
         }

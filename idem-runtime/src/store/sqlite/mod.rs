@@ -53,6 +53,11 @@
 //! - A lock that somebody else holds for longer than [`lock_timeout`](SqliteStoreBuilder::lock_timeout) refuses a step with
 //!   [`Unreachable`](crate::store::StoreErrorKind::Unreachable): it was not taken.
 //!
+//! # What lies where
+//!
+//! A record is the row of `idem_records` whose `key` is the 32 bytes of the storage key: `WHERE key = x'HEX'`, with the digits that
+//! `{:x}` writes of a [`StorageKey`].
+//!
 //! # Transactions
 //!
 //! [`begin`](super::Transactions::begin) takes the write lock, so that handlers in a transaction run one after the
@@ -98,13 +103,15 @@ pub use self::{
 };
 use self::{
     fault::Fault,
-    step::{Change, Step, Timeline},
+    step::{Change, Forget, Step, Timeline},
     transaction::Commits,
     writer::Writer,
 };
 use super::{
-    Claim, Claimed, Complete, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store, StoreError,
+    Claim, Claimed, Complete, Forgotten, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved, Store,
+    StoreError,
 };
+use crate::key::StorageKey;
 
 /// The driver whose types [`SqliteStore::with_pool`] and [`Transactions`](super::Transactions) speak.
 pub use ::sqlx as driver;
@@ -241,12 +248,16 @@ impl Store for SqliteStore {
         let listed = async { table::parked(&mut *self.0.connections.read.acquire().await?, &parked).await };
         listed.await.map_err(Fault::into_error)
     }
+
+    async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
+        self.take(Forget(key)).await
+    }
 }
 
 #[cfg(feature = "redis")]
 #[async_trait]
 impl super::tiered::Authority for SqliteStore {
-    async fn kept(&self, keys: &[crate::key::StorageKey]) -> Result<Vec<super::tiered::Kept>, StoreError> {
+    async fn kept(&self, keys: &[StorageKey]) -> Result<Vec<super::tiered::Kept>, StoreError> {
         let kept = async {
             let (mut connection, mut kept) = (self.0.connections.read.acquire().await?, Vec::new());
             for key in keys {

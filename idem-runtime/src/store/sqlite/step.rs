@@ -14,8 +14,8 @@ use crate::{
     key::StorageKey,
     record::Answer,
     store::{
-        Abandoned, Claim, Claimed, Complete, Fence, Outcome, Ownership, Release, Renew, Resolve, Resolved, Token,
-        Verdict,
+        Abandoned, Claim, Claimed, Complete, Fence, Forgotten, Outcome, Ownership, Release, Renew, Resolve, Resolved,
+        Token, Verdict,
     },
 };
 
@@ -381,6 +381,38 @@ impl Step for Resolve {
             Verdict::Parked(note) => State::Parked { note: note.clone() },
         };
         (Change::Put(Record { token: None, state, ..record }), Resolved::Applied)
+    }
+}
+
+/// What lies under this key is to be gone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Forget(pub(super) StorageKey);
+
+impl Step for Forget {
+    type Done = Forgotten;
+
+    const BY_OWNER: bool = false;
+
+    fn key(&self) -> &StorageKey {
+        &self.0
+    }
+
+    fn guess(&self, _: &mut Time) -> Option<(Guess, Forgotten)> {
+        None
+    }
+
+    fn judge(&self, found: Found, time: &mut Time) -> (Change, Forgotten) {
+        if let Found::Unreadable = found {
+            return (Change::Remove, Forgotten::Done);
+        }
+        let Some(record) = found.alive(time.now) else { return (Change::None, Forgotten::Absent) };
+        match record.state {
+            State::InFlight { .. } if record.token.is_some() => (Change::None, Forgotten::InFlight),
+            State::Unknown | State::Parked { .. } => (Change::None, Forgotten::Unknown),
+            State::InFlight { .. } | State::Answered { .. } | State::Tombstone { .. } => {
+                (Change::Remove, Forgotten::Done)
+            }
+        }
     }
 }
 

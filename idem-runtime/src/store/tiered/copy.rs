@@ -10,6 +10,8 @@
 //! | 65 | 8 | checksum: the first bytes of SHA-256 over everything else, in this order |
 //! | 73 | | the answer |
 //!
+//! A key whose record was forgotten has a mark in its place: a zero byte and the storage key. No copy is written over it.
+//!
 //! It lies under `PREFIX:{HEX}`, the 64 lower-case hex digits of the storage key in a Cluster hash tag, and expires there.
 
 use bytes::Bytes;
@@ -25,6 +27,7 @@ pub(super) struct Copy {
 }
 
 const VERSION: u8 = 1;
+const FORGOTTEN: u8 = 0;
 const CHECKSUM: usize = 8;
 const HEADER: usize = 65 + CHECKSUM;
 
@@ -44,6 +47,16 @@ pub(super) fn open(key: &StorageKey, bytes: &Bytes) -> Option<Copy> {
         fingerprint: Fingerprint::from_bytes(*fingerprint),
         answer: Answer::from_bytes(bytes.slice(HEADER..)),
     })
+}
+
+/// What lies there while the record is forgotten.
+pub(super) fn mark(key: &StorageKey) -> Vec<u8> {
+    [&[FORGOTTEN], &key.as_bytes()[..]].concat()
+}
+
+/// Whether these bytes are for `key`, a copy or a mark, and not to be written over.
+pub(super) fn is_ours(key: &StorageKey, bytes: &Bytes) -> bool {
+    open(key, bytes).is_some() || bytes[..] == mark(key)
 }
 
 fn checksum(key: &StorageKey, fingerprint: &[u8; 32], answer: &[u8]) -> [u8; CHECKSUM] {
@@ -79,6 +92,15 @@ mod tests {
             let answer = Answer::from_bytes(Bytes::from_static(answer));
             assert_eq!(copy, Some(Copy { fingerprint: PRINT, answer }));
         }
+    }
+
+    #[test]
+    fn a_mark_is_no_copy_and_only_of_its_own_key() {
+        let mark: Bytes = mark(&KEY).into();
+        assert_eq!(mark[..], [&[0][..], &[7; 32]].concat());
+        assert_eq!(open(&KEY, &mark), None);
+        assert!(is_ours(&KEY, &mark) && is_ours(&KEY, &sealed(b"answer").into()));
+        assert!(!is_ours(&StorageKey::from_bytes([8; 32]), &mark) && !is_ours(&KEY, &Bytes::from_static(b"garbage")));
     }
 
     #[test]

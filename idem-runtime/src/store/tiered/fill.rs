@@ -3,13 +3,14 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures_util::future::join_all;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{Authority, Inner, Kept, copy};
-use crate::key::StorageKey;
+use crate::{key::StorageKey, store::StoreError};
 
 /// Keys whose answers are to be copied.
 #[derive(Debug, Default)]
@@ -28,6 +29,12 @@ struct Queue {
 
 /// At most so many keys wait. What comes on top is not copied; the next duplicate of it asks again.
 const QUEUE: usize = 1024;
+
+/// A copy is not written later than this after it was begun: what it is a copy of may be forgotten since.
+const LATEST: Duration = Duration::from_secs(60);
+
+/// How long nothing is copied of a key that was forgotten: much longer than a copy may be on its way.
+const MARKED: Duration = Duration::from_secs(60 * 60);
 
 /// So many are read from the authority at once.
 const BATCH: usize = 32;
@@ -70,7 +77,8 @@ impl<A: Authority> Inner<A> {
         }
     }
 
-    async fn copy(&self, keys: &[StorageKey]) {
+    async fn copy(self: &Arc<Self>, keys: &[StorageKey]) {
+        let begun = Instant::now();
         // Before it is read: what is left counts from no later than this.
         let clocks = join_all(keys.iter().map(async |key| Some((*key, self.cache.clock(key).await?)))).await;
         let clocks: HashMap<_, _> = clocks.into_iter().flatten().collect();
@@ -80,11 +88,24 @@ impl<A: Authority> Inner<A> {
         // An authority that does not answer has other requests to tell so.
         let Ok(kept) = self.authority.kept(keys).await else { return };
         let put = async |Kept { key, fingerprint, answer, left }| {
-            if let Some(clock) = clocks.get(&key) {
-                self.cache.put(&key, &copy::seal(&key, &fingerprint, &answer), *clock, left).await;
-            }
+            let clock = clocks.get(&key).filter(|_| begun.elapsed() < LATEST)?;
+            let is_written = self.cache.put(&key, &copy::seal(&key, &fingerprint, &answer), *clock, left).await?;
+            (!is_written).then_some(key)
         };
-        join_all(kept.into_iter().map(put)).await;
+        let refused = join_all(kept.into_iter().map(put)).await;
+        for key in refused.into_iter().flatten() {
+            // What nobody here wrote is taken away, and the authority asked once more: it may have forgotten the key since.
+            if self.cache.look(&key).await.is_some_and(|bytes| !copy::is_ours(&key, &bytes))
+                && self.cache.delete(&key).await
+            {
+                self.fill(key);
+            }
+        }
+    }
+
+    /// Takes away the copy of a key whose record is gone, and keeps those away that are on their way here.
+    pub(super) async fn forget_copy(&self, key: &StorageKey) -> Result<(), StoreError> {
+        self.cache.mark(key, &copy::mark(key), MARKED).await
     }
 }
 

@@ -23,7 +23,9 @@
 //!
 //! - The authority decides every claim. A copy says only what the authority will say for as long as it lives: that this
 //!   operation ran, with this request, and what it answered. While an answer is kept, nothing else can become of its record:
-//!   what is completed is never released, resolved or taken over. So a copy never has to be called back.
+//!   what is completed is never released, resolved or taken over. So a copy never has to be called back, unless an operator has the
+//!   record forgotten: the authority forgets it, then a mark is put in the place of the copy, over which none is written for an hour. Where
+//!   Redis does not take the mark, the caller is told so ([`Unavailable`](super::StoreErrorKind::Unavailable)), and asks again.
 //! - A copy is made of what the authority has, never of what somebody meant to complete.
 //! - In a transaction no copy is asked for or made: the effect lives and dies with the authority's record. Where the authority loses
 //!   a commit, in a failover or a power cut, both are lost, and a retry runs and puts it right; a copy would say that it had.
@@ -50,9 +52,12 @@
 //! A Redis whose clock is set back while it holds a copy keeps it longer by as much. So does one beside an authority whose
 //! clock leaps ahead: that of a SQLite file can, where the system does not tell when it started (Linux does).
 //!
+//! A Redis that fails over to a replica which has not seen the mark of a forgotten record, or is put back to an older state, has its
+//! copy again, until that ends.
+//!
 //! # What the user of an access list needs
 //!
-//! `+get +set +time`, in a Cluster `+cluster|nodes +asking`, with a database other than 0 `+select`, behind Sentinels `+role`; and
+//! `+get +set +del +time`, in a Cluster `+cluster|nodes +asking`, with a database other than 0 `+select`, behind Sentinels `+role`; and
 //! `~idem-copy:*`, or the chosen prefix.
 
 mod copy;
@@ -65,8 +70,8 @@ use futures_util::future::join_all;
 
 use self::fill::Fills;
 use super::{
-    Begun, Claim, Claimed, Complete, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve, Resolved,
-    Store, StoreError, StoreErrorKind, Transactions, Verdict, redis::RedisCache,
+    Begun, Claim, Claimed, Complete, Forgotten, Outcome, Ownership, Parked, ParkedRecord, Release, Renew, Resolve,
+    Resolved, Store, StoreError, StoreErrorKind, Transactions, Verdict, redis::RedisCache,
 };
 use crate::{fingerprint::Fingerprint, key::StorageKey, record::Answer};
 
@@ -217,6 +222,15 @@ impl<A: Authority> Store for TieredStore<A> {
 
     async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
         self.0.authority.parked(parked).await
+    }
+
+    async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
+        let forgotten = self.0.authority.forget(key).await?;
+        // Absent too: the record may be forgotten, and its copy not be.
+        if matches!(forgotten, Forgotten::Done | Forgotten::Absent) {
+            self.0.forget_copy(&key).await?;
+        }
+        Ok(forgotten)
     }
 }
 
