@@ -49,11 +49,13 @@ pub enum Step {
     Parked,
     /// [`Store::forget`].
     Forget,
+    /// [`Store::ping`].
+    Ping,
 }
 
 /// Every step.
-pub const EVERY_STEP: [Step; 7] =
-    [Step::Claim, Step::Renew, Step::Complete, Step::Release, Step::Resolve, Step::Parked, Step::Forget];
+pub const EVERY_STEP: [Step; 8] =
+    [Step::Claim, Step::Renew, Step::Complete, Step::Release, Step::Resolve, Step::Parked, Step::Forget, Step::Ping];
 
 /// What goes wrong.
 #[derive(Debug, Clone)]
@@ -286,6 +288,10 @@ impl Store for FaultyStore {
 
     async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
         self.step(Step::Forget, false, |store| async move { store.forget(key).await }).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.step(Step::Ping, false, |store| async move { store.ping().await }).await
     }
 }
 

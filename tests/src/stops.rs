@@ -112,6 +112,10 @@ impl<S: Store> Store for Stopping<S> {
     async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
         self.store.forget(key).await
     }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.store.ping().await
+    }
 }
 
 #[async_trait]

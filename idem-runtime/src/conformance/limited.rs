@@ -57,6 +57,10 @@ impl Store for Limited {
     async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
         within_the_limit("forget", self.0.forget(key)).await
     }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        within_the_limit("ping", self.0.ping()).await
+    }
 }
 
 async fn within_the_limit<T>(step: &str, answer: impl Future<Output = T>) -> T {

@@ -47,4 +47,22 @@ impl Idempotency {
         }
         self.engine().store().forget(operation.key).await
     }
+
+    /// Whether the store would answer a claim now, for a readiness probe. Takes no longer than one step of the store may.
+    ///
+    /// It does not say that there is room, nor, of a Redis Cluster, that every node is up: one is asked.
+    ///
+    /// | store | what is asked |
+    /// |---|---|
+    /// | memory | nothing |
+    /// | SQLite | a read |
+    /// | Redis | a read, and whether the server evicts, where that is not known |
+    /// | Postgres | a statement that would write, and finds nothing to: a standby refuses it |
+    /// | tiered | the authority alone |
+    ///
+    /// # Errors
+    /// Why the store would not answer.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.engine().store().ping().await
+    }
 }

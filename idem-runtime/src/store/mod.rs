@@ -21,6 +21,9 @@
 //! Implement the methods of [`Store`], each as one atomic step on the server, then run the public suite of
 //! `idem_runtime::conformance` (feature `conformance`) against it.
 //!
+//! [`forget`](Store::forget) and [`ping`](Store::ping) are what an operator asks for: a store works without them, and whoever wraps
+//! another one passes them on.
+//!
 //! The token of a completed or a parked record is what tells its owner, who asks again, from a stranger. The fence of one that
 //! is completed nobody asks for.
 //!
@@ -135,6 +138,13 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
         let _ = key;
         Err(StoreError::new(StoreErrorKind::Misconfigured, "forget: this store cannot forget a record"))
+    }
+
+    /// Whether claims would be answered now: comes to an end within the time-out of a step, and takes none.
+    ///
+    /// `Ok` by default, as of a store in which nothing can be away.
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 

@@ -113,6 +113,10 @@ impl Store for Watched {
     async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
         self.store.forget(key).await
     }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.store.ping().await
+    }
 }
 
 impl fmt::Debug for Watched {

@@ -1,4 +1,4 @@
-//! Records that an operator finds and forgets.
+//! What an operator asks for: records that are found and forgotten, and whether the store is there.
 
 use std::time::Duration;
 
@@ -68,4 +68,12 @@ async fn the_storage_key_names_the_record_of_the_operation() {
         assert_eq!(idempotency.storage_key(&unnamed).unwrap_err(), Refusal::Unnamed);
         assert_eq!(idempotency.forget(&unnamed).await.unwrap(), Forgotten::Absent);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_is_the_stores() {
+    let (store, idempotency) = faulty();
+    idempotency.ping().await.unwrap();
+    store.fail(Step::Ping, Fault::Refused(StoreErrorKind::Misconfigured));
+    assert_eq!(idempotency.ping().await.unwrap_err().kind(), StoreErrorKind::Misconfigured);
 }

@@ -4,6 +4,7 @@
 mod cost;
 mod expiry;
 mod faults;
+mod ping;
 mod pooler;
 mod races;
 mod records;

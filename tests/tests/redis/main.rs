@@ -6,6 +6,7 @@ mod cost;
 mod faults;
 mod fences;
 mod parked;
+mod ping;
 mod records;
 mod sentinel;
 mod setup;

@@ -158,6 +158,10 @@ impl<S: Store> Store for Printing<S> {
         LOG.add("forget", &key);
         print(self.0.forget(key).await)
     }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        print(self.0.ping().await)
+    }
 }
 
 fn print<T: Debug>(result: Result<T, StoreError>) -> Result<T, StoreError> {

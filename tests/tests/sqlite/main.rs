@@ -4,6 +4,7 @@
 mod expiry;
 mod faults;
 mod order;
+mod ping;
 mod processes;
 mod records;
 mod setup;

@@ -57,6 +57,19 @@ async fn flushed_stopped_and_restarted_blank_redis_is_only_a_miss() {
     .await;
 }
 
+/// Without Redis every claim is answered.
+#[tokio::test]
+async fn a_ping_is_the_authoritys() {
+    let both = Both::start().await;
+    both.redis.pause();
+    both.store.ping().await.unwrap();
+    both.redis.resume();
+    both.postgres.pause();
+    let ping = tokio::time::timeout(Duration::from_secs(30), both.store.ping()).await;
+    assert!(ping.expect("it ends within the time-out of ten seconds").is_err());
+    both.postgres.resume();
+}
+
 #[tokio::test]
 async fn a_redis_that_was_never_there_is_only_a_miss() {
     let mut redis = RedisServer::start();

@@ -301,6 +301,10 @@ impl Store for PostgresStore {
             _ => Forgotten::Absent,
         })
     }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.take(self.inner.texts.ping()).await.map(drop)
+    }
 }
 
 #[cfg(feature = "redis")]

@@ -31,6 +31,7 @@ pub(super) struct Texts {
     kept: Arc<str>,
     expire: Arc<str>,
     nothing: Arc<str>,
+    ping: Arc<str>,
 }
 
 /// One statement, ready to be sent.
@@ -84,6 +85,7 @@ impl Texts {
             kept: text(include_str!("sql/kept.sql")),
             expire: text(include_str!("sql/expire.sql")),
             nothing: "SELECT WHERE false".into(),
+            ping: text("UPDATE {table} SET format = format WHERE false"),
         }
     }
 
@@ -191,6 +193,11 @@ impl Texts {
     /// Asks whether the server is there.
     pub(super) fn nothing(&self) -> Statement {
         Statement::new("ask", &self.nothing, Vec::new())
+    }
+
+    /// Asks whether the server takes what a claim writes: a standby, and a database that is read-only, refuses even to write nothing.
+    pub(super) fn ping(&self) -> Statement {
+        Statement::new("ping", &self.ping, Vec::new())
     }
 
     pub(super) fn expire(&self, limit: u32, after: Duration) -> Statement {

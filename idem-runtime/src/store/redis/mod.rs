@@ -387,6 +387,10 @@ impl Store for RedisStore {
         self.0.recent.forget(&key);
         Ok(forgotten)
     }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.take(&Step::ping(&self.0.prefix), |_| Some(())).await
+    }
 }
 
 fn ownership(reply: Reply) -> Option<Ownership> {

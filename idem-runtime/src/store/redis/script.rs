@@ -55,6 +55,8 @@ pub(super) enum Kind {
     Release,
     Resolve,
     Forget,
+    /// A question that is answered by who would be given a claim.
+    Ping,
     /// A command of the server's own, on one key.
     Plain,
     /// Adds an entry to the list of parked records.
@@ -181,6 +183,12 @@ impl Step {
         Self::on_record(Kind::Forget, key, call(Kind::Forget, prefix, key, 0, 0))
     }
 
+    /// Reads a key that no operation has. A server that is loading, lost its master, or serves no such slot, refuses as it would a claim.
+    pub(super) fn ping(prefix: &str) -> Self {
+        let key = StorageKey::from_bytes([0; 32]);
+        Self::on_record(Kind::Ping, &key, on_key("GET", 2, prefix, &key))
+    }
+
     /// Deletes whatever lies there.
     pub(super) fn delete(prefix: &str, key: &StorageKey) -> Self {
         Self::plain(key, on_key("DEL", 2, prefix, key))
@@ -273,15 +281,16 @@ impl Kind {
             Self::Release => "release",
             Self::Resolve => "resolve",
             Self::Forget => "forget",
+            Self::Ping => "ping",
             Self::Enlist => "park",
             Self::Plain => "read",
             Self::List | Self::Unlist => "list parked records",
         }
     }
 
-    /// Whether it may make a record that was not there.
+    /// Whether it may make a record that was not there, or asks whether one may be made.
     pub(super) const fn claims(self) -> bool {
-        matches!(self, Self::FirstClaim | Self::Claim)
+        matches!(self, Self::FirstClaim | Self::Claim | Self::Ping)
     }
 
     /// The commands that make every script known to a server.
@@ -302,7 +311,7 @@ impl Kind {
             Self::Resolve => Some(&RESOLVE),
             Self::Forget => Some(&FORGET),
             Self::Enlist => Some(&ENLIST),
-            Self::FirstClaim | Self::Plain | Self::List | Self::Unlist => None,
+            Self::FirstClaim | Self::Ping | Self::Plain | Self::List | Self::Unlist => None,
         }
     }
 }

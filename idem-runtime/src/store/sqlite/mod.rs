@@ -252,6 +252,13 @@ impl Store for SqliteStore {
     async fn forget(&self, key: StorageKey) -> Result<Forgotten, StoreError> {
         self.take(Forget(key)).await
     }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let read = async {
+            table::look(&mut *self.0.connections.read.acquire().await?, &StorageKey::from_bytes([0; 32])).await
+        };
+        read.await.map(drop).map_err(Fault::into_error)
+    }
 }
 
 #[cfg(feature = "redis")]

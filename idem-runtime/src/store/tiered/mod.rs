@@ -232,6 +232,11 @@ impl<A: Authority> Store for TieredStore<A> {
         }
         Ok(forgotten)
     }
+
+    /// The authority's: without Redis only replays are slower.
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.0.authority.ping().await
+    }
 }
 
 /// Transactions are the authority's alone: a copy may outlive a commit that the authority lost, and the effect was lost with it.
