@@ -52,6 +52,9 @@ pub struct Metrics {
     pub in_flight: u64,
     /// Outcomes that wait for the store now.
     pub unrecorded: u64,
+    /// For how long the oldest operation that runs now has run, in milliseconds, counted from its claim; 0: none does. Of those that
+    /// hold a lease, as all do but transactions and what runs without a guard.
+    pub oldest_in_flight_ms: u64,
 }
 
 /// One counter.
@@ -96,8 +99,14 @@ macro_rules! counters {
             /// ```
             pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'static str, u64)> + use<> {
                 // Taken apart without `..`, so that rustc names a field that is missing here.
-                let Self { $($name,)* in_flight, unrecorded } = *self;
-                [$((stringify!($name), $name),)* ("in_flight", in_flight), ("unrecorded", unrecorded)].into_iter()
+                let Self { $($name,)* in_flight, unrecorded, oldest_in_flight_ms } = *self;
+                [
+                    $((stringify!($name), $name),)*
+                    ("in_flight", in_flight),
+                    ("unrecorded", unrecorded),
+                    ("oldest_in_flight_ms", oldest_in_flight_ms),
+                ]
+                .into_iter()
             }
         }
 
@@ -107,6 +116,7 @@ macro_rules! counters {
                     $($name: self.0.iter().map(|table| table.$name.get()).sum(),)*
                     in_flight: in_flight as u64,
                     unrecorded: unrecorded as u64,
+                    oldest_in_flight_ms: 0,
                 }
             }
         }
@@ -147,7 +157,7 @@ mod tests {
 
     #[test]
     fn names_every_field_once_and_in_its_order() {
-        let metrics = Metrics { executed: 1, replayed: 2, unrecorded: 3, ..Metrics::default() };
+        let metrics = Metrics { executed: 1, replayed: 2, unrecorded: 3, oldest_in_flight_ms: 4, ..Metrics::default() };
         let fields: Vec<_> = metrics.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         assert_eq!(format!("Metrics {{ {} }}", fields.join(", ")), format!("{metrics:?}"));
     }

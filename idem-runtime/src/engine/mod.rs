@@ -57,6 +57,7 @@ use self::{
     wait::Waiters,
 };
 use crate::{
+    clock::micros,
     decode::decode,
     fingerprint::Fingerprint,
     key::StorageKey,
@@ -281,7 +282,11 @@ impl Engine {
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
-        self.0.counters.snapshot(self.0.tracker.in_flight(), self.0.aftermath.waiting())
+        let Shared { counters, tracker, aftermath, leases, .. } = &*self.0;
+        Metrics {
+            oldest_in_flight_ms: micros(leases.oldest()) / 1000,
+            ..counters.snapshot(tracker.in_flight(), aftermath.waiting())
+        }
     }
 
     /// Waits until nothing runs and nothing is left to be recorded, at most until `deadline` from now.

@@ -153,6 +153,26 @@ async fn a_renewal_that_comes_late_does_not_begin_again() {
     assert_fresh(&hangs.finish().await);
 }
 
+/// An operator sees a handler hang, without `renew_for` as well.
+#[tokio::test(start_paused = true)]
+async fn the_age_of_the_oldest_operation_in_flight_is_told() {
+    let (store, idempotency) = faulty();
+    let runs = Runs::default();
+    let age = || idempotency.metrics().oldest_in_flight_ms;
+    assert_eq!(age(), 0);
+    let first = Standing::start(&idempotency, RETRY, &runs, Ok("paid")).await;
+    tokio::time::sleep(LEASE * 3).await;
+    let second = Standing::start(&idempotency, REFUSE, &runs, Ok("paid")).await;
+    tokio::time::sleep(LEASE).await;
+    assert_eq!(age(), 120_000);
+    assert_fresh(&first.finish().await);
+    assert_eq!(age(), 30_000);
+    // What waits for the store does not run.
+    store.fail(Step::Complete, Fault::Refused(StoreErrorKind::Unreachable));
+    assert_fresh(&second.finish().await);
+    assert_eq!((age(), idempotency.metrics().unrecorded), (0, 1));
+}
+
 /// What waits to be recorded hangs nowhere: it happened, and must not happen again.
 #[tokio::test(start_paused = true)]
 async fn what_ended_is_renewed_for_as_long_as_it_waits_for_the_store() {

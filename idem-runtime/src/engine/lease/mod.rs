@@ -125,6 +125,12 @@ impl Leases {
         self.0.tables.iter().filter_map(|table| table.doubt_other(key, token)).fold(None, |_, other| Some(other))
     }
 
+    /// For how long the oldest operation that runs here has held its lease. Looks through all tables.
+    pub(crate) fn oldest(&self) -> Duration {
+        let oldest = self.0.tables.iter().filter_map(|table| table.oldest()).min();
+        oldest.map_or(Duration::ZERO, |oldest| oldest.elapsed())
+    }
+
     /// The runtime that renews, if a lease was ever held.
     pub(crate) fn runtime(&self) -> Option<Handle> {
         self.0.runtime.lock().unwrap_or_else(PoisonError::into_inner).clone()

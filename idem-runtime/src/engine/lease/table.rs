@@ -40,8 +40,8 @@ pub(super) struct Held {
     due: Instant,
     /// When it runs out, at the earliest, if it is not renewed.
     end: Instant,
-    /// When it was claimed, at the earliest.
-    since: Instant,
+    /// When what it is of was claimed, at the earliest; `None`: that has ended, and is to be recorded.
+    since: Option<Instant>,
     /// How long after that it is renewed; `None`: as long as it is held.
     renew_for: Option<Duration>,
     standing: Standing,
@@ -92,7 +92,7 @@ impl Held {
     /// Of a lease that was granted, at the earliest, at `since`.
     pub(super) fn new(renew: Renew, since: Instant, renew_for: Option<Duration>) -> Self {
         let (due, end) = (since + renew.lease / 3, since + renew.lease);
-        Self { renew, due, end, since, renew_for, standing: Standing::Sure }
+        Self { renew, due, end, since: Some(since), renew_for, standing: Standing::Sure }
     }
 
     pub(super) const fn due(&self) -> Instant {
@@ -104,7 +104,7 @@ impl Held {
     }
 
     fn renewed_until(&self) -> Option<Instant> {
-        self.renew_for.map(|renew_for| self.since + renew_for)
+        Some(self.since? + self.renew_for?)
     }
 
     fn is_of_another(&self, key: &StorageKey, token: Token) -> bool {
@@ -168,6 +168,11 @@ impl Table {
             next_look = earlier(next_look, held.due);
         }
         next_look
+    }
+
+    /// When the first of those that still run was claimed.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.slots().held().filter_map(|(_, held)| held.since).min()
     }
 
     fn change(&self, place: Place, change: impl FnOnce(&mut Held) -> Standing) -> bool {
@@ -258,7 +263,7 @@ impl HeldLease {
     pub(crate) fn is_of_an_outcome(&self) {
         let mut slots = self.table.slots();
         if let Some(held) = slots.slots.get_mut(self.slot).and_then(|slot| slot.lease.as_mut()) {
-            held.renew_for = None;
+            held.since = None;
         }
     }
 
