@@ -36,7 +36,7 @@ impl PrincipalSource {
                 let name = values.next().and_then(|value| value.to_str().ok()).filter(|name| !name.is_empty());
                 if values.next().is_some() {
                     let detail = "The header that names the caller is given in more than one line; send one.";
-                    return Err(Rejection::detail(Code::PrincipalMissing, detail));
+                    return Err(Rejection::saying(Code::PrincipalMissing, detail));
                 }
                 name.map(Principal::new)
             }

@@ -12,6 +12,37 @@ use super::Disposition;
 use crate::{engine::Refusal, key::KeySource, policy::Policy};
 
 /// A request was refused before the handler ran, or there is no answer to give to it.
+///
+/// It answers with problem+json, and is itself among the extensions of that response: a layer around the guard finds it there, and may
+/// say the same in a format of its own. Nothing else has it, be it an answer of the handler with the same status or a replay.
+///
+/// ```
+/// use axum::{Json, Router, middleware::map_response, response::{IntoResponse, Response}, routing::post};
+/// use http::header::RETRY_AFTER;
+/// use idem_runtime::{Idempotency, MemoryStore, Rejection, idempotent};
+/// use serde_json::json;
+///
+/// async fn in_our_format(response: Response) -> Response {
+///     let Some(refused) = response.extensions().get::<Rejection>() else { return response };
+///     let error = json!({ "error": refused.code().as_str(), "message": refused.detail() });
+///     let mut restyled = (refused.status(), Json(error)).into_response();
+///     if let Some(pause) = refused.retry_after() {
+///         restyled.headers_mut().insert(RETRY_AFTER, pause.as_secs().into());
+///     }
+///     // For whoever looks further out, another guard among them.
+///     *restyled.extensions_mut() = response.extensions().clone();
+///     restyled
+/// }
+///
+/// #[idempotent(scope = "payments", key = from_header)]
+/// async fn pay() -> &'static str {
+///     "paid"
+/// }
+///
+/// let idempotency = Idempotency::builder(MemoryStore::new()).shared().build();
+/// let app: Router =
+///     Router::new().route("/payments", post(pay)).layer(map_response(in_our_format)).with_state(idempotency);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rejection {
     code: Code,
@@ -206,8 +237,24 @@ impl Rejection {
         self.retryable
     }
 
+    /// The status the request is answered with.
+    pub const fn status(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    /// What the header `Retry-After` says, in whole seconds; `None` where there is no such header, as the refusal is not
+    /// [`retryable`](Self::retryable).
+    pub const fn retry_after(&self) -> Option<Duration> {
+        if self.retryable { Some(RETRY_AFTER) } else { None }
+    }
+
+    /// What is said to the client: one or more English sentences, never with the key or anything of the body.
+    pub fn detail(&self) -> String {
+        self.detail.to_string()
+    }
+
     /// The same refusal with a sentence that says more.
-    pub(super) const fn detail(code: Code, detail: &'static str) -> Self {
+    pub(super) const fn saying(code: Code, detail: &'static str) -> Self {
         Self { code, detail: Detail::Said(detail), retryable: code.retryable() }
     }
 
@@ -239,7 +286,7 @@ impl Rejection {
 
 impl From<Code> for Rejection {
     fn from(code: Code) -> Self {
-        Self::detail(code, code.detail())
+        Self::saying(code, code.detail())
     }
 }
 
@@ -316,9 +363,10 @@ impl IntoResponse for Rejection {
         }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.retryable {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER.as_secs()));
+        if let Some(pause) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(pause.as_secs()));
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

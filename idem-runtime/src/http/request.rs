@@ -123,9 +123,9 @@ pub(super) async fn prepare(
     let request = KeyRequest::new(parts, uri(parts), &body);
     let key = match request_key(sources, header_key, &request, path_params.as_ref()) {
         Ok(key) => Ok(key),
-        Err((place, KeyError::Invalid(detail))) => Err((place, Rejection::detail(Code::KeyInvalid, detail))),
+        Err((place, KeyError::Invalid(detail))) => Err((place, Rejection::saying(Code::KeyInvalid, detail))),
         Err((place, KeyError::Body(error))) => invalid_body(error)?.map_err(|_| {
-            (place, Rejection::detail(Code::BodyInvalid, "The key is read from a JSON body, and this body is none."))
+            (place, Rejection::saying(Code::BodyInvalid, "The key is read from a JSON body, and this body is none."))
         }),
         Err((_, KeyError::NoParameter)) => return Err(StatusCode::INTERNAL_SERVER_ERROR.into_response()),
     };
@@ -185,7 +185,7 @@ impl Open {
             };
         };
         if key.is_empty() {
-            return Err(Rejection::detail(Code::KeyInvalid, EMPTY_KEY));
+            return Err(Rejection::saying(Code::KeyInvalid, EMPTY_KEY));
         }
         let principal = self.principal.unwrap_or_else(|| principal().ok_or(Code::PrincipalMissing.into()))?;
         let key = runtime.request_key(policy, &principal, &key, Some(endpoint(&self.method, &self.path)));
@@ -398,7 +398,7 @@ fn unread(error: &axum::Error) -> Rejection {
 }
 
 fn invalid_key(error: KeySyntaxError) -> Response {
-    Rejection::detail(Code::KeyInvalid, error.message()).into_response()
+    Rejection::saying(Code::KeyInvalid, error.message()).into_response()
 }
 
 /// A member given twice is refused at once: two readers would understand two requests, and the handler's extractor
@@ -406,7 +406,7 @@ fn invalid_key(error: KeySyntaxError) -> Response {
 fn invalid_body<T>(error: JsonError) -> Result<Result<T, Rejection>, Response> {
     if error.kind() == JsonErrorKind::Duplicate {
         let detail = "The body gives a member of an object twice; give it once.";
-        return Err(Rejection::detail(Code::BodyInvalid, detail).into_response());
+        return Err(Rejection::saying(Code::BodyInvalid, detail).into_response());
     }
     Ok(Err(Code::BodyInvalid.into()))
 }

@@ -14,6 +14,7 @@ mod keys;
 mod large;
 mod layer;
 mod mismatch;
+mod outside;
 mod recover;
 mod replay;
 mod store_down;
