@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use http::{HeaderMap, Method, Uri, request};
+use http::{HeaderMap, Method, Uri};
 use sha2::{Digest, Sha256, digest::Update};
 
 use crate::{
@@ -129,8 +129,26 @@ impl fmt::Debug for KeyRequest<'_> {
 }
 
 impl<'a> KeyRequest<'a> {
-    pub(crate) fn new(parts: &'a request::Parts, uri: &'a Uri, body: &'a Bytes) -> Self {
-        Self { method: &parts.method, uri, headers: &parts.headers, body }
+    /// A request with these parts, for a test of a function that is given one.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use idem_runtime::KeyRequest;
+    ///
+    /// fn event_id(request: &KeyRequest<'_>) -> Option<String> {
+    ///     Some(request.headers.get("x-event-id")?.to_str().ok()?.to_owned())
+    /// }
+    ///
+    /// # fn main() -> Result<(), http::Error> {
+    /// let sent = Request::post("/orders").header("x-event-id", "evt_1").body(Bytes::new())?;
+    /// let request = KeyRequest::new(sent.method(), sent.uri(), sent.headers(), sent.body());
+    /// assert_eq!(event_id(&request).as_deref(), Some("evt_1"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn new(method: &'a Method, uri: &'a Uri, headers: &'a HeaderMap, body: &'a Bytes) -> Self {
+        Self { method, uri, headers, body }
     }
 }
 

@@ -112,6 +112,45 @@ impl Unsettled {
         Self { lost: LostAttempt { key, fence, number }, context }
     }
 
+    /// For a test of a recovery function: the attempt of this number and fence at some operation, without a context.
+    ///
+    /// ```
+    /// use idem_runtime::{Settlement, StorageKey, Unsettled, store::Fence};
+    ///
+    /// /// Knows under which key it charged.
+    /// struct Provider {
+    ///     charged: String,
+    /// }
+    ///
+    /// async fn ask(lost: Unsettled) -> Option<Settlement> {
+    ///     let provider = lost.context::<Provider>()?;
+    ///     let charged = provider.charged == lost.attempt().downstream_key("charge");
+    ///     Some(if charged { Settlement::executed() } else { Settlement::not_executed() })
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let one = Unsettled::for_test(StorageKey::from_bytes([1; 32]), Fence::new(7), 2);
+    /// let another = Unsettled::for_test(StorageKey::from_bytes([2; 32]), Fence::new(7), 2);
+    /// let charged = || Provider { charged: one.attempt().downstream_key("charge") };
+    ///
+    /// assert_eq!(ask(one.clone().with_context(charged())).await, Some(Settlement::executed()));
+    /// assert_eq!(ask(another.with_context(charged())).await, Some(Settlement::not_executed()));
+    /// assert_eq!(ask(one).await, None);
+    /// # }
+    /// ```
+    pub fn for_test(operation: StorageKey, fence: Fence, number: u32) -> Self {
+        Self::new(operation, fence, number, Context::default())
+    }
+
+    /// For a test: with this value besides, as [`context`](crate::IdempotencySetup::context) of the runtime's builder gives it. One value
+    /// for each type; a second one replaces the first.
+    #[must_use]
+    pub fn with_context<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.context.insert(value);
+        self
+    }
+
     /// The attempt that was lost.
     pub const fn attempt(&self) -> &LostAttempt {
         &self.lost

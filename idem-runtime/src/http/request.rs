@@ -120,7 +120,7 @@ pub(super) async fn prepare(
         let prepared = Prepared::Operation { key: *key, fingerprint: *fingerprint };
         return Ok((Some(prepared), restored(body, trailers)));
     }
-    let request = KeyRequest::new(parts, uri(parts), &body);
+    let request = KeyRequest::new(&parts.method, uri(parts), &parts.headers, &body);
     let key = match request_key(sources, header_key, &request, path_params.as_ref()) {
         Ok(key) => Ok(key),
         Err((place, KeyError::Invalid(detail))) => Err((place, Rejection::saying(Code::KeyInvalid, detail))),
