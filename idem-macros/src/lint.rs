@@ -81,8 +81,15 @@ fn check_financial(financial: &syn::Ident, options: &Options, errors: &mut Error
     }
 }
 
-/// What a consumer cannot do without.
+/// What a consumer cannot do with, and what it cannot do without.
 fn check_consumer(options: &Options, errors: &mut Errors) {
+    if let Some(written) = written_as(&options.fingerprint, |value| matches!(value, FingerprintRule::Function(_))) {
+        errors.push(error(
+            written,
+            "`from_fn` reads a request, and an event is none: write `fingerprint = bytes`, \
+             and what is to be compared as `payload = bytes(..)`",
+        ));
+    }
     let mut missing = |message| errors.push(syn::Error::new(proc_macro2::Span::call_site(), message));
     if options.written("key").is_none() && options.financial.is_none() {
         missing("`key` is missing: write what tells one event from another, as in `key = event.id`");

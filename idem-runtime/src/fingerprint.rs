@@ -8,12 +8,34 @@ use sha2::{Digest, Sha256};
 use crate::{
     canonical_json::{self, JsonError, Value},
     digest,
+    key::KeyRequest,
     policy::{FingerprintRule, KeySpace},
 };
 
 /// SHA-256 over what two requests with one key must have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
+
+/// What the function of `fingerprint = from_fn(..)` may return.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no fingerprint",
+    label = "not a `Fingerprint`, nor an `Option` or a `Result` of one",
+    note = "write `Fingerprint::of_bytes(..)` or `Fingerprint::of_json(..)`",
+    note = "a future is no fingerprint: the function of `from_fn` is not async"
+)]
+pub trait ToFingerprint {
+    /// The fingerprint; `None`: the request cannot be compared.
+    fn to_fingerprint(self) -> Option<Fingerprint>;
+}
+
+/// Why a request has no fingerprint.
+#[derive(Debug)]
+pub(crate) enum NoFingerprint {
+    /// The rule reads JSON, and the body is none.
+    Json(JsonError),
+    /// The function says so.
+    Function,
+}
 
 /// What of a request a fingerprint may cover. Who sent it, and through which proxies, is not part of it.
 #[derive(Clone, Copy)]
@@ -74,7 +96,8 @@ impl Fingerprint {
     /// When the rule reads JSON and the payload is none, or holds a member twice.
     pub(crate) fn of_payload(rule: FingerprintRule, payload: &[u8]) -> Result<Self, JsonError> {
         match rule {
-            FingerprintRule::Bytes => Ok(Self::of_bytes(payload)),
+            // No policy of events has a function: there is no request that it could be asked of.
+            FingerprintRule::Bytes | FingerprintRule::Function(_) => Ok(Self::of_bytes(payload)),
             FingerprintRule::Json => Self::of_json_text(payload),
             FingerprintRule::Fields(pointers) => {
                 let mut parts = Parts::new();
@@ -87,13 +110,16 @@ impl Fingerprint {
 
     /// The fingerprint of a request by the rule of its policy.
     ///
+    /// `whole` is the request for a function, asked for only where the rule is one.
+    ///
     /// # Errors
-    /// When the rule reads JSON and the body is none, or holds a member twice.
-    pub(crate) fn of_request(
+    /// When the rule reads JSON and the body is none, or holds a member twice; when a function makes nothing of it.
+    pub(crate) fn of_request<'a>(
         rule: FingerprintRule,
         key_space: KeySpace,
         request: &RequestParts<'_>,
-    ) -> Result<Self, JsonError> {
+        whole: impl FnOnce() -> KeyRequest<'a>,
+    ) -> Result<Self, NoFingerprint> {
         let mut parts = Parts::new();
         match rule {
             FingerprintRule::Bytes => {
@@ -108,6 +134,11 @@ impl Fingerprint {
                 parts.push_endpoint(request);
                 parts.push_fields(pointers, request.body)?;
             }
+            FingerprintRule::Function(find) => {
+                let Self(made) = find(&whole()).ok_or(NoFingerprint::Function)?;
+                parts.push_endpoint(request);
+                parts.push(tag::MADE, &made);
+            }
             FingerprintRule::Off => match key_space {
                 // Endpoints are kept apart by the storage key.
                 KeySpace::Endpoint => {}
@@ -115,6 +146,33 @@ impl Fingerprint {
             },
         }
         Ok(parts.finish())
+    }
+}
+
+impl From<JsonError> for NoFingerprint {
+    fn from(error: JsonError) -> Self {
+        Self::Json(error)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl ToFingerprint for Fingerprint {
+    fn to_fingerprint(self) -> Option<Fingerprint> {
+        Some(self)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl ToFingerprint for Option<Fingerprint> {
+    fn to_fingerprint(self) -> Option<Fingerprint> {
+        self
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<E> ToFingerprint for Result<Fingerprint, E> {
+    fn to_fingerprint(self) -> Option<Fingerprint> {
+        self.ok()
     }
 }
 
@@ -141,6 +199,7 @@ mod tag {
     pub(super) const FIELD: u8 = 8;
     pub(super) const INPUT: u8 = 9;
     pub(super) const JSON_INPUT: u8 = 10;
+    pub(super) const MADE: u8 = 11;
 }
 
 /// The digest so far.

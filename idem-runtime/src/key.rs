@@ -32,7 +32,7 @@ pub enum KeySource {
     Arguments,
 }
 
-/// What a key function may look at: the request before the handler's last argument took it apart.
+/// What a function that makes a key or a fingerprint may look at: the request before the handler's last argument took it apart.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct KeyRequest<'a> {

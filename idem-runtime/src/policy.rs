@@ -5,7 +5,12 @@
 
 use std::time::Duration;
 
-use crate::{canonical_json::is_pointer, key::KeySource, recovery::Recover};
+use crate::{
+    canonical_json::is_pointer,
+    fingerprint::Fingerprint,
+    key::{KeyRequest, KeySource},
+    recovery::Recover,
+};
 
 /// Everything that can be chosen for one idempotent operation.
 ///
@@ -62,7 +67,7 @@ pub enum KeySpace {
 }
 
 /// What two requests with one key must have in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum FingerprintRule {
     /// Method, path, query, content type and the exact body.
@@ -74,6 +79,13 @@ pub enum FingerprintRule {
     ///
     /// [RFC 6901]: https://www.rfc-editor.org/rfc/rfc6901
     Fields(&'static [&'static str]),
+    /// Method, path and what this function makes of the request: for a body of which the same request has another one each time it is
+    /// sent, as a multipart body has another boundary. A policy of events cannot have it.
+    ///
+    /// Two requests for which it makes the same are one: what it leaves out may differ, and nobody sees that. It must make the same of
+    /// the same request on every replica and in every version of the service that is deployed within `ttl`, so it reads the request
+    /// alone. `None`: the request cannot be compared, and is refused with 400 `body-invalid`.
+    Function(fn(&KeyRequest<'_>) -> Option<Fingerprint>),
     /// Nothing: any request with the key gets the first answer. With [`KeySpace::Scope`] still method and path.
     Off,
 }

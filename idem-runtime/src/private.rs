@@ -8,7 +8,7 @@ pub use crate::consumer::attribute::{
 pub use crate::http::{
     guarded::{
         ArgumentKey, Endpoint, FromExtension, FromState, Guarded, KeyChosen, PrincipalText, argument_key, derived_key,
-        finds_runtime, function_key, principal, recovering,
+        finds_runtime, function_fingerprint, function_key, principal, recovering,
     },
     transacted::{IsNoTx, IsTx, Transacted, TxArgument, finds_store},
 };

@@ -48,6 +48,10 @@ fn what_a_consumer_cannot_do_without() {
     assert_eq!(said("scope = \"a\", key = event.id, runtime = idempotency"), [payload]);
     assert_eq!(said("scope = \"a\", key = event.id, runtime = idempotency, fingerprint = off"), [""; 0]);
     assert_eq!(said("scope = \"a\", key = event.id, payload = event"), [runtime]);
+    let function = "`from_fn` reads a request, and an event is none: write `fingerprint = bytes`, \
+                    and what is to be compared as `payload = bytes(..)`";
+    let options = "scope = \"a\", key = event.id, runtime = idempotency, payload = event, fingerprint = from_fn(f)";
+    assert_eq!(said(options), [function]);
     assert_eq!(said("scope = \"a\", runtime = idempotency, payload = event"), [key]);
 }
 

@@ -10,7 +10,7 @@ use super::{Duration, Value, Written, all, error, name, nearest, text, ungroup, 
 choices! {
     Missing in Missing { reject => Reject, run => Run }
     KeySpace in KeySpace { endpoint => Endpoint, scope => Scope }
-    FingerprintRule in FingerprintRule { bytes => Bytes, json => Json, fields(Fields) => Fields, off => Off }
+    FingerprintRule in FingerprintRule { bytes => Bytes, json => Json, fields(Fields) => Fields, from_fn(Maker) => Function, off => Off }
     StoreRule in StoreRule { success => Success, definitive => Definitive, all => All }
     OnConflict in OnConflict { reject => Reject, wait(Duration) => Wait }
     OnAbandoned in OnAbandoned { retry => Retry, refuse => Refuse, recover(Recovery) => Recover }
@@ -20,6 +20,9 @@ choices! {
 
 /// The JSON pointers of `fields("/amount", "/currency")`.
 pub(crate) struct Fields(Vec<LitStr>);
+
+/// The function of `from_fn(my_fingerprint)`.
+pub(crate) struct Maker(ExprPath);
 
 /// The function of `recover(ask_the_provider)`.
 pub(crate) struct Recovery(ExprPath);
@@ -73,6 +76,30 @@ impl Payload for Fields {
     fn emit(&self, _: &Path) -> TokenStream {
         let pointers = &self.0;
         quote!(&[#(#pointers),*])
+    }
+}
+
+impl Payload for Maker {
+    const EXAMPLE: &'static str = "my_fingerprint";
+
+    fn parse(call: &ExprCall) -> Result<Self> {
+        let mut arguments = call.args.iter().map(ungroup);
+        match (arguments.next(), arguments.next()) {
+            (Some(Expr::Path(path)), None) => Ok(Self(path.clone())),
+            (Some(other), None) => {
+                Err(error(other, "`from_fn` takes the name of a function: write `from_fn(my_fingerprint)`"))
+            }
+            (None, _) => Err(error(call, "which function? name one, as in `from_fn(my_fingerprint)`")),
+            (Some(_), Some(second)) => Err(error(second, "one function is enough: write `from_fn(my_fingerprint)`")),
+        }
+    }
+
+    fn emit(&self, root: &Path) -> TokenStream {
+        let path = &self.0;
+        let request = Ident::new("__idem_request", Span::mixed_site());
+        // With the user's span, a complaint about what the function returns points at its name.
+        let made = quote_spanned!(path.span()=> #path(#request));
+        quote!(|#request| #root::private::function_fingerprint(#made))
     }
 }
 

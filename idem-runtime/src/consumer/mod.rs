@@ -85,7 +85,7 @@ use self::{
     note::Note,
 };
 use crate::{
-    Attempt, Idempotency, Policy,
+    Attempt, FingerprintRule, Idempotency, Policy,
     engine::{Granted, Operation, Ran, Recording, Refusal, Settled, Slot},
     fingerprint::Fingerprint,
     key::{EventName, StorageKey},
@@ -154,9 +154,14 @@ impl Idempotency {
     /// The consumer that `policy`'s scope names. Its key sources, key space and status rule do not matter here.
     ///
     /// # Panics
-    /// As [`Policy::validate_for_events`].
+    /// As [`Policy::validate_for_events`], and for a policy with [`FingerprintRule::Function`]: an event is no request.
     pub fn consumer(&self, policy: Policy) -> Consumer {
-        Consumer { runtime: self.clone(), policy: policy.validate_for_events(), at_once: 16 }
+        let policy = policy.validate_for_events();
+        assert!(
+            !matches!(policy.fingerprint_rule(), FingerprintRule::Function(_)),
+            "a fingerprint of a consumer cannot be a function: it reads a request, and an event is none"
+        );
+        Consumer { runtime: self.clone(), policy, at_once: 16 }
     }
 }
 

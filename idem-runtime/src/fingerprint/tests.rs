@@ -1,3 +1,5 @@
+use bytes::Bytes;
+
 use super::*;
 
 const BODY: &[u8] = br#"{ "amount": 1999, "currency": "usd", "note": null }"#;
@@ -11,8 +13,26 @@ const REQUEST: RequestParts<'_> = RequestParts {
 const FIELDS: FingerprintRule = FingerprintRule::Fields(&["/amount", "/note", "/source", ""]);
 
 fn of(rule: FingerprintRule, request: RequestParts<'_>) -> Fingerprint {
-    Fingerprint::of_request(rule, KeySpace::Endpoint, &request).unwrap()
+    made_of(rule, KeySpace::Endpoint, &request).unwrap()
 }
+
+/// Of a rule that may be a function, which sees nothing of `request` but its body.
+fn made_of(
+    rule: FingerprintRule,
+    key_space: KeySpace,
+    request: &RequestParts<'_>,
+) -> Result<Fingerprint, NoFingerprint> {
+    let (whole, body) = (http::Request::new(()), Bytes::copy_from_slice(request.body));
+    Fingerprint::of_request(rule, key_space, request, || {
+        KeyRequest::new(whole.method(), whole.uri(), whole.headers(), &body)
+    })
+}
+
+/// As many bytes as the body has, or nothing of a body that is empty.
+const LENGTH: FingerprintRule = FingerprintRule::Function(|request| {
+    let length = u8::try_from(request.body.len()).ok()?;
+    (length > 0).then_some(Fingerprint::from_bytes([length; 32]))
+});
 
 /// A record outlives the version that wrote it, so these digests must never change. They come from
 /// `tests/data/golden.py`: hashlib's SHA-256 over the byte 1 and the parts, each as tag, length and bytes.
@@ -20,7 +40,7 @@ fn of(rule: FingerprintRule, request: RequestParts<'_>) -> Fingerprint {
 fn golden() {
     use FingerprintRule::{Bytes, Json, Off};
 
-    let request = |rule, key_space, request| Fingerprint::of_request(rule, key_space, &request).unwrap();
+    let request = |rule, key_space, request| made_of(rule, key_space, &request).unwrap();
     let nothing = RequestParts { method: "DELETE", path: "/", query: None, content_type: None, body: b"" };
     for (fingerprint, expected) in [
         (of(Bytes, REQUEST), "9230348a901bb9835711ff47c5f446c67f447ff5ef9775d5638e5041d31da838"),
@@ -31,6 +51,10 @@ fn golden() {
         (of(Bytes, nothing), "a49bc838edfdd3fce336af945ae3575ceb7d6a01e2cf61700d141fb1db2ecbf3"),
         (of(Json, REQUEST), "f29240c5652cde81c19da97da4bbebd33333bc2159319d9d9a336dccf1884ec4"),
         (of(FIELDS, REQUEST), "2a00b059ca0304ada6569ef78810a392ec023df89d67ea6f06af0747a988084a"),
+        (
+            of(LENGTH, RequestParts { body: b"7 bytes", ..REQUEST }),
+            "8755a9dee326c4d679bcea89104953a71e971c0cabf69f7685b35f40cb5c8193",
+        ),
         (of(Off, REQUEST), "4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a"),
         (request(Off, KeySpace::Scope, REQUEST), "bab2eb54498004f90fa94b9421a9fbe7cb07b64d1ab22eddf4165199446df590"),
         (Fingerprint::of_bytes(b"\x00\xffinput"), "1de54aa4caaa00cae821c09307156462f30b4e947ccf133057b92929b8437a28"),
@@ -123,16 +147,22 @@ fn fields_covers_the_fields_and_the_endpoint() {
 
 #[test]
 fn off_tells_endpoints_apart_only_where_they_share_keys() {
-    let of = |key_space, path| {
-        Fingerprint::of_request(FingerprintRule::Off, key_space, &RequestParts { path, ..REQUEST }).unwrap()
-    };
+    let of = |key_space, path| made_of(FingerprintRule::Off, key_space, &RequestParts { path, ..REQUEST }).unwrap();
     assert_eq!(of(KeySpace::Endpoint, "/a"), of(KeySpace::Endpoint, "/b"));
     assert_ne!(of(KeySpace::Scope, "/a"), of(KeySpace::Scope, "/b"));
     let other = RequestParts { body: b"not json", query: Some("x"), content_type: None, ..REQUEST };
-    assert_eq!(
-        Fingerprint::of_request(FingerprintRule::Off, KeySpace::Scope, &other).unwrap(),
-        of(KeySpace::Scope, "/payments")
-    );
+    assert_eq!(made_of(FingerprintRule::Off, KeySpace::Scope, &other).unwrap(), of(KeySpace::Scope, "/payments"));
+}
+
+#[test]
+fn a_function_is_asked_and_the_endpoint_is_covered_beside_it() {
+    let first = of(LENGTH, REQUEST);
+    assert_eq!(first, of(LENGTH, RequestParts { body: &[b'a'; BODY.len()], query: Some("a=1"), ..REQUEST }));
+    assert_ne!(first, of(LENGTH, RequestParts { body: b"a", ..REQUEST }));
+    assert_ne!(first, of(LENGTH, RequestParts { method: "PUT", ..REQUEST }));
+    assert_ne!(first, of(LENGTH, RequestParts { path: "/refunds", ..REQUEST }));
+    let refused = made_of(LENGTH, KeySpace::Endpoint, &RequestParts { body: b"", ..REQUEST });
+    assert!(matches!(refused, Err(NoFingerprint::Function)));
 }
 
 #[test]
@@ -140,12 +170,12 @@ fn a_body_that_is_not_json_is_an_error_only_where_json_is_read() {
     for body in [&b""[..], b"{", b"{\"a\":1,\"a\":2}", b"\xff"] {
         let request = RequestParts { body, ..REQUEST };
         for rule in [FingerprintRule::Json, FIELDS] {
-            assert!(Fingerprint::of_request(rule, KeySpace::Endpoint, &request).is_err());
+            assert!(made_of(rule, KeySpace::Endpoint, &request).is_err());
         }
         of(FingerprintRule::Bytes, request);
     }
     // A rule that can never find anything is no rule.
-    assert!(Fingerprint::of_request(FingerprintRule::Fields(&["amount"]), KeySpace::Endpoint, &REQUEST).is_err());
+    assert!(made_of(FingerprintRule::Fields(&["amount"]), KeySpace::Endpoint, &REQUEST).is_err());
 }
 
 #[test]

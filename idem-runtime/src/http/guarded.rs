@@ -18,6 +18,7 @@ use super::{
 use crate::{
     Attempt, Idempotency, Policy,
     engine::{self, Granted, Slot, fill},
+    fingerprint::{Fingerprint, ToFingerprint},
     key::{Principal, ToKey},
     recovery::{Recovering, Settlement},
 };
@@ -211,6 +212,11 @@ pub fn recovering(asked: impl Future<Output = Option<Settlement>> + Send + 'stat
 /// A key function's value, for generated code.
 pub fn function_key<K: ToKey + ?Sized>(key: &K) -> Option<String> {
     key.to_key().map(std::borrow::Cow::into_owned)
+}
+
+/// A fingerprint function's value, for generated code.
+pub fn function_fingerprint(made: impl ToFingerprint) -> Option<Fingerprint> {
+    made.to_fingerprint()
 }
 
 /// `principal = ..`, for generated code.

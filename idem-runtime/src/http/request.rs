@@ -27,7 +27,7 @@ use crate::{
     Idempotency,
     canonical_json::{BodyKey, JsonError, JsonErrorKind, body_key},
     engine::Operation,
-    fingerprint::{Fingerprint, RequestParts},
+    fingerprint::{Fingerprint, NoFingerprint, RequestParts},
     key::{EndpointName, KeyRequest, KeySource, Principal, StorageKey},
     policy::{Missing, Policy},
 };
@@ -114,13 +114,14 @@ pub(super) async fn prepare(
             content_type: parts.headers.get(http::header::CONTENT_TYPE).map(|value| value.as_bytes()),
             body: &body,
         },
+        || whole(parts, &body),
     );
-    let fingerprint = fingerprint.map(Ok).or_else(invalid_body)?;
+    let fingerprint = fingerprint.map(Ok).or_else(no_fingerprint)?;
     if let (RequestKey::Known(key), Ok(fingerprint)) = (&header_key, &fingerprint) {
         let prepared = Prepared::Operation { key: *key, fingerprint: *fingerprint };
         return Ok((Some(prepared), restored(body, trailers)));
     }
-    let request = KeyRequest::new(&parts.method, uri(parts), &parts.headers, &body);
+    let request = whole(parts, &body);
     let key = match request_key(sources, header_key, &request, path_params.as_ref()) {
         Ok(key) => Ok(key),
         Err((place, KeyError::Invalid(detail))) => Err((place, Rejection::saying(Code::KeyInvalid, detail))),
@@ -217,6 +218,11 @@ const EMPTY_KEY: &str = "The idempotency key is empty; write at least one charac
 /// replaced on the way, the new one.
 fn uri(parts: &Parts) -> &Uri {
     original(parts).filter(|original| is_left_of(&parts.uri, original)).unwrap_or(&parts.uri)
+}
+
+/// The request as a function of the service sees it.
+fn whole<'a>(parts: &'a Parts, body: &'a Bytes) -> KeyRequest<'a> {
+    KeyRequest::new(&parts.method, uri(parts), &parts.headers, body)
 }
 
 /// The path of that target. One that was replaced stands before the new one, so that what a router around the guard was
@@ -409,6 +415,16 @@ fn invalid_body<T>(error: JsonError) -> Result<Result<T, Rejection>, Response> {
         return Err(Rejection::saying(Code::BodyInvalid, detail).into_response());
     }
     Ok(Err(Code::BodyInvalid.into()))
+}
+
+fn no_fingerprint<T>(error: NoFingerprint) -> Result<Result<T, Rejection>, Response> {
+    match error {
+        NoFingerprint::Json(error) => invalid_body(error),
+        NoFingerprint::Function => {
+            let detail = "The request is not of the form in which this operation compares it with a retry.";
+            Ok(Err(Rejection::saying(Code::BodyInvalid, detail)))
+        }
+    }
 }
 
 impl From<Rejection> for Response {

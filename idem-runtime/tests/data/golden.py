@@ -51,6 +51,7 @@ FINGERPRINTS = {
     "fields": digest(
         *target()[:2], (7, b"/amount"), (8, b"1999"), (7, b"/note"), (8, b"null"), (7, b"/source"), (7, b""), (8, JSON)
     ),
+    "function": digest(*target()[:2], (11, b"\x07" * 32)),
     "off, endpoint": digest(),
     "off, scope": digest(*target()[:2]),
     "of_bytes": digest((9, b"\x00\xffinput")),

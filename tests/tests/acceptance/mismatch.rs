@@ -2,9 +2,12 @@
 
 use axum::{Router, extract::State, response::Response, routing::post};
 use http::Method;
-use idem_runtime::idempotent;
+use idem_runtime::{
+    Fingerprint, FingerprintRule, IdempotencyLayer, KeyRequest, KeySource, KeySpace, Policy, idempotent,
+};
 use tests::{
     backend::Backend,
+    client::Ask,
     service::{App, Call, Service},
 };
 
@@ -27,6 +30,9 @@ tests::on_every_store!(
     a_field_that_is_missing_is_not_one_that_is_null,
     where_nothing_is_compared_any_request_gets_the_first_answer,
     where_nothing_is_compared_endpoints_of_one_space_still_differ,
+    what_a_function_leaves_out_may_differ,
+    what_a_function_cannot_read_is_refused_and_burns_no_key,
+    a_function_in_one_space_still_tells_endpoints_apart,
 );
 
 #[idempotent(scope = "payments", key = from_header)]
@@ -57,6 +63,53 @@ async fn off(State(app): State<App>, call: Call) -> Response {
 #[idempotent(scope = "one-space", key = from_header, fingerprint = off, key_space = scope)]
 async fn off_in_one_space(State(app): State<App>, call: Call) -> Response {
     app.run(call).await
+}
+
+/// The parts of a multipart body, without the boundary between them.
+fn parts(request: &KeyRequest<'_>) -> Option<Fingerprint> {
+    let (_, boundary) = request.headers.get("content-type")?.to_str().ok()?.split_once("boundary=")?;
+    let body = str::from_utf8(request.body).ok()?;
+    Fingerprint::of_json(&body.split(&format!("--{boundary}")).collect::<Vec<_>>()).ok()
+}
+
+#[idempotent(scope = "forms", key = from_header, financial, fingerprint = from_fn(parts))]
+async fn form(State(app): State<App>, call: Call) -> Response {
+    app.run(call).await
+}
+
+#[idempotent(scope = "form-space", key = from_header, key_space = scope, fingerprint = from_fn(parts))]
+async fn form_in_one_space(State(app): State<App>, call: Call) -> Response {
+    app.run(call).await
+}
+
+async fn plain(State(app): State<App>, call: Call) -> Response {
+    app.run(call).await
+}
+
+const FORMS: Policy =
+    Policy::new("forms").key(&[KeySource::DEFAULT]).fingerprint(FingerprintRule::Function(parts)).validate();
+
+/// A function as the attribute has it, and as a layer has it, with the routes that tell the two apart.
+async fn forms(backend: &Backend) -> Service {
+    let service = Service::with(backend, |idempotency| {
+        let layer = |policy| IdempotencyLayer::new(idempotency.clone(), policy);
+        Router::new()
+            .route("/attribute", post(form))
+            .route("/layer", post(plain).layer(layer(FORMS)))
+            .route("/attribute/space/a", post(form_in_one_space))
+            .route("/attribute/space/b", post(form_in_one_space))
+            .route("/layer/space/a", post(plain).layer(layer(FORMS.key_space(KeySpace::Scope))))
+            .route("/layer/space/b", post(plain).layer(layer(FORMS.key_space(KeySpace::Scope))))
+    });
+    service.start().await
+}
+
+fn multipart(ask: Ask, boundary: &str, amount: u32) -> Ask {
+    let part = |name: &str, value: &str| {
+        format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let body = format!("{}{}--{boundary}--\r\n", part("amount", &amount.to_string()), part("currency", "usd"));
+    ask.header("content-type", format!("multipart/form-data; boundary={boundary}")).body(body)
 }
 
 fn routes() -> Router<App> {
@@ -383,4 +436,39 @@ async fn where_nothing_is_compared_endpoints_of_one_space_still_differ(backend: 
     service.post("/space/b").key("k2").send().await.assert_fresh(201);
     service.ask(Method::PUT, "/space/b").key("k2").send().await.assert_problem(422, "key-reused");
     assert_eq!(service.runs(), 2);
+}
+
+async fn what_a_function_leaves_out_may_differ(backend: Backend) {
+    let service = forms(&backend).await;
+    for path in ["/attribute", "/layer"] {
+        let runs = service.runs();
+        let ask = |boundary: &str, amount| multipart(service.post(path).key("k"), boundary, amount).send();
+        let first = ask("----first", 1999).await;
+        first.assert_fresh(201);
+        ask("----second", 1999).await.assert_replay_of(&first);
+        ask("----second", 2000).await.assert_problem(422, "key-reused");
+        ask("----first", 2000).await.assert_problem(422, "key-reused");
+        assert_eq!(service.runs(), runs + 1);
+    }
+}
+
+async fn what_a_function_cannot_read_is_refused_and_burns_no_key(backend: Backend) {
+    let service = forms(&backend).await;
+    for path in ["/attribute", "/layer"] {
+        let runs = service.runs();
+        service.post(path).key("k").json("{}").send().await.assert_problem(400, "body-invalid");
+        multipart(service.post(path).key("k"), "b", 1).send().await.assert_fresh(201);
+        assert_eq!(service.runs(), runs + 1);
+    }
+}
+
+async fn a_function_in_one_space_still_tells_endpoints_apart(backend: Backend) {
+    let service = forms(&backend).await;
+    for guard in ["/attribute", "/layer"] {
+        let ask = |end: &str| multipart(service.post(&format!("{guard}/space/{end}")).key("k"), "b", 1).send();
+        let first = ask("a").await;
+        first.assert_fresh(201);
+        ask("b").await.assert_problem(422, "key-reused");
+        ask("a").await.assert_replay_of(&first);
+    }
 }
