@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod probe;
 pub mod servers;
 pub mod service;
+pub mod spans;
 pub mod stops;
 
 /// The reference text of the attributes, compiled: `idem-macros` cannot name the runtime itself.

@@ -4,10 +4,11 @@ use std::{future::Future, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument, Span};
 
 use super::{
     Claiming, Engine, Granted, Operation, Ran, Refusal, Settled, Terms, Turn, Unanswered, detach::Detached, is_in_time,
-    lease::HeldLease, step::ASK_AGAIN, tracker::Permit,
+    lease::HeldLease, span::note_outcome, step::ASK_AGAIN, tracker::Permit,
 };
 use crate::store::{Claim, Claimed, StoreError, StoreErrorKind};
 
@@ -18,6 +19,7 @@ const LEFT_OUT: Refusal = Refusal::unavailable(StoreErrorKind::Unavailable);
 struct Item<T, F> {
     place: usize,
     operation: Operation,
+    span: Span,
     step: Step<T, F>,
 }
 
@@ -53,13 +55,14 @@ impl Engine {
         let engine = self.clone();
         let tracked = async move { engine.claim_and_run_many(items, at_once).await };
         let taken = Detached::new(tracked, self).await;
-        let waits = taken.into_iter().map(|(place, operation, turn)| {
+        let waits = taken.into_iter().map(|(place, operation, span, turn)| {
             let engine = self.clone();
-            async move {
+            let waiting = async move {
                 let ran = engine.wait(&operation, turn, |effect| engine.turn(&operation, effect)).await;
-                engine.0.counters.answered(&ran);
+                engine.answered(&ran);
                 (place, ran)
-            }
+            };
+            waiting.instrument(span)
         });
         let mut ran: Vec<_> = stream::iter(waits).buffer_unordered(at_once).collect().await;
         ran.sort_unstable_by_key(|(place, _)| *place);
@@ -73,14 +76,14 @@ impl Engine {
             (None, None) => Step::Over(Err(Refusal::Overloaded)),
             (None, Some(permit)) => Step::Claim(operation.claim(), permit, effect),
         };
-        Item { place, operation, step }
+        Item { place, operation, span: operation.span(), step }
     }
 
     async fn claim_and_run_many<T, F, Fut>(
         self,
         mut items: Vec<Item<T, F>>,
         at_once: usize,
-    ) -> Vec<(usize, Operation, Turn<T, F>)>
+    ) -> Vec<(usize, Operation, Span, Turn<T, F>)>
     where
         F: FnOnce(Granted<'_>) -> Fut,
         Fut: Future<Output = Settled<T>>,
@@ -101,25 +104,33 @@ impl Engine {
                 decided => decided,
             };
         }
-        let turns = items.into_iter().map(|Item { place, operation, step }| async move {
-            let turn = match step {
-                Step::Over(ran) => Turn::Over(ran),
-                Step::Busy(effect, refusal) => Turn::Busy(effect, refusal),
-                // Never: each was claimed above.
-                Step::Claim(..) => Turn::Over(Err(LEFT_OUT)),
-                Step::Claimed { claim, permit, effect, mut claimed, mut lease } => {
-                    let now = Instant::now();
-                    // It may be somebody else's by now: the claim tells, and the lease stays held until it has.
-                    if lease.as_ref().is_some_and(|lease| !lease.is_sure(now)) {
-                        claimed = permit.claim_once_more(&claim, now, true).await;
-                        lease = permit.hold_if_won(&claim, &operation.terms, &claimed, now);
+        let turns = items.into_iter().map(|Item { place, operation, span, step }| {
+            let turning = async move {
+                match step {
+                    // Said once nobody waits for another turn.
+                    Step::Over(ran @ Err(Refusal::InFlight { .. } | Refusal::Overloaded)) => Turn::Over(ran),
+                    Step::Over(ran) => {
+                        note_outcome(&ran);
+                        Turn::Over(ran)
                     }
-                    let mut claiming = Claiming::by(claim.token, lease, permit, &operation, effect);
-                    let ran = claiming.go_on(claimed).await;
-                    claiming.turn(ran)
+                    Step::Busy(effect, refusal) => Turn::Busy(effect, refusal),
+                    // Never: each was claimed above.
+                    Step::Claim(..) => Turn::Over(Err(LEFT_OUT)),
+                    Step::Claimed { claim, permit, effect, mut claimed, mut lease } => {
+                        let now = Instant::now();
+                        // It may be somebody else's by now: the claim tells, and the lease stays held until it has.
+                        if lease.as_ref().is_some_and(|lease| !lease.is_sure(now)) {
+                            claimed = permit.claim_once_more(&claim, now, true).await;
+                            lease = permit.hold_if_won(&claim, &operation.terms, &claimed, now);
+                        }
+                        let mut claiming = Claiming::by(claim.token, lease, permit, &operation, effect);
+                        let ran = claiming.go_on(claimed).await;
+                        claiming.turn(ran)
+                    }
                 }
             };
-            (place, operation, turn)
+            let turning = turning.instrument(span.clone());
+            async move { (place, operation, span, turning.await) }
         });
         stream::iter(turns).buffer_unordered(at_once).collect().await
     }

@@ -8,6 +8,7 @@ use super::{
     CatchPanic, Engine, Granted, HeldLease, Operation, Permit, RUNS_HERE, Ran, Refusal, Settled, Unanswered,
     aftermath::insist,
     attempt::NO_FENCE,
+    span::{note_attempt, note_outcome},
     step::{Closing, known, until_answered},
 };
 use crate::{
@@ -64,7 +65,10 @@ impl<F> Claiming<F> {
             (Err(refusal @ (Refusal::InFlight { .. } | Refusal::Overloaded)), Some(effect)) => {
                 Turn::Busy(effect, refusal)
             }
-            (ran, _) => Turn::Over(ran),
+            (ran, _) => {
+                note_outcome(&ran);
+                Turn::Over(ran)
+            }
         }
     }
 
@@ -244,6 +248,7 @@ where
     /// Calls the effect: once, as a claim is won once.
     fn start(&mut self, fence: Fence, attempt: u32) -> CatchPanic<Fut> {
         let Some(effect) = self.effect.take() else { unreachable!("a claim runs one effect") };
+        note_attempt(attempt);
         let granted = Granted::new(&self.engine, &self.claim(), fence, attempt);
         CatchPanic::call(|| effect(granted))
     }

@@ -26,6 +26,7 @@ mod lease;
 mod metrics;
 mod recover;
 mod refusal;
+mod span;
 mod step;
 mod tracker;
 mod transact;
@@ -115,6 +116,7 @@ pub(crate) struct Operation {
 /// The part of a [`Policy`] that the engine keeps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
+    scope: &'static str,
     ttl: Duration,
     remember: Duration,
     lease: Duration,
@@ -205,6 +207,7 @@ struct Unanswered {
 impl Terms {
     pub(crate) const fn of(policy: &Policy) -> Self {
         Self {
+            scope: policy.scope_name(),
             ttl: policy.answer_kept(),
             remember: policy.remembered(),
             lease: policy.lease_time(),
@@ -351,24 +354,26 @@ impl Engine {
     }
 
     /// One turn, and more if `on_conflict` says to wait.
-    async fn take_turns<T, F, Taking>(
+    fn take_turns<T, F, Taking>(
         &self,
         operation: &Operation,
         effect: F,
         turn: impl Fn(F) -> Taking,
-    ) -> Result<Ran<T>, Refusal>
+    ) -> impl Future<Output = Result<Ran<T>, Refusal>>
     where
         Taking: Future<Output = Turn<T, F>>,
     {
-        let ran = match turn(effect).await {
-            Turn::Over(ran) => ran,
-            // Nothing is known to run that one could wait for. Whoever waits already goes on, as the place is for one claim.
-            Turn::Busy(_, refusal @ Refusal::Overloaded) => Err(refusal),
-            // In a box, as all that is rare.
-            busy @ Turn::Busy(..) => Box::pin(self.wait(operation, busy, turn)).await,
-        };
-        self.0.counters.answered(&ran);
-        ran
+        operation.inside(async move {
+            let ran = match turn(effect).await {
+                Turn::Over(ran) => ran,
+                // Nothing is known to run that one could wait for. Whoever waits already goes on, as the place is for one claim.
+                Turn::Busy(_, refusal @ Refusal::Overloaded) => Err(refusal),
+                // In a box, as all that is rare.
+                busy @ Turn::Busy(..) => Box::pin(self.wait(operation, busy, turn)).await,
+            };
+            self.answered(&ran);
+            ran
+        })
     }
 
     /// Takes turns until somebody is done or `on_conflict` has been waited for. Holds nothing of the store in between.

@@ -26,6 +26,7 @@ use super::{
     CatchPanic, Closing, Detached, Engine, Operation, Permit, RUNS_HERE, Ran, Recording, Refusal, Settled, Turn, Won,
     gate::Pass,
     known,
+    span::{note_attempt, note_outcome},
     tx::{Leaked, Place},
     unclaimed,
     wait::jittered,
@@ -122,15 +123,20 @@ impl Engine {
     {
         let transacting =
             Transacting { on: Ground { engine: self.clone(), store, place, operation }, work, ran: false };
-        let ran = match operation {
-            Some(operation) => self.queue(operation, transacting).await,
-            None => match self.turn_in_transaction(None, transacting).await {
+        let Some(operation) = operation else {
+            let ran = match self.turn_in_transaction(None, transacting).await {
                 Turn::Over(ran) => ran,
                 Turn::Busy(_, refusal) => Err(refusal),
-            },
+            };
+            self.0.counters.answered(&ran);
+            return ran;
         };
-        self.0.counters.answered(&ran);
-        ran
+        let queueing = async {
+            let ran = self.queue(operation, transacting).await;
+            self.answered(&ran);
+            ran
+        };
+        operation.inside(queueing).await
     }
 
     /// Claims in a transaction of the caller's own. `Err`: it was not won, and this is known.
@@ -196,7 +202,9 @@ impl Engine {
                 return Err(RUNS_HERE);
             };
             if let Some(kind) = pass.store_was_silent(queued) {
-                return Err(Refusal::unavailable(kind));
+                let refused = Err(Refusal::unavailable(kind));
+                note_outcome(&refused);
+                return refused;
             }
             let refusal = match self.turn_in_transaction(Some(pass), transacting).await {
                 Turn::Over(ran) => {
@@ -237,7 +245,13 @@ impl Engine {
         };
         let tracked = async move {
             let (_permit, mut pass) = (permit, pass);
+            let has_span = transacting.on.operation.is_some();
             let turn = transacting.turn().await;
+            if let Turn::Over(ran) = &turn
+                && has_span
+            {
+                note_outcome(ran);
+            }
             if let (Turn::Over(Err(Refusal::Unavailable { kind })), Some(pass)) = (&turn, &mut pass) {
                 pass.store_is_silent(*kind);
             }
@@ -323,6 +337,9 @@ impl<D: Transactions, W: Work> Transacting<D, W> {
             Ok(won) => won,
             Err(not_won) => return not_won,
         };
+        if self.on.operation.is_some() {
+            note_attempt(attempt);
+        }
         self.on.place.open(transaction);
         let open = Open::new();
         let won = Won::alone(&self.on.engine, &claim, fence, attempt, open.0.clone());

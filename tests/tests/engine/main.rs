@@ -14,6 +14,7 @@ mod operator;
 mod panic;
 mod recover;
 mod renew_for;
+mod spans;
 mod standing;
 mod store_down_run;
 mod support;
