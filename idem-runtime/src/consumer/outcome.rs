@@ -110,3 +110,23 @@ impl Outcome for ConsumeError {
         matches!(self, Self::Unavailable { .. })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the answer of a handler that asks no consumer.
+    struct Filed;
+
+    impl Outcome for Filed {
+        fn delivery(&self) -> Delivery {
+            Delivery::Acknowledge
+        }
+    }
+
+    #[test]
+    fn an_outcome_of_ones_own_is_taken_for_no_more_than_it_says() {
+        assert_eq!(Filed.delivery(), Delivery::Acknowledge);
+        assert_eq!((Filed.parked(), Filed.is_duplicate(), Filed.is_store_error()), (None, false, false));
+    }
+}

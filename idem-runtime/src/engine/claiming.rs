@@ -189,7 +189,7 @@ where
             // Whoever hears that it is parked forgets it: not before the store has it.
             (true, Some(Unrecorded::Stale)) => return Err(Refusal::unavailable(StoreErrorKind::Conflict)),
             (true, Some(Unrecorded::Failed(kind))) => return Err(Refusal::unavailable(kind)),
-            (false, Some(Unrecorded::Stale)) => return result.map(Ran::stale),
+            (false, Some(Unrecorded::Stale)) => return result.map(stale),
             (false, _) => {}
         }
         result
@@ -251,6 +251,13 @@ where
         note_attempt(attempt);
         let granted = Granted::new(&self.engine, &self.claim(), fence, attempt);
         CatchPanic::call(|| effect(granted))
+    }
+}
+
+fn stale<T>(ran: Ran<T>) -> Ran<T> {
+    match ran {
+        Ran::Fresh(value) => Ran::Stale(value),
+        other => other,
     }
 }
 

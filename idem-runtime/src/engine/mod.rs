@@ -170,15 +170,6 @@ pub(crate) enum Ran<T> {
     Parked(Answer),
 }
 
-impl<T> Ran<T> {
-    fn stale(self) -> Self {
-        match self {
-            Self::Fresh(value) => Self::Stale(value),
-            other => other,
-        }
-    }
-}
-
 /// How long at least a record in flight outlives its lease. Its owner may still be at it though the store's clock says otherwise, as where
 /// a host slept with both: whoever finds the record has an owner to look for, and whoever finds none runs.
 const SHORTEST_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);

@@ -39,7 +39,8 @@ pub(super) const IS_ASKED_ABOUT: Refusal = Refusal::InFlight { retry_after: UNSU
 impl Asked {
     /// `None`: somebody asks already.
     fn begin(&self, key: StorageKey) -> Option<Asking<'_>> {
-        self.keys().insert(key).then_some(Asking { asked: self, key })
+        let begins = self.keys().insert(key);
+        begins.then(|| Asking { asked: self, key })
     }
 
     fn keys(&self) -> MutexGuard<'_, HashSet<StorageKey>> {

@@ -328,6 +328,11 @@ impl Running {
         tokio::time::timeout(PATIENCE, self.task).await.expect("it stops").expect("no panic").expect("no refusal")
     }
 
+    /// The same, whatever it left.
+    pub(crate) async fn end(self) {
+        let _ = self.stop().await;
+    }
+
     /// Why it ended by itself, at its start.
     pub(crate) async fn refused(self) -> BrokerError {
         let ended = tokio::time::timeout(PATIENCE, self.task).await.expect("it ends").expect("no panic");

@@ -62,7 +62,7 @@ async fn a_worker_that_dies_between_effect_and_acknowledgement_doubles_nothing(b
     assert_eq!(effects.load(SeqCst), 5);
     let metrics = second.worker.metrics();
     assert_eq!((metrics.delivered, metrics.redelivered, metrics.duplicates), (5, 5, 5));
-    second.stop().await;
+    second.end().await;
 }
 
 async fn what_a_dead_worker_held_is_taken_over(bus: Bus) {
@@ -108,5 +108,5 @@ async fn what_a_dead_worker_held_is_taken_over(bus: Bus) {
     // Each is the second attempt of its event.
     assert_eq!(attempts.load(SeqCst), 10);
     assert_eq!(second.worker.metrics().acknowledged, 5);
-    second.stop().await;
+    second.end().await;
 }

@@ -65,7 +65,7 @@ async fn two_consumers_each_run_an_event_once(bus: Bus) {
             async { Ok::<_, String>(7) }
         });
         bus.settled().await;
-        running.stop().await;
+        running.end().await;
     }
     assert_eq!(runs.load(SeqCst), 2);
 }
@@ -98,7 +98,7 @@ async fn no_more_run_at_once_than_may(bus: Bus) {
     gate.open();
     bus.settled().await;
     assert_eq!(most.load(SeqCst), MAY);
-    running.stop().await;
+    running.end().await;
 }
 
 async fn a_long_handler_keeps_its_event(bus: Bus) {
@@ -124,8 +124,8 @@ async fn a_long_handler_keeps_its_event(bus: Bus) {
     gate.open();
     bus.settled().await;
     assert_eq!(long.worker.metrics().acknowledged, 1);
-    long.stop().await;
-    other.stop().await;
+    long.end().await;
+    other.end().await;
 }
 
 async fn a_worker_that_stops_finishes_what_it_began(bus: Bus) {

@@ -50,5 +50,5 @@ async fn a_worker_waits_for_a_broker_that_is_away(mut bus: Bus) {
     bus.restart();
     bus.settled().await;
     assert_eq!(worker.metrics().acknowledged, 1);
-    running.stop().await;
+    running.end().await;
 }

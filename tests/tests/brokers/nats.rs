@@ -34,7 +34,7 @@ async fn a_redriven_event_passes_the_servers_own_window() {
     let stop = async {
         bus.settled().await;
     };
-    worker.run_until(&consumer, failing, stop).await.unwrap();
+    let _ = worker.run_until(&consumer, failing, stop).await.unwrap();
     let parked = consumer.parked(10).await.unwrap();
     assert_eq!(parked[0].reason(), ParkedReason::Failed);
 
@@ -49,7 +49,10 @@ async fn a_redriven_event_passes_the_servers_own_window() {
         eventually_async("it runs", PATIENCE, async || ran.try_recv().ok()).await;
         bus.settled().await;
     };
-    tokio::time::timeout(Duration::from_secs(60), worker.run_until(&consumer, handler, stop)).await.unwrap().unwrap();
+    let _ = tokio::time::timeout(Duration::from_secs(60), worker.run_until(&consumer, handler, stop))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(bus.open().await, Some(0));
 }
 
@@ -96,7 +99,7 @@ async fn a_durable_that_allows_little_at_once_is_asked_for_that() {
     let running = worker.run(&consumer(POLICY), |_, _| async { Ok::<_, String>(7) });
     bus.settled().await;
     assert_eq!(worker.metrics().acknowledged, 5);
-    running.stop().await;
+    running.end().await;
 }
 
 /// With its headers it is larger than what the server takes, however often it is sent.

@@ -50,7 +50,7 @@ async fn an_event_that_fails_is_parked_listed_and_redriven(bus: Bus) {
     assert_eq!(runs.load(SeqCst), 4);
     assert_eq!(consumer.parked(10).await.unwrap().len(), 0);
     assert_eq!(running.worker.redrive(&consumer, &parked[0]).await, Redriven::NotParked);
-    running.stop().await;
+    running.end().await;
 }
 
 async fn what_has_no_id_or_does_not_decode_is_parked_at_once(bus: Bus) {
@@ -74,7 +74,7 @@ async fn what_has_no_id_or_does_not_decode_is_parked_at_once(bus: Bus) {
     assert_eq!(reasons, [ParkedReason::NoId, ParkedReason::Undecodable]);
     let metrics = running.worker.metrics();
     assert_eq!((metrics.delivered, metrics.parked, metrics.acknowledged), (3, 2, 3));
-    running.stop().await;
+    running.end().await;
 }
 
 /// Code of the user's that panics on some bytes.
@@ -106,7 +106,7 @@ async fn an_event_that_panics_as_it_is_decoded_is_parked_and_its_neighbours_run(
     assert_eq!(runs.load(SeqCst), 13);
     let parked = consumer.parked(10).await.unwrap();
     assert_eq!((parked.len(), parked[0].id(), parked[0].reason()), (1, Some("bad"), ParkedReason::Undecodable));
-    running.stop().await;
+    running.end().await;
 }
 
 async fn an_id_that_is_used_again_with_another_payload_is_parked(bus: Bus) {
@@ -133,7 +133,7 @@ async fn an_id_that_is_used_again_with_another_payload_is_parked(bus: Bus) {
     assert!(matches!(running.worker.redrive(&consumer, &parked[0]).await, Redriven::Deliver(_)));
     bus.settled().await;
     assert_eq!(runs.load(SeqCst), 2);
-    running.stop().await;
+    running.end().await;
 }
 
 async fn a_parked_event_leaves_a_dead_letter(bus: Bus) {
@@ -143,7 +143,7 @@ async fn a_parked_event_leaves_a_dead_letter(bus: Bus) {
     let running = bus.worker("one", options).await.run(&consumer(POLICY), |_, _| async { Ok::<_, String>(7) });
     bus.settled().await;
     assert_eq!(bus.dead_letters("dead").await, [("lost".to_owned(), ParkedReason::NoId.to_string())]);
-    running.stop().await;
+    running.end().await;
 }
 
 /// A handler that asks a consumer itself, as those under `#[idempotent_consumer]` are asked.
@@ -164,7 +164,7 @@ async fn what_a_handler_says_of_a_parked_event_leaves_a_dead_letter(bus: Bus) {
     bus.settled().await;
     assert_eq!(bus.dead_letters("dead").await, [("lost".to_owned(), ParkedReason::NoId.to_string())]);
     assert_eq!(worker.metrics().parked, 1);
-    running.stop().await;
+    running.end().await;
 }
 
 /// Each letter would be parked again, and leave a letter.
@@ -194,5 +194,5 @@ async fn a_dead_letter_that_cannot_be_written_holds_up_nothing_else(bus: Bus) {
     bus.find_dead_letter_box("letters").await;
     bus.settled().await;
     assert_eq!(bus.dead_letters("letters").await.len(), 1);
-    running.stop().await;
+    running.end().await;
 }

@@ -43,7 +43,7 @@ async fn a_group_that_the_server_forgot_is_made_again() {
     server.run::<()>(&["FLUSHALL"]);
     bus.publish(Some("after"), "{}").await;
     eventually_async("the second event", PATIENCE, async || (worker.metrics().acknowledged == 2).then_some(())).await;
-    running.stop().await;
+    running.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,7 +66,7 @@ async fn a_failed_event_comes_again_when_its_time_has_come_and_not_before() {
     assert_eq!(pauses.len(), 2);
     assert!(pauses[0] >= Duration::from_millis(95) && pauses[0] < Duration::from_secs(5), "{pauses:?}");
     assert!(pauses[1] >= Duration::from_millis(195) && pauses[1] < Duration::from_secs(5), "{pauses:?}");
-    running.stop().await;
+    running.end().await;
 }
 
 /// A server without memory refuses a letter and takes an acknowledgement.
@@ -96,5 +96,5 @@ async fn no_event_is_acknowledged_before_its_dead_letter_is_written() {
     server.run::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
     bus.settled().await;
     assert_eq!(bus.dead_letters("letters").await.len(), 1);
-    running.stop().await;
+    running.end().await;
 }

@@ -17,7 +17,8 @@
 //! let client = driver::connect("nats://127.0.0.1:4222").await?;
 //! let worker = Worker::builder(driver::jetstream::new(client), "ORDERS").durable("shipping").build();
 //! let consumer = idempotency.consumer(SHIP);
-//! worker.run_json_until(&consumer, |order: Order, _attempt| ship(order), stop_signal()).await?;
+//! let drained = worker.run_json_until(&consumer, |order: Order, _attempt| ship(order), stop_signal()).await?;
+//! println!("{} deliveries will come again", drained.left);
 //! # Ok(())
 //! # }
 //! ```

@@ -17,7 +17,8 @@
 //! let client = driver::Client::open("redis://127.0.0.1:6379")?;
 //! let worker = Worker::builder(client, "orders").group("shipping").name("shipping-1").build();
 //! let consumer = idempotency.consumer(SHIP);
-//! worker.run_json_until(&consumer, |order: Order, _attempt| ship(order), stop_signal()).await?;
+//! let drained = worker.run_json_until(&consumer, |order: Order, _attempt| ship(order), stop_signal()).await?;
+//! println!("{} deliveries will come again", drained.left);
 //! # Ok(())
 //! # }
 //! ```

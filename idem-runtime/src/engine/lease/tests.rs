@@ -74,7 +74,7 @@ async fn one_that_is_held_outside_of_every_runtime_ends_the_renewal_of_no_other(
     let hold = || {
         let claim =
             Claim::new(StorageKey::from_bytes([1; 32]), Token::fresh(), Fingerprint::from_bytes([2; 32]), LEASE);
-        leases.hold(Renew::of(&claim), Instant::now())
+        leases.hold(Renew::of(&claim), Instant::now(), None)
     };
     let outside = std::thread::scope(|scope| scope.spawn(|| drop(hold())).join());
     assert!(outside.is_err(), "there is nothing to renew it");
