@@ -87,13 +87,13 @@ mod tests {
 
     #[test]
     fn a_gate_is_gone_though_its_last_two_leave_together() {
-        const ROUNDS: usize = 50;
+        const ROUNDS: usize = 20;
         let gates = Gates::default();
         let together = Barrier::new(2);
         let mut left = 0;
         // So many that the two meet at some, on however busy a machine.
         let keys = || {
-            (0..2_000_u32).map(|key| {
+            (0..5_000_u32).map(|key| {
                 let mut bytes = [0; 32];
                 bytes[..4].copy_from_slice(&key.to_be_bytes());
                 StorageKey::from_bytes(bytes)

@@ -391,7 +391,7 @@ impl Engine {
             waiting.listen();
             match turn(effect).await {
                 Turn::Over(ran) => {
-                    waiting.is_over();
+                    waiting.leave();
                     return ran;
                 }
                 Turn::Busy(_, refusal) if Instant::now() >= deadline => return Err(refusal),

@@ -209,7 +209,7 @@ impl Engine {
             let refusal = match self.turn_in_transaction(Some(pass), transacting).await {
                 Turn::Over(ran) => {
                     if let Some(waiting) = waiting {
-                        waiting.is_over();
+                        waiting.leave();
                     }
                     return ran;
                 }

@@ -95,7 +95,7 @@ async fn a_durable_that_allows_little_at_once_is_asked_for_that() {
     for number in 0..5 {
         bus.publish(Some(&format!("e{number}")), "{}").await;
     }
-    let worker = bus.worker("one", crate::bus::Options::default()).await;
+    let worker = bus.worker("one", Options::default()).await;
     let running = worker.run(&consumer(POLICY), |_, _| async { Ok::<_, String>(7) });
     bus.settled().await;
     assert_eq!(worker.metrics().acknowledged, 5);
@@ -116,5 +116,5 @@ async fn a_dead_letter_beyond_the_servers_largest_message_comes_without_its_payl
     assert_eq!(bus.dead_letters("dead").await, [(String::new(), ParkedReason::NoId.to_string())]);
     let letter = jetstream.get_stream("dead").await.unwrap().get_raw_message(1).await.unwrap();
     assert_eq!(letter.headers.get("Idem-Payload-Left-Out").unwrap().as_str(), largest.to_string());
-    running.stop().await;
+    let _ = running.stop().await;
 }
