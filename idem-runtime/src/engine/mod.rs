@@ -344,62 +344,6 @@ impl Engine {
         self.take_turns(operation, effect, |effect| self.turn(operation, effect))
     }
 
-    /// One turn, and more if `on_conflict` says to wait.
-    fn take_turns<T, F, Taking>(
-        &self,
-        operation: &Operation,
-        effect: F,
-        turn: impl Fn(F) -> Taking,
-    ) -> impl Future<Output = Result<Ran<T>, Refusal>>
-    where
-        Taking: Future<Output = Turn<T, F>>,
-    {
-        operation.inside(async move {
-            let ran = match turn(effect).await {
-                Turn::Over(ran) => ran,
-                // Nothing is known to run that one could wait for. Whoever waits already goes on, as the place is for one claim.
-                Turn::Busy(_, refusal @ Refusal::Overloaded) => Err(refusal),
-                // In a box, as all that is rare.
-                busy @ Turn::Busy(..) => Box::pin(self.wait(operation, busy, turn)).await,
-            };
-            self.answered(&ran);
-            ran
-        })
-    }
-
-    /// Takes turns until somebody is done or `on_conflict` has been waited for. Holds nothing of the store in between.
-    async fn wait<T, F, Taking>(
-        &self,
-        operation: &Operation,
-        taken: Turn<T, F>,
-        turn: impl Fn(F) -> Taking,
-    ) -> Result<Ran<T>, Refusal>
-    where
-        Taking: Future<Output = Turn<T, F>>,
-    {
-        let (mut effect, refusal, limit) = match (taken, operation.terms.on_conflict) {
-            (Turn::Over(ran), _) => return ran,
-            (Turn::Busy(_, refusal), OnConflict::Reject) => return Err(refusal),
-            (Turn::Busy(effect, refusal), OnConflict::Wait(limit)) => (effect, refusal, limit),
-        };
-        let deadline = Instant::now() + limit;
-        let Some(mut waiting) = self.0.waiters.join(operation.key) else { return Err(refusal) };
-        loop {
-            // An answer that came before the listening began is heard by the one who asks.
-            waiting.pause(deadline).await;
-            // Listening starts before the claim: an answer that comes between the two is not missed.
-            waiting.listen();
-            match turn(effect).await {
-                Turn::Over(ran) => {
-                    waiting.leave();
-                    return ran;
-                }
-                Turn::Busy(_, refusal) if Instant::now() >= deadline => return Err(refusal),
-                Turn::Busy(given_back, _) => effect = given_back,
-            }
-        }
-    }
-
     /// One claim, and the effect if it was won. Once the claim is under way, dropping this future cuts nothing.
     fn turn<T, F, Fut>(
         &self,

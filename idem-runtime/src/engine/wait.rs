@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    future::Future,
     hash::{BuildHasher, RandomState},
     pin::pin,
     sync::{
@@ -19,7 +20,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::key::StorageKey;
+use super::{Engine, Operation, Ran, Refusal, claiming::Turn};
+use crate::{key::StorageKey, policy::OnConflict};
 
 /// Who waits for which key in this process.
 #[derive(Debug, Clone)]
@@ -64,6 +66,64 @@ pub(crate) struct Waiting {
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+impl Engine {
+    /// One turn, and more if `on_conflict` says to wait.
+    pub(super) fn take_turns<T, F, Taking>(
+        &self,
+        operation: &Operation,
+        effect: F,
+        turn: impl Fn(F) -> Taking,
+    ) -> impl Future<Output = Result<Ran<T>, Refusal>>
+    where
+        Taking: Future<Output = Turn<T, F>>,
+    {
+        operation.inside(async move {
+            let ran = match turn(effect).await {
+                Turn::Over(ran) => ran,
+                // Nothing is known to run that one could wait for. Whoever waits already goes on, as the place is for one claim.
+                Turn::Busy(_, refusal @ Refusal::Overloaded) => Err(refusal),
+                // In a box, as all that is rare.
+                busy @ Turn::Busy(..) => Box::pin(self.wait(operation, busy, turn)).await,
+            };
+            self.answered(&ran);
+            ran
+        })
+    }
+
+    /// Takes turns until somebody is done or `on_conflict` has been waited for. Holds nothing of the store in between.
+    pub(super) async fn wait<T, F, Taking>(
+        &self,
+        operation: &Operation,
+        taken: Turn<T, F>,
+        turn: impl Fn(F) -> Taking,
+    ) -> Result<Ran<T>, Refusal>
+    where
+        Taking: Future<Output = Turn<T, F>>,
+    {
+        let (mut effect, refusal, limit) = match (taken, operation.terms.on_conflict) {
+            (Turn::Over(ran), _) => return ran,
+            (Turn::Busy(_, refusal), OnConflict::Reject) => return Err(refusal),
+            (Turn::Busy(effect, refusal), OnConflict::Wait(limit)) => (effect, refusal, limit),
+        };
+        let deadline = Instant::now() + limit;
+        let Some(mut waiting) = self.0.waiters.join(operation.key) else { return Err(refusal) };
+        loop {
+            // An answer that came before the listening began is heard by the one who asks.
+            waiting.pause(deadline).await;
+            // Listening starts before the claim: an answer that comes between the two is not missed.
+            waiting.listen();
+            match turn(effect).await {
+                Turn::Over(ran) => {
+                    waiting.leave();
+                    return ran;
+                }
+                Turn::Busy(_, refusal) if Instant::now() >= deadline => return Err(refusal),
+                Turn::Busy(given_back, _) => effect = given_back,
+            }
+        }
+    }
+}
 
 impl Waiters {
     /// At most `max` wait at once.
