@@ -29,7 +29,7 @@ use crate::{
 
 /// Guards every POST, PUT, PATCH and DELETE of the service it is put around; other methods pass untouched.
 ///
-/// The service may be any of tower's that takes and gives axum's [`Body`](axum::body::Body).
+/// The service may be any of tower's that takes and gives axum's [`Body`].
 ///
 /// Without a `key` in the policy the key is the `Idempotency-Key` header, opt-in per request.
 ///
