@@ -448,7 +448,7 @@ async fn a_short_digest_is_shown() {
     assert_eq!(server.post("/pay", KEY, BODY).await.status, 503);
     let text = LOG.text();
     let line = text.lines().find(|line| line.contains("claim failed") && line.contains("set up wrong")).unwrap();
-    let (_, digest) = line.split_once("key=").unwrap();
+    let (_, digest) = line.split_once("claim failed key=").unwrap();
     let digest = digest.split_whitespace().next().unwrap();
     assert!(digest.len() == 8 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()), "{line}");
     assert!(text.contains(&format!("StorageKey({digest})")), "the claim has the same digest");
