@@ -7,10 +7,10 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, Span};
 
 use super::{
-    Claiming, Engine, Granted, Operation, Ran, Refusal, Settled, Terms, Turn, Unanswered, detach::Detached, is_in_time,
+    Claiming, Engine, Granted, Operation, Ran, Refusal, Settled, Turn, Unanswered, detach::Detached, is_in_time,
     lease::HeldLease, span::note_outcome, step::ASK_AGAIN, tracker::Permit,
 };
-use crate::store::{Claim, Claimed, StoreError, StoreErrorKind};
+use crate::store::{Claim, Claimed, Renew, StoreError, StoreErrorKind};
 
 /// Of an operation whose claim the store did not answer, which cannot be: each is asked for by itself then.
 const LEFT_OUT: Refusal = Refusal::unavailable(StoreErrorKind::Unavailable);
@@ -97,7 +97,7 @@ impl Engine {
                 Step::Claim(claim, permit, effect) => match answers.next() {
                     None => continue,
                     Some(claimed) => {
-                        let lease = self.hold_if_won(&claim, &item.operation.terms, &claimed, asked);
+                        let lease = self.hold_if_won(&claim, &claimed, asked);
                         Step::Claimed { claim, permit, effect, claimed, lease }
                     }
                 },
@@ -121,7 +121,10 @@ impl Engine {
                         // It may be somebody else's by now: the claim tells, and the lease stays held until it has.
                         if lease.as_ref().is_some_and(|lease| !lease.is_sure(now)) {
                             claimed = permit.claim_once_more(&claim, now, true).await;
-                            lease = permit.hold_if_won(&claim, &operation.terms, &claimed, now);
+                            lease = permit.hold_if_won(&claim, &claimed, now);
+                        }
+                        if let Some(lease) = &lease {
+                            lease.runs_from(now, operation.terms.renew_for);
                         }
                         let mut claiming = Claiming::by(claim.token, lease, permit, &operation, effect);
                         let ran = claiming.go_on(claimed).await;
@@ -135,14 +138,9 @@ impl Engine {
         stream::iter(turns).buffer_unordered(at_once).collect().await
     }
 
-    fn hold_if_won(
-        &self,
-        claim: &Claim,
-        terms: &Terms,
-        claimed: &Result<Claimed, Unanswered>,
-        asked: Instant,
-    ) -> Option<HeldLease> {
-        matches!(claimed, Ok(Claimed::Won { .. })).then(|| self.hold(claim, terms, asked))
+    /// Renewed for as long as it is held: what waits for its turn does not hang.
+    fn hold_if_won(&self, claim: &Claim, claimed: &Result<Claimed, Unanswered>, asked: Instant) -> Option<HeldLease> {
+        matches!(claimed, Ok(Claimed::Won { .. })).then(|| self.0.leases.hold(Renew::of(claim), asked, None))
     }
 
     /// As [`claim`](super::Engine::claim) for each: those without an answer are asked again together.

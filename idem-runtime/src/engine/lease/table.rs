@@ -259,6 +259,14 @@ impl HeldLease {
         held.is_some_and(|held| held.standing == Standing::Sure && now < held.end)
     }
 
+    /// What it is held for begins to run, and is renewed for so long from now on.
+    pub(crate) fn runs_from(&self, now: Instant, renew_for: Option<Duration>) {
+        let mut slots = self.table.slots();
+        if let Some(held) = slots.slots.get_mut(self.slot).and_then(|slot| slot.lease.as_mut()) {
+            (held.since, held.renew_for) = (Some(now), renew_for);
+        }
+    }
+
     /// What it is held for has ended, and is to be recorded: nothing hangs any more, so it is renewed until that is done.
     pub(crate) fn is_of_an_outcome(&self) {
         let mut slots = self.table.slots();
