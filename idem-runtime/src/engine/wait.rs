@@ -17,7 +17,7 @@ use std::{
 use futures_util::future::{Either, select};
 use tokio::{
     sync::{OwnedMutexGuard, watch},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{Engine, Operation, Ran, Refusal, claiming::Turn};
@@ -61,6 +61,8 @@ pub(crate) struct Waiting {
     asking: Arc<tokio::sync::Mutex<()>>,
     /// Whether this is the one who asks.
     asks: Option<OwnedMutexGuard<()>>,
+    /// Whether it was, and has handed that over.
+    has_asked: bool,
     pause: Duration,
 }
 
@@ -113,7 +115,16 @@ impl Engine {
             waiting.pause(deadline).await;
             // Listening starts before the claim: an answer that comes between the two is not missed.
             waiting.listen();
-            match turn(effect).await {
+            let mut turning = pin!(turn(effect));
+            let taken = match timeout(LONGEST_PAUSE, &mut turning).await {
+                Ok(taken) => taken,
+                // It runs, for a long time perhaps, and may be taken over meanwhile: the others are not to hear of it from this one alone.
+                Err(_) => {
+                    waiting.hand_over();
+                    turning.await
+                }
+            };
+            match taken {
                 Turn::Over(ran) => {
                     waiting.leave();
                     return ran;
@@ -142,7 +153,7 @@ impl Waiters {
         awaited.waiting += 1;
         let (woken, asking) = (awaited.woken.subscribe(), awaited.asking.clone());
         self.0.count.store(room.keys.len(), Ordering::SeqCst);
-        Some(Waiting { waiters: self.clone(), key, woken, asking, asks: None, pause: FIRST_PAUSE })
+        Some(Waiting { waiters: self.clone(), key, woken, asking, asks: None, has_asked: false, pause: FIRST_PAUSE })
     }
 
     pub(crate) fn wake(&self, key: &StorageKey) {
@@ -184,9 +195,14 @@ impl Waiting {
         let _ = timeout_at(until, self.woken.changed()).await;
     }
 
+    /// Somebody else asks from now on.
+    fn hand_over(&mut self) {
+        self.has_asked |= self.asks.take().is_some();
+    }
+
     /// It need not wait any more. If it was the one who asked, the others are told that there is something to be heard.
     pub(crate) fn leave(self) {
-        if self.asks.is_some() {
+        if self.asks.is_some() || self.has_asked {
             self.waiters.wake(&self.key);
         }
     }

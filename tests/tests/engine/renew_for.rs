@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use idem_runtime::{Idempotency, MemoryStore, Policy, store::StoreErrorKind};
+use idem_runtime::{Idempotency, MemoryStore, OnConflict, Policy, consumer::Event, store::StoreErrorKind};
 use tests::{
     faulty_store::{Fault, FaultyStore, Step},
     gate::Gate,
@@ -186,4 +186,70 @@ async fn what_ended_is_renewed_for_as_long_as_it_waits_for_the_store() {
     settled(&idempotency).await;
     assert_replay(&pay(&other, RETRY_AFTER_IT, &runs).await);
     assert_eq!((runs.begun(), idempotency.metrics().leases_let_go), (1, 0));
+}
+
+/// What was claimed with others and has not begun does not hang.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_waits_for_its_turn_in_a_batch_is_not_let_go() {
+    let (store, idempotency) = faulty();
+    let consumer = idempotency.consumer(Policy::new("ship").renew_for(LEASE).validate_for_events()).at_once(1);
+    let gate = Gate::new();
+    let batch = tokio::spawn({
+        let gate = gate.clone();
+        async move {
+            let handler = move |event: Event, _| {
+                let gate = gate.clone();
+                async move {
+                    if event.id() == Some("first") {
+                        gate.pass().await;
+                    }
+                    Ok::<_, String>(())
+                }
+            };
+            consumer.process_many(vec![Event::new("first", "{}"), Event::new("second", "{}")], handler).await
+        }
+    });
+    gate.reached().await;
+    tokio::time::sleep(LEASE * 10).await;
+    assert_eq!(idempotency.metrics().leases_let_go, 1, "that of the one that runs");
+    let claims = store.calls(Step::Claim);
+    gate.open();
+    let results = batch.await.unwrap();
+    assert!(results.iter().all(|result| result.is_ok()), "{results:?}");
+    assert_eq!(store.calls(Step::Claim) - claims, 0, "the second still has the claim that it was given with the first");
+}
+
+/// The one who asks took over and hangs as well: the others do not wait for its end. Nobody here is woken by the first, which runs elsewhere.
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_hear_of_it_though_the_one_of_them_who_took_over_hangs() {
+    const WAITS: Policy = RETRY_AFTER_IT.on_conflict(OnConflict::Wait(Duration::from_secs(6000))).validate();
+    let (_store, idempotency, other) = two_replicas();
+    let runs = Runs::default();
+    let first = Standing::start(&other, WAITS, &runs, Err("declined")).await;
+    let gate = Gate::new();
+    let waiters: Vec<_> = (0..3)
+        .map(|_| {
+            let (idempotency, runs, gate) = (idempotency.clone(), runs.clone(), gate.clone());
+            tokio::spawn(async move {
+                let counted = runs.clone();
+                let effect = async move |_| {
+                    if counted.begun() == 2 {
+                        gate.pass().await;
+                    }
+                    Ok("paid".to_owned())
+                };
+                pay_with(&idempotency, WAITS, &runs, effect).await
+            })
+        })
+        .collect();
+    tokio::time::sleep(LEASE).await;
+    assert!(first.finish().await.is_err());
+    gate.reached().await;
+    tokio::time::sleep(RENEWED + LEASE * 2).await;
+    let done = waiters.iter().filter(|waiter| waiter.is_finished()).count();
+    assert_eq!((done, runs.begun()), (2, 3), "one has taken over, and another one has its answer");
+    gate.open();
+    for waiter in waiters {
+        assert!(waiter.await.unwrap().is_ok());
+    }
 }
