@@ -366,8 +366,6 @@ impl Store for RedisStore {
         let deadline = self.deadline();
         let read = |reply: Reply| match reply.value {
             Value::Int(1) => Some(Some(Forgotten::Done)),
-            // If the step was asked again, then because the first time did it.
-            Value::Int(0) if reply.repeated => Some(Some(Forgotten::Done)),
             Value::Int(0) => Some(Some(Forgotten::Absent)),
             Value::Int(2) => Some(Some(Forgotten::InFlight)),
             Value::Int(3) => Some(Some(Forgotten::Unknown)),
@@ -378,7 +376,7 @@ impl Store for RedisStore {
             Some(forgotten) => forgotten,
             // Nothing that a script could read: no record of ours was ever written over it.
             None => {
-                let delete = Step::delete(&self.0.prefix, &key);
+                let delete = Step::delete_foreign(&self.0.prefix, &key);
                 let deleted = |reply: Reply| matches!(reply.value, Value::Int(_)).then_some(Forgotten::Done);
                 self.take_by(deadline, &delete, deleted).await?
             }

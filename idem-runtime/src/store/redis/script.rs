@@ -189,6 +189,16 @@ impl Step {
         Self::on_record(Kind::Ping, &key, on_key("GET", 2, prefix, &key))
     }
 
+    /// Deletes what is no record of ours, but of another type: a record that somebody made meanwhile stays.
+    pub(super) fn delete_foreign(prefix: &str, key: &StorageKey) -> Self {
+        const DELETE: &str = "local read = redis.pcall('GET', KEYS[1]) \
+            if type(read) == 'table' and read.err then return redis.call('DEL', KEYS[1]) end return 0";
+        let mut command = Cmd::new();
+        command.arg("EVAL").arg(DELETE).arg(1);
+        record::put_key(&mut command.bufmut_for_next_arg(record::key_length(prefix)), prefix, key);
+        Self::plain(key, command)
+    }
+
     /// Deletes whatever lies there.
     pub(super) fn delete(prefix: &str, key: &StorageKey) -> Self {
         Self::plain(key, on_key("DEL", 2, prefix, key))
@@ -260,7 +270,7 @@ impl Step {
 
     /// Whether a second time does no harm and tells the same.
     pub(super) fn is_repeatable(&self) -> bool {
-        !matches!(self.kind, Kind::Resolve)
+        !matches!(self.kind, Kind::Resolve | Kind::Forget)
     }
 
     fn on_record(kind: Kind, key: &StorageKey, command: Cmd) -> Self {
