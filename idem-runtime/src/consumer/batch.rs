@@ -109,6 +109,8 @@ impl Consumer {
 impl Follow {
     fn of<T, E>(leader: &Concluded<T, E>) -> Self {
         match (&leader.result, &leader.kept) {
+            // Another run's value is what is kept: the next delivery gets that one.
+            (Ok(done), _) if done.lost_claim => Self::Refused(ConsumeError::CHANGED),
             (Ok(_), Some(kept)) => Self::Kept(kept.clone()),
             (Ok(_), None) => Self::Refused(ConsumeError::NotKept),
             (Err(ProcessError::Refused(error)), _) => Self::Refused(error.clone()),
