@@ -39,7 +39,7 @@ impl NatsServer {
         let (port_text, streams, pid) = (port.to_string(), file("streams"), file(PID));
         let args = ["-a", "127.0.0.1", "-p", &port_text, "-js", "-sd", &streams, "-P", &pid];
         let args: Vec<String> = args.map(str::to_owned).into();
-        let watchdog = Watchdog::over(directory.path(), PID);
+        let watchdog = Watchdog::over(directory.path(), PID, "KILL");
         let process = Process::start("nats-server", &args, directory.path());
         let mut server = Self { process, port, args, directory, _watchdog: watchdog };
         server.wait_until_ready();

@@ -105,7 +105,7 @@ impl PostgresServer {
             "track_activity_query_size=16kB".to_owned(),
         ];
         all.extend(settings.iter().map(|&setting| setting.to_owned()));
-        let watchdog = Watchdog::over(directory.path(), PID);
+        let watchdog = Watchdog::over(directory.path(), PID, "QUIT");
         let process = launch(&directory, &all);
         let mut server = Self { process, port, settings: all, directory, _watchdog: watchdog };
         server.wait_until_ready();
@@ -237,7 +237,7 @@ fn template() -> &'static Path {
     let (directory, _) = TEMPLATE.get_or_init(|| {
         let directory = tempfile::tempdir().expect("a directory");
         own(directory.path());
-        let watchdog = Watchdog::over(directory.path(), PID);
+        let watchdog = Watchdog::over(directory.path(), PID, "QUIT");
         let args =
             ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions", "-D"];
         let mut command = as_somebody(&program("initdb"));
@@ -326,7 +326,7 @@ impl PgBouncer {
         let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].into_iter().find(|path| Path::new(path).exists());
         let mut command = as_somebody(Path::new(program.unwrap_or("pgbouncer")));
         command.arg("pgbouncer.ini");
-        let watchdog = Watchdog::over(directory.path(), "pid");
+        let watchdog = Watchdog::over(directory.path(), "pid", "QUIT");
         let mut process = Process::spawn(command, directory.path());
         let log = directory.path().join("server.log");
         eventually("a PgBouncer", START, || {

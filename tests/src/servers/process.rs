@@ -67,15 +67,16 @@ impl Drop for Process {
 pub(super) struct Watchdog(Child);
 
 impl Watchdog {
-    /// Over the server in `directory` whose number is in the first line of `file` there.
-    pub(super) fn over(directory: &Path, file: &str) -> Self {
+    /// Over the server in `directory` whose number is in the first line of `file` there, and which ends at once by `signal`. One started
+    /// in the background of a shell inherits that it ignores `QUIT`, unless it handles that itself.
+    pub(super) fn over(directory: &Path, file: &str, signal: &str) -> Self {
         const SCRIPT: &str = r#"read -r _
-pid=$(head -n 1 "$0/$1") && kill -QUIT "$pid" && kill -CONT "$pid" && pkill -CONT -P "$pid"
+pid=$(head -n 1 "$0/$1") && kill -s "$2" "$pid" && kill -CONT "$pid" && pkill -CONT -P "$pid"
 # One that still ends may still write.
 for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" || break; sleep 0.1; done
 rm -rf "$0""#;
         let mut shell = Command::new("sh");
-        shell.args(["-c", SCRIPT]).arg(directory).arg(file).stdin(Stdio::piped());
+        shell.args(["-c", SCRIPT]).arg(directory).arg(file).arg(signal).stdin(Stdio::piped());
         Self(shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a shell"))
     }
 }

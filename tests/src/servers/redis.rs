@@ -61,7 +61,7 @@ impl RedisServer {
         if let Some(password) = password {
             all.extend(["--requirepass".to_owned(), password.to_owned()]);
         }
-        let watchdog = Watchdog::over(directory.path(), PID);
+        let watchdog = Watchdog::over(directory.path(), PID, "KILL");
         let process = Process::start("redis-server", &all, directory.path());
         let password = password.map(str::to_owned);
         let mut server = Self { process, port, args: all, password, tls: None, directory, _watchdog: watchdog };

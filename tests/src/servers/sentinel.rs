@@ -86,7 +86,7 @@ impl Sentinel {
              sentinel down-after-milliseconds {name} 1000\nsentinel failover-timeout {name} 10000\n"
         );
         fs::write(&file, text).expect("the Sentinel's settings");
-        let watchdog = Watchdog::over(directory.path(), PID);
+        let watchdog = Watchdog::over(directory.path(), PID, "KILL");
         let process =
             Process::start("redis-server", &[file.display().to_string(), "--sentinel".to_owned()], directory.path());
         let sentinel = Self { _process: process, port, _directory: directory, _watchdog: watchdog };
