@@ -482,7 +482,8 @@ impl Operation {
         self
     }
 
-    /// The operation of an HTTP endpoint, for [`Idempotency::resolve`]: its method and the path the client sent.
+    /// The operation of an HTTP endpoint, for [`Idempotency::resolve`], [`forget`](Idempotency::forget) and
+    /// [`storage_key`](Idempotency::storage_key): its method and the path the client sent.
     ///
     /// Where a layer or a handler replaced the target before it came to the guard, that path, a space and the new one,
     /// as in `/acme/pay/ /pay`; behind it `?` and the new query, if that is another one too, as in

@@ -8,7 +8,8 @@ use crate::{
 };
 
 impl Idempotency {
-    /// Under which key the store has the record of this operation: its eight digits stand in the logs, and all 64 name the record.
+    /// Under which key the store has the record of this operation: its first eight hex digits (`{}`) stand in the logs, and all 64 (`{:x}`)
+    /// name the record.
     ///
     /// ```
     /// use http::Method;
