@@ -200,6 +200,7 @@ impl Step {
     }
 
     /// Deletes whatever lies there.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(super) fn delete(prefix: &str, key: &StorageKey) -> Self {
         Self::plain(key, on_key("DEL", 2, prefix, key))
     }
