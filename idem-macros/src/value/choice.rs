@@ -83,15 +83,13 @@ impl Payload for Maker {
     const EXAMPLE: &'static str = "my_fingerprint";
 
     fn parse(call: &ExprCall) -> Result<Self> {
-        let mut arguments = call.args.iter().map(ungroup);
-        match (arguments.next(), arguments.next()) {
-            (Some(Expr::Path(path)), None) => Ok(Self(path.clone())),
-            (Some(other), None) => {
-                Err(error(other, "`from_fn` takes the name of a function: write `from_fn(my_fingerprint)`"))
-            }
-            (None, _) => Err(error(call, "which function? name one, as in `from_fn(my_fingerprint)`")),
-            (Some(_), Some(second)) => Err(error(second, "one function is enough: write `from_fn(my_fingerprint)`")),
-        }
+        one_function(
+            call,
+            "`from_fn` takes the name of a function: write `from_fn(my_fingerprint)`",
+            "which function? name one, as in `from_fn(my_fingerprint)`",
+            "one function is enough: write `from_fn(my_fingerprint)`",
+        )
+        .map(Self)
     }
 
     fn emit(&self, root: &Path) -> TokenStream {
@@ -107,15 +105,13 @@ impl Payload for Recovery {
     const EXAMPLE: &'static str = "ask_the_provider";
 
     fn parse(call: &ExprCall) -> Result<Self> {
-        let mut arguments = call.args.iter().map(ungroup);
-        match (arguments.next(), arguments.next()) {
-            (Some(Expr::Path(path)), None) => Ok(Self(path.clone())),
-            (Some(other), None) => {
-                Err(error(other, "`recover` takes the name of an async function: write `recover(ask_the_provider)`"))
-            }
-            (None, _) => Err(error(call, "who is asked? name an async function, as in `recover(ask_the_provider)`")),
-            (Some(_), Some(second)) => Err(error(second, "one function is enough: write `recover(ask_the_provider)`")),
-        }
+        one_function(
+            call,
+            "`recover` takes the name of an async function: write `recover(ask_the_provider)`",
+            "who is asked? name an async function, as in `recover(ask_the_provider)`",
+            "one function is enough: write `recover(ask_the_provider)`",
+        )
+        .map(Self)
     }
 
     fn emit(&self, root: &Path) -> TokenStream {
@@ -248,3 +244,14 @@ macro_rules! choices {
     )*};
 }
 use choices;
+
+/// The function that is named, or what is said of something else, of nothing, and of a second one.
+fn one_function(call: &ExprCall, something_else: &str, nothing: &str, a_second: &str) -> Result<ExprPath> {
+    let mut arguments = call.args.iter().map(ungroup);
+    match (arguments.next(), arguments.next()) {
+        (Some(Expr::Path(path)), None) => Ok(path.clone()),
+        (Some(other), None) => Err(error(other, something_else)),
+        (None, _) => Err(error(call, nothing)),
+        (Some(_), Some(second)) => Err(error(second, a_second)),
+    }
+}

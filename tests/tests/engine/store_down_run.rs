@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use idem_runtime::{ExecuteError, OnAbandoned, OnStoreError, Policy, Refusal, store::StoreErrorKind};
+use idem_runtime::{ExecuteError, Idempotency, OnAbandoned, OnStoreError, Policy, Refusal, store::StoreErrorKind};
 use tests::{
     faulty_store::{Fault, FaultyStore, Step},
     gate::Gate,
     probe::Runs,
 };
+use tokio::task::JoinHandle;
 
 use crate::support::*;
 
@@ -117,6 +118,16 @@ async fn what_was_recorded_before_is_not_run_again_once_the_store_answers() {
     assert_eq!((runs.begun(), idempotency.metrics().unguarded), (1, 0));
 }
 
+/// A run in the background that stands at a gate.
+fn stands(idempotency: &Idempotency, runs: &Runs, value: &'static str, gate: &Gate) -> JoinHandle<Result> {
+    let (idempotency, runs, gate) = (idempotency.clone(), runs.clone(), gate.clone());
+    let effect = async move |_| {
+        gate.pass().await;
+        Ok(value.to_owned())
+    };
+    tokio::spawn(async move { pay_with(&idempotency, RUN, &runs, effect).await })
+}
+
 /// Two run at once, as neither was answered, and the store has the claim of one of them. Whichever it is, no third may run.
 #[tokio::test(start_paused = true)]
 async fn two_that_run_unguarded_at_once_are_recorded_whoevers_claim_was_taken() {
@@ -125,14 +136,7 @@ async fn two_that_run_unguarded_at_once_are_recorded_whoevers_claim_was_taken() 
         let (store, other) = (FaultyStore::new(shared.clone()), runtime(shared));
         let idempotency = runtime(store.clone());
         let runs = Runs::default();
-        let start = |value: &'static str, gate: &Gate| {
-            let (idempotency, runs, gate) = (idempotency.clone(), runs.clone(), gate.clone());
-            let effect = async move |_| {
-                gate.pass().await;
-                Ok(value.to_owned())
-            };
-            tokio::spawn(async move { pay_with(&idempotency, RUN, &runs, effect).await })
-        };
+        let start = |value, gate: &Gate| stands(&idempotency, &runs, value, gate);
         let fault = |taken| if taken { Fault::ReplyLost } else { Fault::Refused(StoreErrorKind::Unavailable) };
         let gates = [Gate::new(), Gate::new()];
         store.fail_all(&fault(first));
@@ -162,14 +166,7 @@ async fn one_that_ends_while_the_one_beside_it_is_offered_is_recorded() {
     let (store, other) = (FaultyStore::new(shared.clone()), runtime(shared));
     let idempotency = runtime(store.clone());
     let runs = Runs::default();
-    let start = |value: &'static str, gate: &Gate| {
-        let (idempotency, runs, gate) = (idempotency.clone(), runs.clone(), gate.clone());
-        let effect = async move |_| {
-            gate.pass().await;
-            Ok(value.to_owned())
-        };
-        tokio::spawn(async move { pay_with(&idempotency, RUN, &runs, effect).await })
-    };
+    let start = |value, gate: &Gate| stands(&idempotency, &runs, value, gate);
     let gates = [Gate::new(), Gate::new()];
     store.fail(Step::Claim, Fault::Refused(StoreErrorKind::Unavailable));
     let one = start("first", &gates[0]);
