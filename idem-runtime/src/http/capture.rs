@@ -119,7 +119,9 @@ fn settle(mut response: Response, reading: Reading, read: Read, rule: StoreRule)
                 response.headers_mut().remove(TRANSFER_ENCODING);
             }
             let body = pieces.joined();
-            let recording = not_kept(&mut response, trailers.as_ref(), rule).unwrap_or_else(|| {
+            // Without trailers nothing has been said that was not known before the body was read.
+            let not_kept = trailers.as_ref().and_then(|trailers| not_kept(&mut response, Some(trailers), rule));
+            let recording = not_kept.unwrap_or_else(|| {
                 Recording::Answer(stored::seal(response.status(), response.headers(), &body, trailers.as_ref()))
             });
             return Settled { value: whole(response, body, trailers), recording };

@@ -1,7 +1,7 @@
 //! The handler's own word on one answer.
 
 use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
-use http::{HeaderMap, HeaderName, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 
 use crate::{engine::Slot, policy::StoreRule};
 
@@ -76,15 +76,15 @@ fn is_success(status: StatusCode) -> bool {
 fn said_status(answer: &Response, trailers: Option<&HeaderMap>) -> StatusCode {
     const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
     let headers = answer.headers();
-    let speaks_grpc = || headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    match headers.get(GRPC_STATUS).or_else(|| trailers?.get(GRPC_STATUS)) {
-        Some(status) if speaks_grpc() => match status.as_bytes() {
-            b"0" => answer.status(),
-            // Argument, existence, precondition, range and method: the same request would be answered the same.
-            b"3" | b"5" | b"6" | b"9" | b"11" | b"12" => StatusCode::BAD_REQUEST,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        },
-        _ => answer.status(),
+    let speaks_grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if !speaks_grpc {
+        return answer.status();
+    }
+    match headers.get(GRPC_STATUS).or_else(|| trailers?.get(GRPC_STATUS)).map(HeaderValue::as_bytes) {
+        None | Some(b"0") => answer.status(),
+        // Argument, existence, precondition, range and method: the same request would be answered the same.
+        Some(b"3" | b"5" | b"6" | b"9" | b"11" | b"12") => StatusCode::BAD_REQUEST,
+        Some(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, Uri, request::Parts};
+use http::{Extensions, HeaderMap, Method, StatusCode, Uri, request::Parts};
 use http_body::Body as _;
 use http_body_util::LengthLimitError;
 use tokio::time::timeout;
@@ -76,6 +76,10 @@ pub(super) async fn prepare(
     ask_principal: bool,
 ) -> Result<(Option<Prepared>, Body), Response> {
     let sources = policy.key_sources();
+    let path_params = match sources.iter().any(|source| matches!(source, KeySource::Path(_))) {
+        true => Some(RawPathParams::from_request_parts(parts, &()).await),
+        false => None,
+    };
     let header_key = header_key(sources, &parts.headers).map_err(invalid_key)?;
     if header_key.is_none() && sources.iter().all(|source| is_without_key(source, parts)) {
         return match policy.on_missing() {
@@ -83,27 +87,25 @@ pub(super) async fn prepare(
             Missing::Run => Ok((None, body)),
         };
     }
+    let body = limited(&mut parts.extensions, body);
+    let parts = &*parts;
     let principal = match (ask_principal, policy.on_missing()) {
         (true, Missing::Reject) => Some(Ok(runtime.principal(parts)?)),
         // Nobody need be known who sends no key.
         (true, Missing::Run) => Some(runtime.principal(parts)),
         (false, _) => None,
     };
+    let path = path(parts);
     let header_key = match (header_key, &principal) {
         (None, _) => RequestKey::None,
         (Some((place, key)), Some(Ok(principal)))
             if sources[..place].iter().all(|source| matches!(source, KeySource::Header(_))) =>
         {
-            RequestKey::Known(runtime.request_key(policy, principal, &key, Some(endpoint(&parts.method, &path(parts)))))
+            RequestKey::Known(runtime.request_key(policy, principal, &key, Some(endpoint(&parts.method, &path))))
         }
         (Some((place, key)), _) => RequestKey::Text(place, key.into_owned()),
     };
-    let (body, trailers) = buffer(runtime, parts, body).await?;
-    let path_params = match sources.iter().any(|source| matches!(source, KeySource::Path(_))) {
-        true => Some(RawPathParams::from_request_parts(parts, &()).await),
-        false => None,
-    };
-    let path = path(parts);
+    let (body, trailers) = buffer(runtime, body).await?;
     let fingerprint = Fingerprint::of_request(
         policy.fingerprint_rule(),
         policy.reach(),
@@ -348,16 +350,12 @@ fn query_param(uri: &Uri, name: &str) -> Result<Option<String>, KeyError> {
     }
 }
 
-/// The whole body, under the route's `DefaultBodyLimit` and the runtime's deadline, and its trailers.
-pub(super) async fn buffer(
-    runtime: &Idempotency,
-    parts: &mut Parts,
-    body: Body,
-) -> Result<(Bytes, Option<HeaderMap>), Response> {
+/// The whole body, under the runtime's deadline, and its trailers.
+pub(super) async fn buffer(runtime: &Idempotency, mut body: Body) -> Result<(Bytes, Option<HeaderMap>), Response> {
     if body.is_end_stream() {
         return Ok((Bytes::new(), None));
     }
-    let (mut body, mut pieces) = (limited(parts, body), Pieces::default());
+    let mut pieces = Pieces::default();
     let mut read = |context: &mut Context<'_>| pieces.poll_read(&mut body, usize::MAX, context);
     // A small body has come with its head: it needs no clock, and no room for one.
     let read = match poll_fn(|context| Poll::Ready(read(context))).await {
@@ -382,12 +380,12 @@ pub(super) fn restored(body: Bytes, trailers: Option<HeaderMap>) -> Body {
     }
 }
 
-/// axum keeps the limit among the extensions, where only a request finds it.
-fn limited(parts: &mut Parts, body: Body) -> Body {
+/// The body under the route's `DefaultBodyLimit`, which axum keeps among the extensions, where only a request finds it.
+pub(super) fn limited(extensions: &mut Extensions, body: Body) -> Body {
     let mut request = Request::new(body);
-    std::mem::swap(request.extensions_mut(), &mut parts.extensions);
+    std::mem::swap(request.extensions_mut(), extensions);
     let mut request = request.with_limited_body();
-    std::mem::swap(request.extensions_mut(), &mut parts.extensions);
+    std::mem::swap(request.extensions_mut(), extensions);
     request.into_body()
 }
 

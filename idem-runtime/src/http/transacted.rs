@@ -13,7 +13,7 @@ use super::{
     disposition::succeeded,
     fresh, guarded,
     guarded::{Endpoint, RuntimeSource, Via, attempt_slot},
-    request::{Prepared, buffer, prepare, restored},
+    request::{Prepared, buffer, limited, prepare, restored},
 };
 use crate::{
     Idempotency, Tx,
@@ -208,7 +208,7 @@ macro_rules! transacted {
                         $leading::from_request_parts(&mut parts, state).await.map_err(IntoResponse::into_response)?;
                 )*
                 let (prepared, body) = prepare(&runtime, E::POLICY, &mut parts, body, !E::PRINCIPAL).await?;
-                let (body, trailers) = buffer(&runtime, &mut parts, body).await?;
+                let (body, trailers) = buffer(&runtime, limited(&mut parts.extensions, body)).await?;
                 let request = Request::from_parts(parts, restored(body.clone(), trailers.clone()));
                 let $last = $last::from_request(request, state).await.map_err(IntoResponse::into_response)?;
                 let given = (($($leading,)* $last,), attempt);
