@@ -67,6 +67,7 @@ mod inbox;
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
 pub mod nats;
 mod note;
+mod operator;
 mod outcome;
 mod parked;
 #[cfg(feature = "redis-streams")]

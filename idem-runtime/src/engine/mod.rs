@@ -66,8 +66,8 @@ use crate::{
     record::{Answer, Kind},
     runtime::Settings,
     store::{
-        Abandoned, Claim, Claimed, Complete, Outcome, Ownership, Release, Renew, Store, StoreError, StoreErrorKind,
-        Token,
+        Abandoned, Claim, Claimed, Complete, Forgotten, Outcome, Ownership, Release, Renew, Store, StoreError,
+        StoreErrorKind, Token,
     },
 };
 
@@ -372,8 +372,16 @@ impl Engine {
     }
 
     /// Whether the operation runs here under a lease that may have run out, or waits here to be recorded.
-    pub(crate) fn has_at_hand(&self, operation: &Operation) -> bool {
+    fn has_at_hand(&self, operation: &Operation) -> bool {
         self.known_here::<()>(operation, Instant::now()).is_some()
+    }
+
+    /// Removes the record of an operation, unless this process knows of it what the store does not.
+    pub(crate) async fn forget(&self, operation: &Operation) -> Result<Forgotten, StoreError> {
+        if self.has_at_hand(operation) {
+            return Ok(Forgotten::InFlight);
+        }
+        self.0.store.forget(operation.key).await
     }
 
     /// The owner in this process of what a claim has taken over or found unknown: what the store took for abandoned, as its clock

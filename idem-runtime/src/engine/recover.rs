@@ -56,7 +56,7 @@ impl Drop for Asking<'_> {
 
 impl Engine {
     /// Asks the recovery function about the owner of this fence, one at a time. Whether the record may be another one now; `Err`: somebody
-    /// else asks.
+    /// else asks. Those who waited for that one's word share it.
     pub(super) async fn recover(
         &self,
         store: &(impl Store + ?Sized),
@@ -66,7 +66,13 @@ impl Engine {
         attempt: u32,
     ) -> Result<bool, Refusal> {
         let asking = self.0.asked.begin(operation.key).ok_or(IS_ASKED_ABOUT)?;
+        if self.0.waiters.know_that_nobody_can_tell(&operation.key) {
+            return Ok(false);
+        }
         let settled = self.ask(store, operation, ask, fence, attempt).await;
+        if !settled {
+            self.0.waiters.hear_that_nobody_can_tell(&operation.key);
+        }
         drop(asking);
         self.0.waiters.wake(&operation.key);
         Ok(settled)

@@ -50,6 +50,8 @@ struct Awaited {
     waiting: usize,
     /// Had by the one of them who asks.
     asking: Arc<tokio::sync::Mutex<()>>,
+    /// Whether a recovery function was asked while they waited, and could not tell. They leave once they have heard it.
+    nobody_can_tell: bool,
 }
 
 /// One who waits.
@@ -164,6 +166,18 @@ impl Waiters {
         }
     }
 
+    /// Nobody can tell what became of the operation that they wait for.
+    pub(crate) fn hear_that_nobody_can_tell(&self, key: &StorageKey) {
+        if let Some(awaited) = self.room().keys.get_mut(key) {
+            awaited.nobody_can_tell = true;
+        }
+    }
+
+    pub(crate) fn know_that_nobody_can_tell(&self, key: &StorageKey) -> bool {
+        self.0.count.load(Ordering::SeqCst) > 0
+            && self.room().keys.get(key).is_some_and(|awaited| awaited.nobody_can_tell)
+    }
+
     fn room(&self) -> MutexGuard<'_, Room> {
         self.0.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -171,7 +185,7 @@ impl Waiters {
 
 impl Awaited {
     fn new() -> Self {
-        Self { woken: watch::Sender::new(()), waiting: 0, asking: Arc::default() }
+        Self { woken: watch::Sender::new(()), waiting: 0, asking: Arc::default(), nobody_can_tell: false }
     }
 }
 

@@ -43,10 +43,7 @@ impl Idempotency {
     pub async fn forget(&self, operation: &Operation) -> Result<Forgotten, StoreError> {
         // Nothing runs without a name, so nothing is kept.
         let Ok(operation) = self.operation(operation) else { return Ok(Forgotten::Absent) };
-        if self.engine().has_at_hand(&operation) {
-            return Ok(Forgotten::InFlight);
-        }
-        self.engine().store().forget(operation.key).await
+        self.engine().forget(&operation).await
     }
 
     /// Whether the store would answer a claim now, for a readiness probe. Takes no longer than one step of the store may.

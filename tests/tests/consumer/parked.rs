@@ -5,11 +5,11 @@ use std::{collections::HashSet, time::Duration};
 use idem_runtime::{
     FingerprintRule, Idempotency, MemoryStore, Policy,
     consumer::{ConsumeError, Event, ParkedReason, ProcessError, Redriven},
-    store::Resolved,
+    store::{Forgotten, Resolved},
 };
 use tests::{backend::Backend, probe::RuntimeClock};
 
-use crate::support::{Broke, POLICY, Trouble, Worker, event, failed, is_acknowledged, refused};
+use crate::support::{Broke, FINANCIAL, POLICY, Trouble, Worker, event, failed, is_acknowledged, refused};
 
 tests::on_every_store!(
     an_event_without_an_id_is_parked,
@@ -25,6 +25,8 @@ tests::on_every_store!(
     a_payload_that_is_too_large_is_not_kept,
     each_consumer_lists_its_own,
     a_list_comes_in_pages,
+    an_event_that_is_forgotten_takes_effect_again,
+    a_parked_event_is_not_forgotten,
     nothing_shows_an_id_a_payload_or_an_error,
 );
 
@@ -187,6 +189,33 @@ async fn an_event_that_is_settled_never_runs(backend: Backend) {
         assert!(is_acknowledged(&outcome));
     }
     assert_eq!((worker.effects(), worker.parked().await.len()), (1, 0));
+}
+
+async fn an_event_that_is_forgotten_takes_effect_again(backend: Backend) {
+    let worker = Worker::start(&backend, POLICY).await;
+    let event = event("evt_1");
+    assert_eq!(worker.consumer.forget("evt_1").await.unwrap(), Forgotten::Absent);
+    assert_eq!(worker.deliver(&event).await, Ok((1, false)));
+    assert_eq!(worker.deliver(&event).await, Ok((1, true)));
+    for nobodys in ["evt_2", ""] {
+        assert_eq!(worker.consumer.forget(nobodys).await.unwrap(), Forgotten::Absent);
+    }
+    let another = worker.other(Policy::new("another").validate_for_events());
+    assert_eq!(another.consumer.forget("evt_1").await.unwrap(), Forgotten::Absent, "another consumer's");
+    assert_ne!(another.consumer.storage_key("evt_1"), worker.consumer.storage_key("evt_1"));
+    assert_eq!(worker.deliver(&event).await, Ok((1, true)));
+
+    assert_eq!(worker.replica(&backend, POLICY).await.consumer.forget("evt_1").await.unwrap(), Forgotten::Done);
+    // Another payload is as good: nothing is known of this id any more.
+    assert_eq!(worker.deliver(&Event::new("evt_1", "another")).await, Ok((2, false)));
+}
+
+async fn a_parked_event_is_not_forgotten(backend: Backend) {
+    let worker = Worker::start(&backend, FINANCIAL).await;
+    assert!(worker.panic(&event("evt_1")).await.is_err());
+    worker.parked_one().await;
+    assert_eq!(worker.consumer.forget("evt_1").await.unwrap(), Forgotten::Unknown);
+    worker.parked_one().await;
 }
 
 async fn a_payload_that_is_too_large_is_not_kept(backend: Backend) {
