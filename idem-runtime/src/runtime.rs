@@ -19,7 +19,7 @@ use crate::{
     policy::Policy,
     record::Answer,
     recovery::{Context, Settlement},
-    store::{Resolve, Resolved, Store, StoreError},
+    store::{Resolved, Store, StoreError},
 };
 
 /// The runtime: one store, the principal rule, the limits. Cheap to clone; clones are one runtime.
@@ -180,7 +180,8 @@ impl Idempotency {
         self.executed(&operation, run.await)
     }
 
-    /// Settles an operation whose outcome is unknown, on an operator's word.
+    /// Settles an operation whose outcome is unknown, on an operator's word. So it is as well, before anybody has asked, once the lease of
+    /// an owner that vanished is out and [`on_abandoned`](Policy::on_abandoned) is not `retry`.
     ///
     /// # Errors
     /// When the store gives no answer; the record is then as it was, or settled.
@@ -188,7 +189,7 @@ impl Idempotency {
         let verdict = settlement.verdict(operation.policy.answer_kept(), operation.policy.remembered());
         // Nothing runs without a name, so nothing is unknown.
         let Ok(operation) = self.operation(operation) else { return Ok(Resolved::NotUnknown) };
-        self.0.store().resolve(&Resolve::new(operation.key, verdict)).await
+        self.0.resolve(&operation, verdict).await
     }
 
     /// Waits until no operation runs and no outcome waits for the store, at most for `deadline`.

@@ -131,6 +131,17 @@ impl<'a> Case<'a> {
         won
     }
 
+    /// A record of this token's that is abandoned and kept until it is settled; of a first claim, or of one that was renewed.
+    pub(super) async fn kept_by(&self, token: Token, is_renewed: bool) -> Won {
+        let claim = self.briefly(token).retention(None);
+        let won = self.win(claim).await;
+        if is_renewed {
+            require_eq!(self.renew(claim).await, Ownership::Held, "a renewal by its owner");
+        }
+        self.pass_brief().await;
+        won
+    }
+
     /// An unknown record, that was this token's.
     pub(super) async fn unknown_by(&self, token: Token) -> Won {
         let won = self.win(self.by(token)).await;

@@ -219,6 +219,7 @@ macro_rules! __idem_each_law {
                 an_owner_past_its_lease_may_release
                 an_abandoned_record_past_its_retention_is_absent
                 an_abandoned_record_without_retention_stays
+                what_must_be_settled_is_never_taken_over
                 what_a_claim_made_unknown_outlives_its_retention
             }
             complete {
@@ -260,6 +261,8 @@ macro_rules! __idem_each_law {
                 a_verdict_on_another_fence_changes_nothing
                 a_verdict_on_what_is_in_flight_changes_nothing
                 a_verdict_on_what_is_abandoned_changes_nothing
+                a_verdict_settles_what_is_abandoned_and_must_be_settled
+                a_verdict_on_what_is_alive_and_must_be_settled_changes_nothing
                 a_verdict_on_what_is_completed_changes_nothing
                 a_verdict_on_what_is_absent_changes_nothing
                 what_is_resolved_is_no_longer_its_owners

@@ -66,8 +66,8 @@ use crate::{
     record::{Answer, Kind},
     runtime::Settings,
     store::{
-        Abandoned, Claim, Claimed, Complete, Forgotten, Outcome, Ownership, Release, Renew, Store, StoreError,
-        StoreErrorKind, Token,
+        Abandoned, Claim, Claimed, Complete, Forgotten, Outcome, Ownership, Release, Renew, Resolve, Resolved, Store,
+        StoreError, StoreErrorKind, Token, Verdict,
     },
 };
 
@@ -382,6 +382,14 @@ impl Engine {
             return Ok(Forgotten::InFlight);
         }
         self.0.store.forget(operation.key).await
+    }
+
+    /// Settles an operation on an operator's word, unless this process knows of it what the store does not.
+    pub(crate) async fn resolve(&self, operation: &Operation, verdict: Verdict) -> Result<Resolved, StoreError> {
+        if self.has_at_hand(operation) {
+            return Ok(Resolved::NotUnknown);
+        }
+        self.0.store.resolve(&Resolve::new(operation.key, verdict)).await
     }
 
     /// The owner in this process of what a claim has taken over or found unknown: what the store took for abandoned, as its clock

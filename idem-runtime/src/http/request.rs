@@ -77,7 +77,8 @@ pub(super) async fn prepare(
 ) -> Result<(Option<Prepared>, Body), Response> {
     let sources = policy.key_sources();
     let path_params = match sources.iter().any(|source| matches!(source, KeySource::Path(_))) {
-        true => Some(RawPathParams::from_request_parts(parts, &()).await),
+        // In a box: few ask for them, and each request would carry the room for them.
+        true => Some(Box::new(RawPathParams::from_request_parts(parts, &()).await)),
         false => None,
     };
     let header_key = header_key(sources, &parts.headers).map_err(invalid_key)?;
@@ -124,7 +125,7 @@ pub(super) async fn prepare(
         return Ok((Some(prepared), restored(body, trailers)));
     }
     let request = whole(parts, &body);
-    let key = match request_key(sources, header_key, &request, path_params.as_ref()) {
+    let key = match request_key(sources, header_key, &request, path_params.as_deref()) {
         Ok(key) => Ok(key),
         Err((place, KeyError::Invalid(detail))) => Err((place, Rejection::saying(Code::KeyInvalid, detail))),
         Err((place, KeyError::Body(error))) => invalid_body(error)?.map_err(|_| {

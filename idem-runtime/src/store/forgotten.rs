@@ -9,8 +9,9 @@ pub enum Forgotten {
     Done,
     /// There was none.
     Absent,
-    /// In flight, its lease alive or out: nothing changed. Its owner ends it, or the next claim says what becomes of it.
+    /// In flight, its lease alive, or out and to be taken over: nothing changed. Its owner ends it, or the next claim says what becomes of
+    /// it.
     InFlight,
-    /// Unknown or parked: nothing changed. It is for [`Store::resolve`](super::Store::resolve) to settle.
+    /// Unknown or parked, or in flight without retention and past its lease, which is as good as unknown: nothing changed. It is for [`Store::resolve`](super::Store::resolve) to settle.
     Unknown,
 }

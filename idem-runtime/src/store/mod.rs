@@ -13,7 +13,8 @@
 //! | unknown | token, fence, fingerprint, attempt |
 //! | parked | token, fence, fingerprint, attempt, and a note of why; no token once [`Store::resolve`] parked it |
 //!
-//! A record in flight past its lease is *abandoned*. Nothing sweeps it: the next claim sees it. One whose owner released it
+//! A record in flight past its lease is *abandoned*. Nothing sweeps it: the next claim sees it. If its own claim asked that it be kept
+//! until it is settled, by no [retention](Claim::retention), it is as good as unknown, whoever looks at it. One whose owner released it
 //! and [remembers its attempt](Release::remember) is in flight without an owner: the next claim wins the next attempt.
 //!
 //! # Writing a store
@@ -95,7 +96,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// 4. in flight with the same token: won with the same fence and attempt, the lease starts again;
     /// 5. in flight, lease alive: [`Claimed::Busy`];
     /// 6. in flight, released with its attempt remembered: won with the next attempt, whatever [`Claim::abandoned`] says;
-    /// 7. in flight, lease out: by [`Claim::abandoned`] won with the next attempt, or the record becomes unknown;
+    /// 7. in flight, lease out: if [`Claim::abandoned`] says so, or the record has no retention, it becomes unknown; else won with the next
+    ///    attempt;
     /// 8. completed: [`Claimed::Completed`], without the answer once it is past [`Complete::ttl`];
     /// 9. unknown: [`Claimed::Unknown`];
     /// 10. parked: [`Claimed::Parked`].
@@ -123,7 +125,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// A record that is absent or without an owner already answers [`Ownership::Lost`].
     async fn release(&self, release: Release) -> Result<Ownership, StoreError>;
 
-    /// Settles an unknown or a parked record, on the word of a recovery function or an operator. From then on its token is nobody's:
+    /// Settles an unknown or a parked record, or one that is in flight without a retention and past its lease, on the word of a recovery
+    /// function or an operator. From then on its token is nobody's:
     /// a completion or a release by its late owner is [`Ownership::Lost`].
     async fn resolve(&self, resolve: &Resolve) -> Result<Resolved, StoreError>;
 
@@ -176,7 +179,7 @@ pub struct Claim {
     pub lease: Duration,
     /// What becomes of an abandoned record.
     pub abandoned: Abandoned,
-    /// How long after its lease an abandoned record must still be seen; `None`: until it is settled.
+    /// How long after its lease an abandoned record must still be seen; `None`: until it is settled, and nobody may take it over.
     pub retention: Option<Duration>,
 }
 
@@ -184,7 +187,8 @@ pub struct Claim {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Abandoned {
-    /// The claimer wins the next attempt.
+    /// The claimer wins the next attempt. A record without [retention](Claim::retention) becomes unknown all the same: its owner's claim
+    /// said so.
     TakeOver,
     /// The record becomes unknown: the effect may or may not have happened.
     MarkUnknown,
@@ -337,7 +341,7 @@ pub enum Verdict {
 pub enum Resolved {
     /// The verdict stands.
     Applied,
-    /// The record is neither unknown nor parked, or has another fence; nothing changed.
+    /// The record is none of those that a verdict settles, or has another fence; nothing changed.
     NotUnknown,
 }
 

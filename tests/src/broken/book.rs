@@ -8,9 +8,7 @@ use std::{
 
 use idem_runtime::{
     Answer, Fingerprint, StorageKey,
-    store::{
-        Abandoned, Claim, Claimed, Complete, Fence, Outcome, ParkedRecord, Release, Renew, Resolve, Token, Verdict,
-    },
+    store::{Claim, Claimed, Complete, Fence, Outcome, ParkedRecord, Release, Renew, Resolve, Token, Verdict},
 };
 
 /// What a record is.
@@ -172,7 +170,7 @@ impl Page {
                 (self.origin, self.unrenewed_end) = (Origin::Other, None);
                 self.leased(claim.lease, claim.retention, now);
             }
-            Claimed::Unknown { .. } if claim.abandoned == Abandoned::MarkUnknown && self.state == When::InFlight => {
+            Claimed::Unknown { .. } if self.state == When::InFlight => {
                 self.unknown_end = std::mem::replace(&mut self.end, u64::MAX);
                 self.state = When::Unknown;
                 self.origin = Origin::MarkedUnknown;

@@ -44,6 +44,7 @@ pub enum Fault {
     RenewsForEarlierOwners,
     RetentionIsForever,
     RetentionIsNeverForever,
+    TakesOverWhatMustBeSettled,
     // Completions.
     AnswersLoseTheirEnd,
     AnswersEndAt64K,
@@ -91,6 +92,8 @@ pub enum Fault {
     VerdictsForgetTheirRemember,
     NotExecutedIsATombstone,
     IgnoresFencesOfVerdicts,
+    SettlesOnlyWhatWasAskedFor,
+    SettlesWhatIsAlive,
     ResolvesWhatIs(When),
     ResolvedIsStillItsOwners,
     // Many claims.
@@ -204,6 +207,7 @@ pub const FAULTS: &[(&str, &[Fault])] = &[
     ("an_owner_past_its_lease_may_release", &[F::ReleasesOnlyTheLiving]),
     ("an_abandoned_record_past_its_retention_is_absent", &[F::RetentionIsForever]),
     ("an_abandoned_record_without_retention_stays", &[F::RetentionIsNeverForever]),
+    ("what_must_be_settled_is_never_taken_over", &[F::TakesOverWhatMustBeSettled, F::RetentionIsNeverForever]),
     ("what_a_claim_made_unknown_outlives_its_retention", &[F::UnknownExpires(Origin::MarkedUnknown)]),
     ("an_answer_comes_back_byte_for_byte", &[F::AnswersLoseTheirEnd, F::AnswersAreText]),
     ("a_large_answer_comes_back_byte_for_byte", &[F::AnswersEndAt64K]),
@@ -245,6 +249,11 @@ pub const FAULTS: &[(&str, &[Fault])] = &[
     ("a_verdict_on_another_fence_changes_nothing", &[F::IgnoresFencesOfVerdicts]),
     ("a_verdict_on_what_is_in_flight_changes_nothing", &[F::ResolvesWhatIs(When::InFlight)]),
     ("a_verdict_on_what_is_abandoned_changes_nothing", &[F::ResolvesWhatIs(When::Abandoned)]),
+    (
+        "a_verdict_settles_what_is_abandoned_and_must_be_settled",
+        &[F::SettlesOnlyWhatWasAskedFor, F::IgnoresFencesOfVerdicts, F::ResolvedIsStillItsOwners],
+    ),
+    ("a_verdict_on_what_is_alive_and_must_be_settled_changes_nothing", &[F::SettlesWhatIsAlive]),
     ("a_verdict_on_what_is_completed_changes_nothing", &[F::ResolvesWhatIs(When::Completed)]),
     ("a_verdict_on_what_is_absent_changes_nothing", &[F::ResolvesWhatIs(When::Absent)]),
     ("what_is_resolved_is_no_longer_its_owners", &[F::ResolvedIsStillItsOwners]),

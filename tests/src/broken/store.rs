@@ -158,6 +158,15 @@ impl Store for Broken {
             self.book.write(key, Page::forget);
             return Ok(Resolved::Applied);
         }
+        let when = page.when(self.clock.now());
+        match self.fault {
+            Some(Fault::SettlesOnlyWhatWasAskedFor) if when == When::Abandoned => return Ok(Resolved::NotUnknown),
+            Some(Fault::SettlesWhatIsAlive) if when == When::InFlight && page.retention.is_none() => {
+                self.book.write(key, Page::forget);
+                return Ok(Resolved::Applied);
+            }
+            _ => {}
+        }
         match (self.fault, &mut resolve.verdict) {
             (Some(Fault::VerdictsHaveNoAnswer), Verdict::Completed { answer, .. }) => *answer = None,
             (Some(Fault::VerdictsAreForever), Verdict::Completed { ttl, remember, .. }) => {
@@ -279,6 +288,9 @@ impl Broken {
             Fault::IgnoresFingerprintsOfTheOwner if own => claim.fingerprint = page.fingerprint,
             Fault::AbandonedIsBusy if when == When::Abandoned => {
                 return Ok(Some(Claimed::Busy { retry_after: claim.lease }));
+            }
+            Fault::TakesOverWhatMustBeSettled if when == When::Abandoned && page.retention.is_none() => {
+                self.drop_inner(key, page).await?;
             }
             Fault::AlwaysTakesOver => claim.abandoned = Abandoned::TakeOver,
             Fault::MarksTheLivingUnknown if when == When::InFlight && claim.abandoned == Abandoned::MarkUnknown => {

@@ -1,6 +1,7 @@
 //! What must be true on every store, over real HTTP.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "what goes wrong here fails a test")]
 
+mod abandoned;
 #[cfg(target_os = "linux")]
 mod clock;
 mod concurrency;

@@ -143,7 +143,7 @@ async fn lost(backend: &Backend, provider: &Provider) -> Service {
     Service::of(backend, routes()).runtime(provider.runtime()).replicas(2).start().await
 }
 
-fn doomed() -> tokio::runtime::Runtime {
+pub(crate) fn doomed() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
 }
 

@@ -47,6 +47,11 @@ pub(super) fn put(server: &RedisServer, at: u32, bytes: &[u8]) {
     redis::cmd("SET").arg(redis_key(at)).arg(bytes).exec(&mut connection).unwrap();
 }
 
+fn put_for_a_day(server: &RedisServer, at: u32, bytes: &[u8]) {
+    put(server, at, bytes);
+    server.run::<()>(&["PEXPIRE", &redis_key(at), &millis(DAY).to_string()]);
+}
+
 #[tokio::test]
 async fn the_bytes_of_a_record_are_frozen() {
     let (server, store) = start().await;
@@ -155,12 +160,15 @@ async fn records_of_layout_1_are_read() {
     assert!(matches!(busy, Claimed::Busy { retry_after } if retry_after > DAY), "{busy:?}");
     assert_eq!(store.claim(claim(1, 9)).await.unwrap(), Claimed::Won { fence, attempt: 3 });
     put(&server, 1, &header(1, 1, 0));
+    assert_eq!(store.claim(claim(1, 1)).await.unwrap(), Claimed::Unknown { fence, attempt: 3 }, "it has no end");
+    put_for_a_day(&server, 1, &header(1, 1, 0));
     let (taken, attempt) = win(&store, claim(1, 1)).await;
     assert!(taken > fence && attempt == 4, "{taken} {attempt}");
 
     // A fence from a clock that was ahead: the next is one more, to the last digit.
     let ahead = 9_007_199_254_740_990_u64;
-    put(&server, 2, &[&[1, 1][..], &[1; 32], &[9; 16], &ahead.to_be_bytes(), &[0, 0, 0, 1], &[0; 12]].concat());
+    let abandoned = [&[1, 1][..], &[1; 32], &[9; 16], &ahead.to_be_bytes(), &[0, 0, 0, 1], &[0; 12]].concat();
+    put_for_a_day(&server, 2, &abandoned);
     assert_eq!(win(&store, claim(2, 1)).await, (Fence::new(ahead + 1), 2));
     assert_eq!(bytes(&server, 2)[50..58], (ahead + 1).to_be_bytes());
     let unknown = Complete::new(key(2), token(1), Outcome::Unknown, DAY);

@@ -42,6 +42,10 @@ pub async fn what_is_unknown_or_parked_is_not_forgotten(fixture: &dyn Fixture) {
         let Some(forgotten) = case.forget().await else { return };
         require_eq!(forgotten, Forgotten::Unknown, "what is unknown or parked is settled, not forgotten");
     }
+    let abandoned = Case::new(fixture).await;
+    let kept = abandoned.kept_by(token(), false).await;
+    require_eq!(abandoned.forget().await, Some(Forgotten::Unknown), "what must be settled is settled, not forgotten");
+    abandoned.require_unknown(kept, "what must be settled was left alone").await;
     unknown.require_unknown(lost, "what is unknown was left alone").await;
     parked.require_parked(waits, &note, "what is parked was left alone").await;
 }

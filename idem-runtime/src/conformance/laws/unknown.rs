@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::{
     conformance::{Fixture, case::*},
     record::Answer,
-    store::{Claimed, Complete, Outcome, Ownership, Resolve, Resolved, Verdict},
+    store::{Claimed, Complete, Fence, Outcome, Ownership, Resolve, Resolved, Verdict},
 };
 
 /// A panic in the middle of a payment: whoever asks next is told that nobody knows, never that nothing happened.
@@ -171,6 +171,38 @@ pub async fn a_verdict_on_what_is_abandoned_changes_nothing(fixture: &dyn Fixtur
         require_eq!(case.resolve(verdict).await, Resolved::NotUnknown, "a verdict on what is abandoned");
     }
     require_eq!(case.win(case.by(token())).await.attempt, 2, "the record is still abandoned");
+}
+
+/// Where an abandoned record must be settled it is unknown though nobody has asked: nobody may ever ask, or only with another request.
+pub async fn a_verdict_settles_what_is_abandoned_and_must_be_settled(fixture: &dyn Fixture) {
+    for is_renewed in [false, true] {
+        for (verdict, runs) in [(Verdict::NotExecuted, true), (ran(None), false)] {
+            let (case, owner) = (Case::new(fixture).await, token());
+            let abandoned = case.kept_by(owner, is_renewed).await;
+            let earlier = Fence::new(abandoned.fence.get() - 1);
+            let earlier = Resolve::new(case.key, verdict.clone()).fence(earlier);
+            require_eq!(case.resolve_as(earlier).await, Resolved::NotUnknown, "a verdict on an earlier fence");
+            let resolve = Resolve::new(case.key, verdict).fence(abandoned.fence);
+            require_eq!(case.resolve_as(resolve).await, Resolved::Applied, "a verdict on the record's fence");
+            require_eq!(case.complete(owner, Outcome::Tombstone).await, Ownership::Lost, "it is nobody's by now");
+            if runs {
+                case.require_absent_after(abandoned, "it did not run").await;
+            } else {
+                case.require_completed(None, "it ran, and its answer is not kept").await;
+            }
+        }
+    }
+}
+
+/// Its owner runs, and will tell by itself.
+pub async fn a_verdict_on_what_is_alive_and_must_be_settled_changes_nothing(fixture: &dyn Fixture) {
+    for verdict in [Verdict::NotExecuted, ran(None)] {
+        let (case, owner) = (Case::new(fixture).await, token());
+        case.win(case.by(owner).retention(None)).await;
+        require_eq!(case.resolve(verdict).await, Resolved::NotUnknown, "a verdict on what is in flight");
+        case.require_busy("a verdict on what is in flight changes nothing").await;
+        require_eq!(case.complete(owner, Outcome::Tombstone).await, Ownership::Held, "the owner is still the owner");
+    }
 }
 
 /// A recorded answer is final for operators too.

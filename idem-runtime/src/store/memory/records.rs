@@ -68,6 +68,15 @@ impl Record {
         }
     }
 
+    /// Whether nobody can tell what became of it: it says so, or its lease is out and it is kept until it is settled.
+    pub(super) fn is_unknown(&self, now: u64) -> bool {
+        match self.state {
+            State::Unknown => true,
+            State::InFlight { lease_end, forget: NEVER } => self.token.is_some() && lease_end <= now,
+            _ => false,
+        }
+    }
+
     /// The bytes of its answer.
     pub(super) fn answer_bytes(&self) -> usize {
         match &self.state {

@@ -81,7 +81,9 @@ impl Shard {
                 return Ok(Claimed::Busy { retry_after: Duration::from_micros(lease_end - now) });
             }
             // Nobody's: released by an owner that remembers its attempt.
-            State::InFlight { .. } if claim.abandoned == Abandoned::TakeOver || record.token.is_none() => {
+            State::InFlight { forget, .. }
+                if record.token.is_none() || (claim.abandoned == Abandoned::TakeOver && *forget != NEVER) =>
+            {
                 record.fence = next_fence(&mut self.last_fence, Some(record.fence), now);
                 record.attempt = record.attempt.saturating_add(1);
                 record.token = Some(claim.token);
@@ -167,7 +169,7 @@ impl Shard {
         let Some(slot) = self.find(&resolve.key, now, room) else { return Ok(Resolved::NotUnknown) };
         let record = self.records.at(slot);
         let meant = resolve.fence.is_none_or(|fence| fence == record.fence);
-        if !meant || !matches!(record.state, State::Unknown | State::Parked { .. }) {
+        if !meant || !(matches!(record.state, State::Parked { .. }) || record.is_unknown(now)) {
             return Ok(Resolved::NotUnknown);
         }
         let next = match &resolve.verdict {
@@ -188,6 +190,9 @@ impl Shard {
     pub(super) fn forget(&mut self, key: &StorageKey, now: u64, room: &Room) -> Forgotten {
         let Some(slot) = self.find(key, now, room) else { return Forgotten::Absent };
         let record = self.records.at(slot);
+        if record.is_unknown(now) {
+            return Forgotten::Unknown;
+        }
         match record.state {
             State::InFlight { .. } if record.token.is_some() => Forgotten::InFlight,
             State::Unknown | State::Parked { .. } => Forgotten::Unknown,

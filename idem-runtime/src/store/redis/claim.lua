@@ -1,7 +1,7 @@
 -- ARGV[1]  fingerprint (32 bytes), token (16 bytes)
 -- ARGV[2]  lease, microseconds
 -- ARGV[3]  how long the record is kept, milliseconds; 0: until it is settled
--- ARGV[4]  an abandoned record: 0 is taken over, 1 becomes unknown
+-- ARGV[4]  an abandoned record: 0 is taken over unless it is kept until it is settled, 1 becomes unknown
 --
 -- fence            won, first attempt      {1, fence, attempt}  won
 -- -1               unreadable              {2, microseconds}    busy
@@ -55,7 +55,7 @@ if state == RELEASED or owner ~= string.sub(ARGV[1], 33, 48) then
       end
       return {2, time - at}
     end
-    if ARGV[4] == '1' then
+    if ARGV[4] == '1' or is_kept() then
       put('\1\4' .. fingerprint .. owner .. struct.pack('>I8I4I8I4', fence, attempt, at, 0), '0')
       return {3, fence, attempt}
     end

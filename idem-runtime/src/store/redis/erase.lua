@@ -11,11 +11,11 @@ if state == UNREADABLE then
   redis.call('DEL', KEYS[1])
   return 1
 end
+if state == 5 or is_unknown() then
+  return 3
+end
 if state == 1 then
   return 2
-end
-if state == 4 or state == 5 then
-  return 3
 end
 forget()
 return 1

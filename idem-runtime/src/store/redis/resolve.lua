@@ -6,7 +6,8 @@
 --
 -- 1  applied
 -- 0  neither unknown nor parked, or another fence
-if (state ~= 4 and state ~= 5) or (ARGV[1] ~= '' and fence ~= tonumber(ARGV[1])) then
+date()
+if not (state == 5 or is_unknown()) or (ARGV[1] ~= '' and fence ~= tonumber(ARGV[1])) then
   return 0
 end
 if ARGV[2] == '' then

@@ -76,13 +76,13 @@ macro_rules! on_stored {
 
 // Without a shebang: with one, a script is refused whole at the memory limit, or may write there. This one still replays,
 // and claims nothing.
-static CLAIM: LazyLock<Script> = on_stored!(["claim.lua"]);
+static CLAIM: LazyLock<Script> = on_stored!(["kept.lua", "claim.lua"]);
 // `allow-oom`: an effect that happened is recorded even at the memory limit.
 static RENEW: LazyLock<Script> = on_stored!("#!lua flags=allow-oom\n", ["renew.lua"]);
 static COMPLETE: LazyLock<Script> = on_stored!("#!lua flags=allow-oom\n", ["complete.lua"]);
 static RELEASE: LazyLock<Script> = on_stored!("#!lua flags=allow-oom\n", ["forget.lua", "release.lua"]);
-static RESOLVE: LazyLock<Script> = on_stored!("#!lua flags=allow-oom\n", ["forget.lua", "resolve.lua"]);
-static FORGET: LazyLock<Script> = on_stored!("#!lua flags=allow-oom\n", ["forget.lua", "erase.lua"]);
+static RESOLVE: LazyLock<Script> = on_stored!("#!lua flags=allow-oom\n", ["forget.lua", "kept.lua", "resolve.lua"]);
+static FORGET: LazyLock<Script> = on_stored!("#!lua flags=allow-oom\n", ["forget.lua", "kept.lua", "erase.lua"]);
 static ENLIST: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("enlist.lua")));
 
 /// A hundred years: the longest duration a script is given. A sum with the clock stays far below 2^53, where the

@@ -10,7 +10,7 @@ local ABSENT, UNREADABLE, RELEASED = 0, -1, 6
 local nobody = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 local record = redis.call('GET', KEYS[1])
 local state = ABSENT
-local layout, fingerprint, owner, fence, attempt, time
+local layout, fingerprint, owner, fence, attempt, time, kept
 if record then
   state = UNREADABLE
   if #record >= 74 then
@@ -37,11 +37,11 @@ local function now()
 end
 
 -- Writes a record that is kept for so many milliseconds; 0: until it is settled.
-local function put(written, kept)
-  if kept == '0' then
+local function put(written, expiry)
+  if expiry == '0' then
     redis.call('SET', KEYS[1], written)
   else
-    redis.call('SET', KEYS[1], written, 'PX', kept)
+    redis.call('SET', KEYS[1], written, 'PX', expiry)
   end
 end
 
@@ -53,8 +53,9 @@ local function date()
       state, fence = UNREADABLE, 0
       return
     end
+    kept = fence
     -- The end of its millisecond: whoever comes in the next one has a larger fence.
-    fence = (expires - fence) * 1000 + 999
+    fence = (expires - kept) * 1000 + 999
     time = fence + time
   end
 end

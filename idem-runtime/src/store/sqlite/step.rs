@@ -247,7 +247,9 @@ impl Step for Claim {
                 return (Change::None, Claimed::Busy { retry_after });
             }
             // Nobody's: released by an owner that remembers its attempt.
-            State::InFlight { .. } if record.token.is_none() || self.abandoned == Abandoned::TakeOver => {
+            State::InFlight { forget, .. }
+                if record.token.is_none() || (self.abandoned == Abandoned::TakeOver && forget.is_some()) =>
+            {
                 time.last_fence = time.last_fence.max(record.fence);
                 record.token = Some(self.token);
                 record.fence = time.next_fence();
@@ -372,7 +374,7 @@ impl Step for Resolve {
     fn judge(&self, found: Found, time: &mut Time) -> (Change, Resolved) {
         let meant = |record: &Record| {
             self.fence.is_none_or(|fence| fence == record.fence)
-                && matches!(record.state, State::Unknown | State::Parked { .. })
+                && (matches!(record.state, State::Parked { .. }) || record.is_unknown(time.now))
         };
         let Some(record) = found.alive(time.now).filter(meant) else { return (Change::None, Resolved::NotUnknown) };
         let state = match &self.verdict {
@@ -406,6 +408,9 @@ impl Step for Forget {
             return (Change::Remove, Forgotten::Done);
         }
         let Some(record) = found.alive(time.now) else { return (Change::None, Forgotten::Absent) };
+        if record.is_unknown(time.now) {
+            return (Change::None, Forgotten::Unknown);
+        }
         match record.state {
             State::InFlight { .. } if record.token.is_some() => (Change::None, Forgotten::InFlight),
             State::Unknown | State::Parked { .. } => (Change::None, Forgotten::Unknown),
@@ -417,6 +422,15 @@ impl Step for Forget {
 }
 
 impl Record {
+    /// Whether nobody can tell what became of it: it says so, or its lease is out and it is kept until it is settled.
+    fn is_unknown(&self, now: u64) -> bool {
+        match self.state {
+            State::Unknown => true,
+            State::InFlight { lease_end, forget: None } => self.token.is_some() && lease_end <= now,
+            _ => false,
+        }
+    }
+
     /// Whether its owner may still settle it.
     fn is_unsettled(&self) -> bool {
         matches!(self.state, State::InFlight { .. } | State::Unknown)

@@ -1,7 +1,7 @@
 -- Claims, one or many: what can be won is written, what cannot is read.
 --
 -- $1 keys, no two alike  $2 tokens  $3 fingerprints  $4 leases  $5 retentions, null: until settled
--- $6 whether an abandoned record becomes unknown instead of being taken over
+-- $6 whether an abandoned record becomes unknown instead of being taken over, as one does that is kept until it is settled
 --
 -- What is read is as old as the statement. Where somebody else wrote since, neither half gives a row, and the claim is
 -- asked again: a new statement sees what was written.
@@ -60,7 +60,7 @@ won AS (
                 held.gone,
                 NOT held.gone AND r.token IS NOT DISTINCT FROM excluded.token AS mine,
                 NOT held.gone AND r.token <> excluded.token IS TRUE
-                    AND (SELECT asked.mark FROM asked WHERE asked.key = excluded.key) AS marks
+                    AND (r.forget IS NULL OR (SELECT asked.mark FROM asked WHERE asked.key = excluded.key)) AS marks
             FROM (SELECT r.state = 6 OR coalesce(r.forget <= excluded.fence, false) AS gone) AS held
         ) AS now
     )

@@ -11,6 +11,7 @@ WITH seen AS MATERIALIZED (
         CASE
             WHEN NOT coalesce({readable}, false) THEN 1
             WHEN r.state = 6 OR coalesce(r.forget <= {now}, false) THEN 2
+            WHEN r.state = 1 AND r.token IS NOT NULL AND r.forget IS NULL AND r.until <= {now} THEN 4
             WHEN r.state = 1 AND r.token IS NOT NULL THEN 3
             WHEN r.state IN (4, 5) THEN 4
             ELSE 1
