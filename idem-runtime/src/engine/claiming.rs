@@ -9,7 +9,7 @@ use super::{
     aftermath::insist,
     attempt::NO_FENCE,
     span::{note_attempt, note_outcome},
-    step::{Closing, known, until_answered},
+    step::{Closing, ask_again, known, until_answered},
 };
 use crate::{
     policy::{OnAbandoned, OnStoreError},
@@ -140,11 +140,8 @@ where
             let release = Release::new(self.operation.key, self.token);
             // A key that is free is claimed as the first attempt, which the owner's was, unless this is a later one.
             let release = if attempt > 2 { release.remember(self.operation.terms.remember) } else { release };
-            if self.engine.release(&release).await
-                && let Err(error) = self.engine.store().claim(self.operation.claim_by(owner)).await
-            {
-                // Its completion claims it once more.
-                tracing::warn!(key = %self.operation.key, %error, "the operation is without a claim until it is completed");
+            if self.engine.release(&release).await {
+                self.engine.claim_for(owner, &self.operation).await;
             }
         }
         Err(RUNS_HERE)
@@ -251,6 +248,19 @@ where
         note_attempt(attempt);
         let granted = Granted::new(&self.engine, &self.claim(), fence, attempt);
         CatchPanic::call(|| effect(granted))
+    }
+}
+
+impl Engine {
+    /// Claims an operation for its owner in this process again.
+    async fn claim_for(&self, owner: Token, operation: &Operation) {
+        let (key, claim) = (operation.key, operation.claim_by(owner));
+        match ask_again(|| self.store().claim(claim), &mut false).await {
+            Ok(Claimed::Won { .. }) => self.0.leases.claimed_again(&key, owner),
+            // Its completion claims it once more.
+            Ok(_) => tracing::warn!(%key, "somebody else has taken over an operation that runs in this process"),
+            Err(error) => tracing::warn!(%key, %error, "the operation is without a claim until it is completed"),
+        }
     }
 }
 

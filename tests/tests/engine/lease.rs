@@ -46,6 +46,46 @@ async fn what_runs_here_is_not_run_beside_itself_where_the_stores_clock_leaps() 
 }
 
 /// As where a host slept in the middle: longer than an answer is remembered, so that a store that forgot who runs would let another run.
+/// A renewal that comes while the duplicate has the claim finds it lost; once the claim is given back it is to be renewed all the same.
+#[tokio::test(start_paused = true)]
+async fn what_is_claimed_for_its_owner_again_is_renewed_again() {
+    for is_asked_before in [true, false] {
+        let clock = FakeClock::new();
+        let memory = MemoryStore::with_clock(clock.clone());
+        let store = FaultyStore::new(memory.clone());
+        let (idempotency, other) = (runtime(store.clone()), runtime(memory));
+        let runs = Runs::default();
+        let first = Standing::start(&idempotency, RETRY, &runs, Ok("paid")).await;
+        clock.advance(LEASE * 2);
+        let (release, renewal) = (Gate::new(), Gate::new());
+        store.fail_next(Step::Release, Fault::HeldBefore(release.clone()));
+        if is_asked_before {
+            store.fail_next(Step::Renew, Fault::HeldAfter(renewal.clone()));
+        }
+        let duplicate = tokio::spawn({
+            let (idempotency, runs) = (idempotency.clone(), runs.clone());
+            async move { pay(&idempotency, RETRY, &runs).await }
+        });
+        release.reached().await;
+        let renewals = store.calls(Step::Renew);
+        store.called(Step::Renew, renewals + 1).await;
+        if is_asked_before {
+            renewal.reached().await;
+        }
+        release.open();
+        assert_refused(&duplicate.await.unwrap(), in_flight);
+        renewal.open();
+        for _ in 0..20 {
+            tokio::time::sleep(LEASE / 4).await;
+            clock.advance(LEASE / 4);
+            assert_refused(&pay(&other, RETRY, &runs).await, in_flight);
+        }
+        assert_fresh(&first.finish().await);
+        assert_replay(&pay(&other, RETRY, &runs).await);
+        assert_eq!(runs.begun(), 1);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_runs_here_is_not_run_beside_itself_though_its_record_outlived_its_ttl() {
     const MINUTE: Duration = Duration::from_secs(60);

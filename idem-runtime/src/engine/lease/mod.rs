@@ -125,6 +125,14 @@ impl Leases {
         self.0.tables.iter().filter_map(|table| table.doubt_other(key, token)).fold(None, |_, other| Some(other))
     }
 
+    /// The operation was claimed for this token again, whose lease may have been found lost meanwhile: it is renewed from now on.
+    pub(crate) fn claimed_again(&self, key: &StorageKey, token: Token) {
+        let now = Instant::now();
+        if self.0.tables.iter().any(|table| table.claimed_again(key, token, now)) {
+            self.is_due(now);
+        }
+    }
+
     /// For how long the oldest operation that runs here has held its lease. Looks through all tables.
     pub(crate) fn oldest(&self) -> Duration {
         let oldest = self.0.tables.iter().filter_map(|table| table.oldest()).min();

@@ -45,6 +45,8 @@ pub(super) struct Held {
     /// How long after that it is renewed; `None`: as long as it is held.
     renew_for: Option<Duration>,
     standing: Standing,
+    /// How often it was claimed again: what a renewal found that was asked for before does not count.
+    claimed_again: u32,
 }
 
 /// What this process knows of a lease.
@@ -70,6 +72,7 @@ pub(crate) struct HeldLease {
 pub(super) struct Tenant {
     table: Arc<Table>,
     place: Place,
+    claimed_again: u32,
     pub(super) renew: Renew,
 }
 
@@ -92,7 +95,7 @@ impl Held {
     /// Of a lease that was granted, at the earliest, at `since`.
     pub(super) fn new(renew: Renew, since: Instant, renew_for: Option<Duration>) -> Self {
         let (due, end) = (since + renew.lease / 3, since + renew.lease);
-        Self { renew, due, end, since: Some(since), renew_for, standing: Standing::Sure }
+        Self { renew, due, end, since: Some(since), renew_for, standing: Standing::Sure, claimed_again: 0 }
     }
 
     pub(super) const fn due(&self) -> Instant {
@@ -108,7 +111,12 @@ impl Held {
     }
 
     fn is_of_another(&self, key: &StorageKey, token: Token) -> bool {
-        self.renew.key == *key && self.renew.token != token && self.standing != Standing::LetGo
+        self.is_of(key) && self.renew.token != token
+    }
+
+    /// One that was let go is of no key any more.
+    fn is_of(&self, key: &StorageKey) -> bool {
+        self.renew.key == *key && self.standing != Standing::LetGo
     }
 }
 
@@ -163,11 +171,24 @@ impl Table {
             }
             if held.due <= now {
                 held.due = now + held.renew.lease / 3;
-                due.renewals.push(Tenant { table: self.clone(), place, renew: held.renew });
+                let Held { claimed_again, renew, .. } = *held;
+                due.renewals.push(Tenant { table: self.clone(), place, claimed_again, renew });
             }
             next_look = earlier(next_look, held.due);
         }
         next_look
+    }
+
+    /// The lease of this token is its own again, and to be renewed at once; `false`: there is none here.
+    pub(super) fn claimed_again(&self, key: &StorageKey, token: Token, now: Instant) -> bool {
+        let mut slots = self.slots();
+        let mut leases = slots.held().map(|(_, held)| held);
+        let lease = leases.find(|held| held.is_of(key) && held.renew.token == token);
+        let Some(held) = lease else { return false };
+        held.claimed_again += 1;
+        held.due = now;
+        self.note(held, Standing::Unsure);
+        true
     }
 
     /// When the first of those that still run was claimed.
@@ -228,9 +249,14 @@ impl Tenant {
         })
     }
 
-    /// Somebody else owned the operation; `false`: the lease is held no more.
+    /// Somebody else owned the operation; `false`: the lease is held no more, or was claimed again since.
     pub(super) fn lost(&self) -> bool {
-        self.table.change(self.place, |_| Standing::Lost)
+        let mut is_lost = false;
+        let held = self.table.change(self.place, |held| {
+            is_lost = held.claimed_again == self.claimed_again;
+            if is_lost { Standing::Lost } else { held.standing }
+        });
+        held && is_lost
     }
 
     /// A renewal has failed, and the next is due then; `false`: the lease is held no more.
