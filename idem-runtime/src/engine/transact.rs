@@ -353,7 +353,7 @@ impl<D: Transactions> Ground<D> {
             return Ok(false);
         };
         let OnAbandoned::Recover(ask) = operation.terms.on_abandoned else { return Ok(false) };
-        Box::pin(self.engine.recover(&self.store, operation, ask, *fence, *attempt)).await
+        Box::pin(self.engine.recover(self.store.authority(), operation, ask, *fence, *attempt)).await
     }
 
     /// What ran or runs under a lease in this process: once that is out, the database would let this run too.
@@ -407,7 +407,7 @@ impl<D: Transactions> Ground<D> {
 
     /// What became of a commit whose reply was lost: claims again, which waits for whoever still works on the record.
     async fn settle<T>(&self, claim: Claim, complete: Complete, value: T) -> Once<T> {
-        let deadline = Instant::now() + SETTLE;
+        let (authority, deadline) = (self.store.authority(), Instant::now() + SETTLE);
         loop {
             match self.store.begin_and_claim(claim).await {
                 Ok(Begun::Won { transaction, .. }) => {
@@ -415,7 +415,7 @@ impl<D: Transactions> Ground<D> {
                     return Once::Again;
                 }
                 // Another run may have come between if ours was undone. What our token completes again, is ours.
-                Ok(Begun::NotWon(claimed @ Claimed::Completed { .. })) => match self.store.complete(&complete).await {
+                Ok(Begun::NotWon(claimed @ Claimed::Completed { .. })) => match authority.complete(&complete).await {
                     Ok(Ownership::Held) => return Once::Over(Ok(Ran::Fresh(value))),
                     Ok(Ownership::Lost) => return not_won(known(&claim.key, claimed)),
                     Err(_) if Instant::now() < deadline => {}

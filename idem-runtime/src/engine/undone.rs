@@ -12,14 +12,14 @@ use super::{
     transact::{BEGIN_AGAIN, SETTLE},
     wait::jittered,
 };
-use crate::store::{Begun, Claim, Claimed, Ownership, Store, StoreError, StoreErrorKind, Transactions};
+use crate::store::{Begun, Claim, Claimed, Ownership, StoreError, StoreErrorKind, Transactions};
 
 impl Engine {
     /// Records what an operation came to whose transaction was rolled back. `recording` is told which attempt it was. `Err`: why
     /// the store does not have it. If somebody else runs by now, it is theirs to record.
     pub(crate) async fn settle_apart(
         &self,
-        store: &impl Store,
+        store: &impl Transactions,
         operation: Operation,
         claim: Claim,
         recording: impl FnOnce(u32) -> Recording,
@@ -27,6 +27,7 @@ impl Engine {
         if self.known_here::<()>(&operation, Instant::now()).is_some() {
             return Err(StoreErrorKind::Conflict);
         }
+        let store = store.authority();
         let mut taken_perhaps = false;
         let recording = match ask_again(|| store.claim(claim), &mut taken_perhaps).await {
             Ok(Claimed::Won { attempt, .. }) => recording(attempt),

@@ -72,6 +72,15 @@ pub trait Transactions: Store + Clone {
 
     /// Rolls back. When this returns, the connection is free of the transaction or gone.
     async fn rollback(&self, transaction: Self::Transaction);
+
+    /// The store of the steps that are taken beside a transaction: to ask what became of a commit whose reply was lost, or to count
+    /// an attempt that was rolled back.
+    ///
+    /// That is this store, unless it keeps copies of answers anywhere else: then the one that holds the transactions. A copy could
+    /// outlive a commit that the database loses, and with it the effect.
+    fn authority(&self) -> &dyn Store {
+        self
+    }
 }
 
 /// What beginning a transaction with a claim came to.

@@ -51,10 +51,14 @@ impl Both {
 }
 
 pub(crate) async fn authority(postgres: &PostgresServer) -> PostgresStore {
-    PostgresStore::migrate(&postgres.url()).await.unwrap();
+    authority_at(&postgres.url()).await
+}
+
+pub(crate) async fn authority_at(url: &str) -> PostgresStore {
+    PostgresStore::migrate(url).await.unwrap();
     // No statements but those that are counted, and patience: a busy machine must not look like a lost server.
     let builder = PostgresStore::builder().sweep_every(None).command_timeout(Duration::from_secs(10));
-    builder.connect(&postgres.url()).await.unwrap()
+    builder.connect(url).await.unwrap()
 }
 
 /// Where the copy of the record of this number lies.

@@ -6,12 +6,17 @@ use std::sync::{
 };
 
 use idem_runtime::{
-    Idempotency, Operation, Policy, PostgresStore, Principal, TieredStore, Tx,
-    store::{Begun, Claimed, Ownership, Transactions, postgres::driver as sqlx},
+    Idempotency, OnAbandoned, Operation, Policy, PostgresStore, Principal, Recover, Settlement, TieredStore, Tx,
+    consumer::{Event, ProcessError},
+    store::{Begun, Claimed, Ownership, Transactions, postgres::driver as sqlx, redis::RedisCache},
 };
-use tests::claims::{answer, claim, complete, win};
+use tests::{
+    claims::{answer, claim, complete, win},
+    gate::Gate,
+    servers::Proxy,
+};
 
-use crate::support::{Both, require_replayed};
+use crate::support::{Both, authority_at, require_replayed};
 
 #[tokio::test]
 async fn what_a_transaction_completes_is_copied_once_it_is_asked_for_outside() {
@@ -112,4 +117,82 @@ async fn what_the_authority_lost_with_its_effect_runs_again_though_it_was_copied
     let joined = runtime.execute_in(&both.store, &mut transaction, &operation(), effect).await.unwrap();
     assert_eq!((joined.value, joined.replayed), (3, false));
     both.store.rollback(transaction).await;
+}
+
+/// What became of such a commit is asked as a completion, behind which a copy is made outside of transactions: it would outlive an
+/// effect that the authority loses a moment later.
+#[tokio::test]
+async fn a_commit_whose_reply_was_lost_leaves_no_copy() {
+    let both = Both::start().await;
+    let proxy = Arc::new(Proxy::start(both.postgres.port()).await);
+    let authority = authority_at(&format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port())).await;
+    let store = TieredStore::new(authority, RedisCache::server(&both.redis.url()).unwrap());
+    let runtime = Idempotency::builder(store.clone()).shared().build();
+    let runs = Arc::new(AtomicU32::new(0));
+    both.redis.run::<()>(&["CONFIG", "RESETSTAT"]);
+    // The first one prepares the statements, so that of the second the reply behind that to the completion is the commit's.
+    for (key, lost) in [("k-1", 0), ("k-2", 1)] {
+        let (proxy, runs) = (Arc::clone(&proxy), Arc::clone(&runs));
+        let effect = move |_: Tx<TieredStore<PostgresStore>>, _attempt| {
+            runs.fetch_add(1, Ordering::Relaxed);
+            if lost == 1 {
+                proxy.lose_reply_after(1);
+            }
+            async { Ok::<_, &str>(1) }
+        };
+        let operation = Operation::new(Policy::new("transfers"), Principal::SHARED, key);
+        let ran = runtime.transact(&store, operation, effect).await.unwrap();
+        assert_eq!((ran.value, ran.replayed, runtime.metrics().store_errors), (1, false, lost));
+    }
+    assert_eq!(
+        (runs.load(Ordering::Relaxed), both.postgres.run("SELECT count(*) FROM idem_records")),
+        (2, "2".to_owned())
+    );
+    store.flush().await;
+    assert_eq!(both.redis.calls(), []);
+}
+
+/// The attempt is counted beside its transaction, by a claim: had somebody else's been committed meanwhile, a copy would be made.
+#[tokio::test]
+async fn an_attempt_that_was_rolled_back_is_counted_without_redis() {
+    let both = Both::start().await;
+    let consumer = Idempotency::builder(both.store.clone()).shared().build().consumer(Policy::new("ledger"));
+    both.redis.run::<()>(&["CONFIG", "RESETSTAT"]);
+    for number in [1, 2] {
+        let event = Event::new("e-1", "{}");
+        let fails = |_: Tx<TieredStore<PostgresStore>>, _attempt| async { Err::<u32, _>("it fails") };
+        let failed = consumer.transact(&both.store, event, fails).await.unwrap_err();
+        assert!(matches!(failed, ProcessError::Failed { attempt, .. } if attempt == number), "{failed:?}");
+    }
+    both.store.flush().await;
+    assert_eq!(both.redis.calls(), []);
+}
+
+/// What was abandoned under a lease is settled there, and then replayed from there.
+#[tokio::test]
+async fn what_a_transaction_finds_abandoned_is_settled_without_redis() {
+    const ASKED: OnAbandoned =
+        OnAbandoned::Recover(Recover::new(|_| Box::pin(async { Some(Settlement::returned(&7)) })));
+    let both = Both::start().await;
+    let operation = || Operation::new(Policy::new("transfers").on_abandoned(ASKED), Principal::SHARED, "k");
+    let gate = Gate::new();
+    let abandoned = tokio::spawn({
+        let runtime = Idempotency::builder(both.store.authority().clone()).shared().build();
+        let (gate, operation) = (gate.clone(), operation());
+        let effect = async move |_attempt| {
+            gate.pass().await;
+            Ok::<u32, &str>(1)
+        };
+        async move { runtime.execute(operation, effect).await }
+    });
+    gate.reached().await;
+    both.postgres.run("UPDATE idem_records SET until = 1");
+    both.redis.run::<()>(&["CONFIG", "RESETSTAT"]);
+    let runtime = Idempotency::builder(both.store.clone()).shared().build();
+    let effect = |_: Tx<TieredStore<PostgresStore>>, _attempt| async { Err::<u32, _>("it ran") };
+    let ran = runtime.transact(&both.store, operation(), effect).await.unwrap();
+    assert_eq!((ran.value, ran.replayed, runtime.metrics().recovered), (7, true, 1));
+    both.store.flush().await;
+    assert_eq!(both.redis.calls(), []);
+    abandoned.abort();
 }
