@@ -8,7 +8,7 @@ use idem_runtime::{
 };
 use tests::{
     claims::{claim, complete, win},
-    servers::PostgresServer,
+    servers::{PostgresServer, Proxy, eventually_async},
 };
 use tokio::task::JoinSet;
 
@@ -63,6 +63,7 @@ async fn who_may_not_do_what_the_statements_do_is_told() {
     // What the documentation says is enough.
     server.run("GRANT UPDATE ON idem_records TO app; GRANT SELECT ON idem_records_schema TO app");
     let store = patient().connect(&url).await.unwrap();
+    patient().migrate(&url).await.unwrap();
     win(&store, claim(1, 1)).await;
     assert_eq!(store.complete(&complete(1, 1, "answer")).await.unwrap(), Ownership::Held);
     assert_eq!(store.expire(10).await.unwrap(), 0);
@@ -118,6 +119,77 @@ async fn replicas_that_start_at_once_make_one_table() {
     let mut writer = <sqlx::PgConnection as sqlx::Connection>::connect(&server.url()).await.unwrap();
     sqlx::raw_sql("BEGIN; UPDATE shop.operations SET attempt = 1").execute(&mut writer).await.unwrap();
     patient().schema("shop").table("operations").migrate(&server.url()).await.unwrap();
+}
+
+/// A session that holds what tables are made under.
+async fn hold_the_lock(server: &PostgresServer) -> sqlx::PgConnection {
+    let mut holder = <sqlx::PgConnection as sqlx::Connection>::connect(&server.url()).await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT pg_advisory_xact_lock(7593157086093829)").execute(&mut holder).await.unwrap();
+    holder
+}
+
+async fn until_one_waits_to_make_a_table(server: &PostgresServer) {
+    eventually_async("somebody waits for the lock", Duration::from_secs(20), async || {
+        (server.run("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == "1").then_some(())
+    })
+    .await;
+}
+
+/// As a replica does that stands still while it makes a table.
+#[tokio::test]
+async fn a_lock_that_somebody_keeps_holds_up_only_who_makes_a_table_and_not_for_long() {
+    let server = migrated(&[]).await;
+    let url = server.url();
+    let _held = hold_the_lock(&server).await;
+
+    // Whose table is there does not ask for it.
+    patient().migrate(&url).await.unwrap();
+
+    let limit = Duration::from_millis(400);
+    let begun = Instant::now();
+    let error = patient().table("mine").acquire_timeout(limit).migrate(&url).await.unwrap_err();
+    assert!(begun.elapsed() < limit + Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(error.kind(), StoreErrorKind::Conflict, "{error}");
+    // What it says to do is what helps.
+    let text = error.to_string();
+    assert!(text.contains("another session holds the lock"), "{text}");
+    let mends = text.split('`').find(|part| part.starts_with("SELECT")).unwrap();
+    assert_eq!(server.run(mends), "t");
+    patient().table("mine").migrate(&url).await.unwrap();
+}
+
+/// Nothing is heard of it any more, and nobody hears that: its connection stays open.
+#[tokio::test]
+async fn a_replica_that_vanishes_while_it_makes_the_table_holds_up_the_others_for_a_moment() {
+    let server = PostgresServer::start();
+    let url = server.url();
+    let proxy = Proxy::start(server.port()).await;
+    let mut held = hold_the_lock(&server).await;
+    let vanishes = patient().acquire_timeout(Duration::from_secs(4));
+    let through_proxy = format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port());
+    let vanishes = tokio::spawn(async move { vanishes.migrate(&through_proxy).await });
+    until_one_waits_to_make_a_table(&server).await;
+    proxy.swallow();
+    sqlx::raw_sql("ROLLBACK").execute(&mut held).await.unwrap();
+
+    patient().migrate(&url).await.unwrap();
+    let error = vanishes.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unreachable, "{error}");
+}
+
+/// The server does not answer any more, and its connection stays open.
+#[tokio::test]
+async fn a_server_that_falls_silent_under_a_migration_is_told() {
+    let server = PostgresServer::start();
+    let proxy = Proxy::start(server.port()).await;
+    let _held = hold_the_lock(&server).await;
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port());
+    let asks = PostgresStore::builder().acquire_timeout(Duration::from_secs(3));
+    let asks = tokio::spawn(async move { asks.migrate(&url).await });
+    until_one_waits_to_make_a_table(&server).await;
+    proxy.swallow();
+    let error = asks.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unreachable, "{error}");
 }
 
 #[tokio::test]

@@ -128,7 +128,8 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// How long a transaction waits for others to end when there are as many as may be. Default 10 s.
+    /// How long a transaction waits for others to end when there are as many as may be, and a
+    /// [migration](Self::migrate) for another that makes a table. Default 10 s.
     pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
         self.acquire_timeout = timeout;
         self
@@ -206,7 +207,13 @@ impl PostgresStoreBuilder {
     async fn try_migrate(self, url: &str) -> Result<(), Fault> {
         self.table.validate()?;
         let own = self.own(parse(url)?);
-        schema::migrate(&mut own.open().await?, &self.table).await
+        let mut connection = own.open().await?;
+        // Longer than the server waits for others, so that it can say so.
+        let limit = self.acquire_timeout.saturating_add(self.connect_timeout);
+        match timeout(limit, schema::migrate(&mut connection, &self.table, self.acquire_timeout)).await {
+            Ok(migrated) => migrated,
+            Err(_) => Err(Fault::unreachable("no answer within the acquire time-out and the connect time-out")),
+        }
     }
 
     async fn try_connect(mut self, options: PgConnectOptions) -> Result<PostgresStore, Fault> {

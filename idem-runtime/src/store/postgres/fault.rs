@@ -31,6 +31,11 @@ impl Fault {
         Self { kind: StoreErrorKind::Misconfigured, what: what.into(), code: None, broken: false, unsent: false }
     }
 
+    /// Somebody else holds what is needed, and may let go of it. Nothing was done.
+    pub(super) fn held_up(what: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind: StoreErrorKind::Conflict, what: what.into(), code: None, broken: false, unsent: false }
+    }
+
     /// A step that was sent and not answered in time.
     pub(super) const fn silent() -> Self {
         Self::new(StoreErrorKind::Unavailable, "no answer within the command time-out")

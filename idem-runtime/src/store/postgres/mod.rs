@@ -130,11 +130,13 @@ impl PostgresStore {
         Self::builder().connect(url).await
     }
 
-    /// Makes the table if it is not there. Any number of replicas may do so at once.
+    /// Makes the table if it is not there. Any number of replicas may do so at once: one makes it, for which the others wait as long as
+    /// [`acquire_timeout`](PostgresStoreBuilder::acquire_timeout) says. Where the table is there, it waits for nobody.
     ///
     /// # Errors
     ///
     /// `Misconfigured`: the URL, the login, a missing privilege, a table of another version. `Unreachable`: no answer.
+    /// `Conflict`: another session has been making a table for too long; the error says how to end it.
     pub async fn migrate(url: &str) -> Result<(), StoreError> {
         Self::builder().migrate(url).await
     }

@@ -1,8 +1,10 @@
 //! The table: how it is made, and what is asked of a server before anything is entrusted to it.
 
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::{fault::Fault, link::simple};
+use super::{fault::Fault, link::simple, statement::milliseconds};
 
 /// The default table, as SQL.
 pub(super) const SCHEMA: &str = include_str!("schema.sql");
@@ -15,6 +17,9 @@ const VERSION: i32 = 1;
 
 /// The first version of PostgreSQL whose statements these are.
 const OLDEST: i32 = 130_000;
+
+/// The advisory lock of who makes a table.
+const LOCK: u64 = 7_593_157_086_093_829;
 
 /// Where the records are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,19 +58,44 @@ impl Table {
     }
 }
 
-/// Makes the table if it is not there.
-pub(super) async fn migrate(connection: &mut PgConnection, table: &Table) -> Result<(), Fault> {
-    // Several replicas that start at once would all find no table, and all but one fail to make it.
-    let lock = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(7593157086093829)";
-    simple(connection, lock).await?;
-    // Not even `IF NOT EXISTS` where it is: making an index waits for every writer, and makes others wait.
+/// Makes the table if it is not there. Waits for another one who does, but no longer than this.
+pub(super) async fn migrate(connection: &mut PgConnection, table: &Table, patience: Duration) -> Result<(), Fault> {
+    simple(connection, "BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+    // Who finds it waits for nobody. Not even `IF NOT EXISTS` where it is: making an index waits for every writer, and
+    // makes others wait.
     if server(connection, table).await?.schema.is_none() {
-        let path = table.schema.as_ref().map(|schema| format!("SET LOCAL search_path = \"{schema}\";\n"));
-        let text = path.unwrap_or_default() + &SCHEMA.replace(DEFAULT_TABLE, &table.name);
-        simple(connection, AssertSqlSafe(text)).await?;
+        lock(connection, patience).await?;
+        // Whoever had the lock before may have made it.
+        if server(connection, table).await?.schema.is_none() {
+            let path = table.schema.as_ref().map(|schema| format!("SET LOCAL search_path = \"{schema}\";\n"));
+            let text = path.unwrap_or_default() + &SCHEMA.replace(DEFAULT_TABLE, &table.name);
+            simple(connection, AssertSqlSafe(text)).await?;
+        }
     }
     judge_version(version(connection, table).await?, table)?;
     simple(connection, "COMMIT").await
+}
+
+/// Several replicas that start at once would all find no table, and all but one fail to make it.
+async fn lock(connection: &mut PgConnection, patience: Duration) -> Result<(), Fault> {
+    // The server ends a session that has the lock and falls silent, before the others have waited in vain.
+    let text = format!(
+        "SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}; \
+         SELECT pg_advisory_xact_lock({LOCK})",
+        milliseconds(patience),
+        milliseconds(patience / 2),
+    );
+    match simple(connection, AssertSqlSafe(text)).await {
+        Err(fault) if fault.waited_in_vain() => Err(Fault::held_up(format!(
+            "another session holds the lock for making tables: try again, or if it stands still, end it by \
+             `SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database ON oid = database \
+             WHERE datname = current_database() AND locktype = 'advisory' AND granted \
+             AND classid = {} AND objid = {}`",
+            LOCK >> 32,
+            LOCK & 0xffff_ffff,
+        ))),
+        locked => locked,
+    }
 }
 
 /// Judges server and table, and says which one it is: a handler may set another search path before its record is
