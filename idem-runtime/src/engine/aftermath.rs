@@ -1,10 +1,11 @@
 //! Outcomes the store has not taken yet: kept, offered again until it does, and known to this process meanwhile.
 
+mod queue;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -14,6 +15,7 @@ use std::{
 
 use tokio::{runtime::Handle, sync::Notify};
 
+use self::queue::{Offer, Queue, Working};
 use super::{Operation, Ran, Refusal, lease::HeldLease, metrics::Counters};
 use crate::{
     key::StorageKey,
@@ -32,6 +34,8 @@ struct Shared {
     backlog: Mutex<Backlog>,
     /// How many wait, so that nobody takes the lock while none does.
     waiting: AtomicUsize,
+    /// Told whoever offers, when there is more to offer.
+    more: Notify,
     empty: Notify,
 }
 
@@ -39,7 +43,7 @@ struct Shared {
 struct Backlog {
     completions: HashMap<StorageKey, Unrecorded>,
     bytes: usize,
-    order: VecDeque<Step>,
+    queue: Queue,
     working: bool,
 }
 
@@ -51,6 +55,8 @@ struct Unrecorded {
     /// As long as renewals get through, no other process takes the operation for abandoned.
     _lease: Option<HeldLease>,
     others: Vec<Another>,
+    /// How often the store took another step on the record, and had no answer to this one.
+    too_heavy: u32,
 }
 
 /// Another run of an operation that was not recorded in time, beside the first: nobody could be asked. Its claim may be the one that
@@ -95,8 +101,11 @@ impl Default for Bounds {
     }
 }
 
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// From so many bytes on an outcome may be what a store cannot take within its time-out.
+const HEAVY: usize = 64 << 10;
+
+/// How often it is offered though the store had no answer to it, and took a renewal of the same record.
+const HEAVY_OFFERS: u32 = 8;
 
 impl Aftermath {
     pub(crate) fn new(store: Arc<dyn Store>, counters: Counters) -> Self {
@@ -110,6 +119,7 @@ impl Aftermath {
             bounds,
             backlog: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            more: Notify::new(),
             empty: Notify::new(),
         }))
     }
@@ -141,7 +151,7 @@ impl Aftermath {
     pub(crate) fn complete(&self, claim: Claim, mut complete: Complete, lease: Option<HeldLease>) {
         lease.iter().for_each(HeldLease::is_of_an_outcome);
         let mut backlog = self.backlog();
-        if backlog.order.len() >= self.0.bounds.steps {
+        if backlog.queue.len() >= self.0.bounds.steps {
             drop(backlog);
             return self.give_up(&claim.key);
         }
@@ -155,7 +165,9 @@ impl Aftermath {
             complete.outcome = without_bytes(complete.outcome);
         }
         backlog.bytes += answer_bytes(&complete);
-        backlog.completions.insert(claim.key, Unrecorded { claim, complete, _lease: lease, others: Vec::new() });
+        backlog
+            .completions
+            .insert(claim.key, Unrecorded { claim, complete, _lease: lease, others: Vec::new(), too_heavy: 0 });
         self.push(backlog, Step::Complete(claim.key));
     }
 
@@ -193,7 +205,7 @@ impl Aftermath {
     /// the room is kept for those.
     fn enqueue(&self, key: &StorageKey, step: Step) {
         let backlog = self.backlog();
-        if backlog.order.len() >= self.0.bounds.steps / 2 {
+        if backlog.queue.len() >= self.0.bounds.steps / 2 {
             drop(backlog);
             return self.give_up(key);
         }
@@ -201,8 +213,8 @@ impl Aftermath {
     }
 
     fn push(&self, mut backlog: MutexGuard<'_, Backlog>, step: Step) {
-        backlog.order.push_back(step);
-        self.0.waiting.store(backlog.order.len(), Ordering::SeqCst);
+        backlog.queue.push(step);
+        self.0.waiting.store(backlog.queue.len(), Ordering::SeqCst);
         self.work(backlog);
     }
 
@@ -213,7 +225,9 @@ impl Aftermath {
         // Outside the lock: a runtime that is shutting down drops the task at once, and that takes the lock.
         drop(backlog);
         if idle {
-            runtime.spawn(Working { aftermath: self.clone(), ended: false }.run());
+            runtime.spawn(Working::new(self).run());
+        } else {
+            self.0.more.notify_one();
         }
     }
 
@@ -240,8 +254,10 @@ impl Aftermath {
                     Ok(Ownership::Held) => {}
                     Ok(Ownership::Lost) => return Ok(Taken::Lost { offers: offers.len() }),
                     Err(error) => {
-                        if error.kind() == StoreErrorKind::Full {
-                            self.forget_answer(&key);
+                        match error.kind() {
+                            StoreErrorKind::Full => self.forget_answer(&key),
+                            StoreErrorKind::Unavailable => self.weigh(claim).await,
+                            _ => {}
                         }
                         return Err(error);
                     }
@@ -263,13 +279,38 @@ impl Aftermath {
         }
     }
 
-    fn done(&self, step: Step, taken: &Taken) {
+    /// What does not come through within the store's time-out, though a renewal of the same record does, would be offered for ever. It is
+    /// recorded without its bytes.
+    async fn weigh(&self, claim: Claim) {
+        let weight =
+            self.backlog().completions.get(&claim.key).map_or(0, |unrecorded| answer_bytes(&unrecorded.complete));
+        if weight < HEAVY || !matches!(self.0.store.renew(Renew::of(&claim)).await, Ok(Ownership::Held)) {
+            return;
+        }
         let mut backlog = self.backlog();
-        let unrecorded = match step {
+        let Some(unrecorded) = backlog.completions.get_mut(&claim.key) else { return };
+        unrecorded.too_heavy += 1;
+        if unrecorded.too_heavy == HEAVY_OFFERS {
+            let bytes = answer_bytes(&unrecorded.complete);
+            unrecorded.complete.outcome = without_bytes(unrecorded.complete.outcome.clone());
+            backlog.bytes -= bytes;
+            tracing::warn!(
+                key = %claim.key, bytes,
+                "an outcome is recorded without its answer, which the store does not take within its time-out: lower `max_answer_bytes`, or \
+                 give the store more time"
+            );
+        }
+    }
+
+    fn done(&self, offer: Offer, taken: &Taken) {
+        let mut backlog = self.backlog();
+        let unrecorded = match offer.step {
             Step::Complete(key) => {
                 if let Taken::Lost { offers } = taken {
                     // One that ran beside it and ended meanwhile may be the owner who is in the way: it is to be offered as well.
                     if backlog.completions.get(&key).is_some_and(|unrecorded| unrecorded.runs() > *offers) {
+                        backlog.queue.settled(offer);
+                        backlog.queue.push(offer.step);
                         return;
                     }
                     self.0.counters.stale_owners.add();
@@ -279,11 +320,11 @@ impl Aftermath {
             }
             Step::Withdraw(_) | Step::GiveBack(..) => None,
         };
-        backlog.order.pop_front();
+        backlog.queue.settled(offer);
         if let Some(unrecorded) = &unrecorded {
             backlog.bytes -= answer_bytes(&unrecorded.complete);
         }
-        self.0.waiting.store(backlog.order.len(), Ordering::SeqCst);
+        self.0.waiting.store(backlog.queue.len(), Ordering::SeqCst);
         // The lease goes with it, outside the lock.
         drop(backlog);
     }
@@ -357,50 +398,5 @@ fn answer_bytes(complete: &Complete) -> usize {
     match &complete.outcome {
         Outcome::Answer(answer) | Outcome::Parked(answer) => answer.len(),
         Outcome::Tombstone | Outcome::Unknown => 0,
-    }
-}
-
-/// The task that offers. Says that it is gone when its runtime ends it, so that the next outcome starts another.
-struct Working {
-    aftermath: Aftermath,
-    ended: bool,
-}
-
-impl Working {
-    async fn run(mut self) {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let next = {
-                let mut backlog = self.aftermath.backlog();
-                let next = backlog.order.front().copied();
-                backlog.working = next.is_some();
-                next
-            };
-            let Some(step) = next else {
-                self.ended = true;
-                self.aftermath.0.empty.notify_waiters();
-                return;
-            };
-            match self.aftermath.take(step).await {
-                Ok(taken) => {
-                    self.aftermath.done(step, &taken);
-                    pause = FIRST_PAUSE;
-                }
-                Err(_) => {
-                    // The next one may be luckier: a full store takes a release.
-                    self.aftermath.backlog().order.rotate_left(1);
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.aftermath.backlog().working = false;
-        }
     }
 }

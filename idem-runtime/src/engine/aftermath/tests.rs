@@ -1,9 +1,12 @@
+use std::sync::atomic::AtomicU8;
+
 use async_trait::async_trait;
 use bytes::BufMut;
+use tokio::{runtime::Runtime, time::Instant};
 
 use super::*;
 use crate::{
-    Policy,
+    MemoryStore, Policy,
     engine::Terms,
     fingerprint::Fingerprint,
     record::{Answer, Kind},
@@ -43,6 +46,169 @@ impl Store for Gone {
     async fn parked(&self, _: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
         Err(gone())
     }
+}
+
+/// A store each of whose steps takes two milliseconds, but for the completions that are in trouble.
+#[derive(Debug)]
+struct Troubled {
+    inner: MemoryStore,
+    trouble: AtomicU8,
+}
+
+/// Completions of odd keys have no answer.
+const HALF_AWAY: u8 = 1;
+/// Completions with an answer have none.
+const ANSWERS_STAY_OUT: u8 = 2;
+/// No completion comes to an end.
+const STANDS_STILL: u8 = 3;
+
+impl Troubled {
+    fn with(trouble: u8) -> Arc<Self> {
+        Arc::new(Self { inner: MemoryStore::new(), trouble: AtomicU8::new(trouble) })
+    }
+
+    /// Runs an operation whose completion is then offered.
+    async fn ran(&self, aftermath: &Aftermath, number: u16, bytes: usize) -> Operation {
+        let mut key = [0; 32];
+        key[..2].copy_from_slice(&number.to_be_bytes());
+        let operation = Operation { key: StorageKey::from_bytes(key), ..operation(1) };
+        let claim = operation.claim();
+        assert!(matches!(self.inner.claim(claim).await.unwrap(), Claimed::Won { .. }));
+        let answer = Answer::seal(Kind::Value, bytes, |buffer| buffer.put_bytes(b'x', bytes));
+        aftermath.complete(claim, operation.complete(claim.token, Outcome::Answer(answer)), None);
+        operation
+    }
+
+    async fn found(&self, operation: &Operation) -> Claimed {
+        self.inner.claim(operation.claim()).await.unwrap()
+    }
+}
+
+async fn takes_its_time() {
+    tokio::time::sleep(Duration::from_millis(2)).await;
+}
+
+#[async_trait]
+impl Store for Troubled {
+    async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
+        takes_its_time().await;
+        self.inner.claim(claim).await
+    }
+
+    async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
+        self.inner.claim_many(claims).await
+    }
+
+    async fn renew(&self, renew: Renew) -> Result<Ownership, StoreError> {
+        takes_its_time().await;
+        self.inner.renew(renew).await
+    }
+
+    async fn complete(&self, complete: &Complete) -> Result<Ownership, StoreError> {
+        let in_trouble = match self.trouble.load(Ordering::SeqCst) {
+            HALF_AWAY => complete.key.as_bytes()[1] % 2 == 1,
+            ANSWERS_STAY_OUT => matches!(complete.outcome, Outcome::Answer(_)),
+            STANDS_STILL => std::future::pending().await,
+            _ => false,
+        };
+        if in_trouble {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            return Err(StoreError::new(StoreErrorKind::Unavailable, "no answer in time"));
+        }
+        takes_its_time().await;
+        self.inner.complete(complete).await
+    }
+
+    async fn release(&self, release: Release) -> Result<Ownership, StoreError> {
+        takes_its_time().await;
+        self.inner.release(release).await
+    }
+
+    async fn resolve(&self, resolve: &Resolve) -> Result<Resolved, StoreError> {
+        self.inner.resolve(resolve).await
+    }
+
+    async fn parked(&self, parked: Parked) -> Result<Vec<ParkedRecord>, StoreError> {
+        self.inner.parked(parked).await
+    }
+}
+
+/// As of a Redis Cluster of which one master is away.
+#[tokio::test(start_paused = true)]
+async fn a_part_of_the_store_that_is_away_holds_up_no_outcome_of_the_rest() {
+    let store = Troubled::with(HALF_AWAY);
+    let aftermath = Aftermath::new(store.clone(), Counters::default());
+    for number in 0..2_000 {
+        store.ran(&aftermath, number, 10).await;
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(aftermath.waiting(), 1_000);
+    store.trouble.store(0, Ordering::SeqCst);
+    aftermath.empty().await;
+}
+
+/// During an outage each request that is refused leaves one.
+#[tokio::test(start_paused = true)]
+async fn claims_to_be_given_back_hold_up_no_outcome() {
+    let store = Troubled::with(0);
+    let aftermath = Aftermath::new(store.clone(), Counters::default());
+    for number in 0..20_000_u16 {
+        let mut key = [9; 32];
+        key[..2].copy_from_slice(&number.to_be_bytes());
+        let operation = Operation { key: StorageKey::from_bytes(key), ..operation(1) };
+        aftermath.give_back(operation.claim(), Duration::from_secs(60));
+    }
+    let began = Instant::now();
+    let operation = store.ran(&aftermath, 1, 10).await;
+    while aftermath.find::<()>(&operation).is_some() {
+        takes_its_time().await;
+    }
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    aftermath.empty().await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+/// It would keep its key in flight, and the process from its end.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_never_comes_through_in_time_is_at_last_recorded_without() {
+    let store = Troubled::with(ANSWERS_STAY_OUT);
+    let aftermath = Aftermath::new(store.clone(), Counters::default());
+    let heavy = store.ran(&aftermath, 1, HEAVY).await;
+    tokio::time::timeout(Duration::from_secs(60), aftermath.empty()).await.unwrap();
+    assert_eq!(store.found(&heavy).await, Claimed::Completed { answer: None });
+
+    // What is small does not take long: something else is wrong, and passes.
+    let light = store.ran(&aftermath, 2, 1_000).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(aftermath.waiting(), 1);
+    store.trouble.store(0, Ordering::SeqCst);
+    aftermath.empty().await;
+    assert!(matches!(store.found(&light).await, Claimed::Completed { answer: Some(_) }));
+}
+
+#[test]
+fn what_is_on_its_way_when_a_runtime_ends_is_offered_by_the_next() {
+    let runtime = || Runtime::new().unwrap();
+    let store = Troubled::with(STANDS_STILL);
+    let aftermath = Aftermath::new(store.clone(), Counters::default());
+    let ended = runtime();
+    let ran = ended.block_on(async {
+        let mut ran = Vec::new();
+        for number in 0..100 {
+            ran.push(store.ran(&aftermath, number, 10).await);
+        }
+        ran
+    });
+    drop(ended);
+    assert_eq!(aftermath.waiting(), 100);
+    store.trouble.store(0, Ordering::SeqCst);
+    runtime().block_on(async {
+        aftermath.resume();
+        aftermath.empty().await;
+        for operation in ran {
+            assert!(matches!(store.found(&operation).await, Claimed::Completed { answer: Some(_) }));
+        }
+    });
 }
 
 fn gone() -> StoreError {
