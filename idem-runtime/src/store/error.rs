@@ -48,6 +48,13 @@ impl StoreError {
         self
     }
 
+    /// The same error of a step behind which something may be left: it is not for the store to say that nothing was taken.
+    #[cfg(feature = "redis")]
+    pub(crate) fn taken_perhaps(mut self) -> Self {
+        self.kind = StoreErrorKind::Unavailable;
+        self
+    }
+
     /// What kind of failure it is.
     pub const fn kind(&self) -> StoreErrorKind {
         self.kind

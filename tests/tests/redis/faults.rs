@@ -137,6 +137,27 @@ async fn replies_lost_again_and_again_are_an_error_and_the_claim_is_still_ones_o
     assert!(matches!(claimed, Claimed::Won { attempt: 1, .. }), "{claimed:?}");
 }
 
+/// A new password cuts nobody off who is connected. What the server says to whoever connects anew is not said of what it did before.
+#[tokio::test]
+async fn a_claim_whose_reply_is_lost_with_the_login_may_have_been_won() {
+    let server = RedisServer::start();
+    server.run::<()>(&["ACL", "SETUSER", "app", "on", ">hunter2", "~*", "+@all"]);
+    let proxy = Proxy::start(server.port()).await;
+    let store = connect(&format!("redis://app:hunter2@127.0.0.1:{}", proxy.port())).await;
+    server.run::<()>(&["ACL", "SETUSER", "app", "<hunter2", ">hunter3"]);
+    proxy.lose_replies(1);
+    let error = store.claim(claim(1, 1)).await.unwrap_err();
+    assert!(error.to_string().contains("authentication failed"), "{error}");
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    assert_eq!(server.run::<u32>(&["DBSIZE"]), 1);
+    // Of what was never sent it is said as it is.
+    let error = eventually_async("the store connects anew", Duration::from_secs(5), async || {
+        store.claim(claim(2, 1)).await.err().filter(|error| error.to_string().contains("authentication failed"))
+    })
+    .await;
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
+}
+
 #[tokio::test]
 async fn at_the_memory_limit_claims_are_refused_and_nothing_is_lost() {
     let server = RedisServer::start();

@@ -1,16 +1,19 @@
 //! How the store connects, and what it refuses to connect to.
 
-use std::time::{Duration, Instant};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use idem_runtime::{
-    RedisStore, Store,
+    ExecuteError, Idempotency, Operation, Policy, Principal, RedisStore, Refusal, Store,
     store::{
         Complete, Outcome, Ownership, Parked, Resolve, Resolved, StoreError, StoreErrorKind, Verdict,
         redis::{ConnectionProvider, driver as redis},
     },
 };
 use tests::claims::{DAY, answer, claim, complete, key, token, win};
-use tests::servers::RedisServer;
+use tests::servers::{RedisCluster, RedisServer, SentinelTrio, eventually_async};
 
 fn misconfigured(connected: Result<RedisStore, StoreError>, says: &str) {
     let error = connected.expect_err("a refusal");
@@ -60,17 +63,18 @@ async fn a_login_is_needed_and_never_shown() {
 #[tokio::test]
 async fn who_may_not_do_what_the_scripts_do_is_told() {
     let server = RedisServer::start();
-    server.run::<()>(&["ACL", "SETUSER", "app", "on", ">hunter2", "~idem:*", "+@connection", "+info"]);
+    let rights = "on >hunter2 ~idem:* +@connection +info +get +pexpiretime";
+    server.run::<()>(&[&["ACL", "SETUSER", "app"][..], &rights.split(' ').collect::<Vec<_>>()].concat());
     let url = format!("redis://app:hunter2@127.0.0.1:{}", server.port());
     let store = RedisStore::connect(&url).await.unwrap();
     let error = store.claim(claim(1, 1)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
 
     // The script itself may run, and not all that it calls.
-    server.run::<()>(&["ACL", "SETUSER", "app", "+evalsha", "+eval", "+time", "+get", "+set"]);
+    server.run::<()>(&["ACL", "SETUSER", "app", "+evalsha", "+eval", "+time"]);
     let error = store.claim(claim(1, 1)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
-    server.run::<()>(&["FLUSHALL"]);
+    assert_eq!(server.run::<u32>(&["DBSIZE"]), 0);
 
     // What the documentation says is enough.
     for rule in ["+evalsha +eval +time +pexpiretime +get +set +setrange +del +zadd +zrem +zrangebylex", "+script|load"]
@@ -90,6 +94,84 @@ async fn who_may_not_do_what_the_scripts_do_is_told() {
         assert_eq!(store.parked(Parked::first(10)).await.unwrap(), []);
         RedisStore::connect(&url).await.unwrap();
         server.run::<()>(&["FLUSHALL"]);
+    }
+}
+
+/// Found when the first claim comes, it would leave a record that nobody owns.
+#[tokio::test]
+async fn who_may_not_do_what_a_claim_does_is_told_when_the_store_connects() {
+    let allow_all_but = |server: &RedisServer, command: &str| {
+        server.run::<()>(&["ACL", "SETUSER", "app", "on", ">hunter2", "~*", "+@all", &format!("-{command}")]);
+    };
+    let with_login = |url: &str| url.replace("redis://", "redis://app:hunter2@");
+    let one = RedisServer::start();
+    for command in ["pexpiretime", "get"] {
+        allow_all_but(&one, command);
+        let url = with_login(&one.url());
+        misconfigured(RedisStore::connect(&url).await, &format!("'{command}'"));
+        let client = redis::Client::open(url).unwrap();
+        let provider = Mine(client.get_multiplexed_async_connection().await.unwrap());
+        misconfigured(RedisStore::builder().provider(provider).await, &format!("'{command}'"));
+    }
+
+    let trio = SentinelTrio::start();
+    allow_all_but(&trio.master, "pexpiretime");
+    let builder = RedisStore::builder().login("app", "hunter2");
+    misconfigured(builder.sentinel(trio.urls(), SentinelTrio::NAME).await, "'pexpiretime'");
+
+    // Each node of a Cluster has a list of its own.
+    let cluster = RedisCluster::start();
+    let seeds: Vec<_> = cluster.seeds().iter().map(|seed| with_login(seed)).collect();
+    (0..3).for_each(|node| allow_all_but(cluster.server(node), "flushall"));
+    RedisStore::cluster(&seeds).await.unwrap();
+    for node in 0..3 {
+        allow_all_but(cluster.server(node), "pexpiretime");
+        let store = RedisStore::cluster(&seeds).await;
+        misconfigured(store, &format!("127.0.0.1:{}", cluster.server(node).port()));
+        cluster.server(node).run::<()>(&["ACL", "SETUSER", "app", "+pexpiretime"]);
+    }
+}
+
+/// The record is there by then, and nobody owns it.
+#[tokio::test]
+async fn a_claim_whose_date_may_not_be_asked_for_is_given_back_once_it_may_be() {
+    const CHARGES: Policy = Policy::new("charges").financial().validate_for_events();
+    let server = RedisServer::start();
+    server.run::<()>(&["ACL", "SETUSER", "app", "on", ">hunter2", "~*", "+@all"]);
+    let url = format!("redis://app:hunter2@127.0.0.1:{}", server.port());
+    let store = RedisStore::connect(&url).await.unwrap();
+    store.ping().await.unwrap();
+    let serve = |store: RedisStore| Idempotency::builder(store).shared().build();
+    let charge = async |idempotency: &Idempotency, key: &str| {
+        let operation = Operation::new(CHARGES, Principal::SHARED, key).any_input();
+        idempotency.execute(operation, async |attempt| Ok::<_, Infallible>(attempt.number())).await
+    };
+
+    let cut_off = serve(store.clone());
+    server.run::<()>(&["ACL", "SETUSER", "app", "-pexpiretime"]);
+    let error = store.ping().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
+    assert!(error.to_string().contains("'pexpiretime'"), "{error}");
+    let error = store.claim(claim(1, 1)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    for key in ["key-1", "key-2"] {
+        let refused = charge(&cut_off, key).await.unwrap_err();
+        assert!(matches!(refused, ExecuteError::Refused(Refusal::Unavailable { .. })), "{refused:?}");
+    }
+
+    server.run::<()>(&["ACL", "SETUSER", "app", "+pexpiretime"]);
+    let elsewhere = serve(RedisStore::connect(&url).await.unwrap());
+    for key in ["key-1", "key-2"] {
+        // Long before its lease is over.
+        let charged = eventually_async("it is given back", Duration::from_secs(5), async || {
+            match charge(&elsewhere, key).await {
+                Ok(charged) => Some(charged),
+                Err(ExecuteError::Refused(Refusal::InFlight { .. })) => None,
+                Err(other) => panic!("nothing ran: {other:?}"),
+            }
+        })
+        .await;
+        assert_eq!((charged.value, charged.replayed), (1, false));
     }
 }
 

@@ -13,8 +13,10 @@ use super::{
     link::Target,
     node::{self, Node},
     recent::Recent,
+    record,
     replicas::Quorum,
     route::{self, Route},
+    script::Step,
     sentinel::Sentinels,
 };
 use crate::store::StoreError;
@@ -172,7 +174,7 @@ impl RedisStoreBuilder {
         let info = self.parse(url)?;
         let name = info.addr().to_string();
         let node = self.node(Target::Server(info.into()));
-        self.check(&name, &node, false).await?;
+        self.check(&name, &node, None).await?;
         self.finish(Route::Server(node))
     }
 
@@ -180,14 +182,14 @@ impl RedisStoreBuilder {
         self.validate()?;
         let cluster = Cluster::connect(seeds, self.options()).await?;
         for (name, node) in cluster.masters() {
-            self.check(&name, &node, true).await?;
+            self.check(&name, &node, Some(&cluster)).await?;
         }
         self.finish(Route::Cluster(cluster))
     }
 
     async fn try_sentinel(self, servers: Vec<ConnectionInfo>, master_name: &str) -> Result<RedisStore, Cause> {
         let node = self.master(servers, master_name)?;
-        self.check(master_name, &node, false).await?;
+        self.check(master_name, &node, None).await?;
         self.finish(Route::Master(Arc::new(node)))
     }
 
@@ -200,7 +202,11 @@ impl RedisStoreBuilder {
         }
         let deadline = Instant::now() + self.connect_timeout;
         let info = route::provided(&*provider, &check::command(), deadline).await.map_err(Fault::into_cause)?;
-        check::judge("the provider's server", &info, Allowed { eviction: self.allow_eviction, cluster: true })?;
+        let server = "the provider's server";
+        check::judge(server, &info, Allowed { eviction: self.allow_eviction, cluster: true })?;
+        for ping in Step::pings(&self.prefix, &record::nobodys(0)) {
+            check::judge_right(server, route::provided(&*provider, &ping.command(), deadline).await)?;
+        }
         self.finish(Route::Provider(provider))
     }
 
@@ -241,11 +247,16 @@ impl RedisStoreBuilder {
         Node::new(&target, self.options())
     }
 
-    async fn check(&self, name: &str, node: &Node, cluster: bool) -> Result<(), Cause> {
+    async fn check(&self, name: &str, node: &Node, cluster: Option<&Cluster>) -> Result<(), Cause> {
         self.validate()?;
         let deadline = Instant::now() + self.connect_timeout;
         let info = node.link.send(&check::command(), deadline).await.map_err(Fault::into_cause)?;
-        check::judge(name, &info, Allowed { eviction: self.allow_eviction, cluster })
+        check::judge(name, &info, Allowed { eviction: self.allow_eviction, cluster: cluster.is_some() })?;
+        let key = cluster.map_or_else(|| record::nobodys(0), |cluster| cluster.nobodys_key(name));
+        for ping in Step::pings(&self.prefix, &key) {
+            check::judge_right(name, node.link.send(&ping.command(), deadline).await)?;
+        }
+        Ok(())
     }
 
     fn finish(self, route: Route) -> Result<RedisStore, Cause> {

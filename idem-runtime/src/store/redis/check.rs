@@ -2,7 +2,8 @@
 
 use redis::{Cmd, Value};
 
-use super::fault::Cause;
+use super::fault::{Cause, Fault};
+use crate::store::StoreErrorKind;
 
 /// What a server may be without being refused.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +58,20 @@ pub(super) fn judge(server: &str, info: &Value, allowed: Allowed) -> Result<(), 
     Ok(())
 }
 
+/// Judges the reply to a part of a claim: whose access list lacks it is told so before the first claim is left half-way.
+///
+/// Another refusal passes: a node of a Cluster looks at the list first, and then at whose key it is by now.
+pub(super) fn judge_right(server: &str, asked: Result<Value, Fault>) -> Result<(), Cause> {
+    match asked {
+        Err(Fault::Refused(error)) if Cause::of(&error).kind != StoreErrorKind::Misconfigured => Ok(()),
+        Err(fault) => {
+            let Cause { kind, context } = fault.into_cause();
+            Err(Cause::new(kind, format!("`{server}` is asked what a claim asks: {context}")))
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
 /// Refuses a server that evicts records, by its reply of `INFO`: what holds at the start holds for whoever takes over.
 pub(super) fn judge_eviction(server: &str, info: &Value) -> Result<(), Cause> {
     keeps(server, field(&read(server, info)?, "maxmemory_policy"))
@@ -85,7 +100,6 @@ fn field<'a>(info: &'a str, name: &str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::StoreErrorKind;
 
     const STRICT: Allowed = Allowed { eviction: false, cluster: false };
 

@@ -21,9 +21,11 @@ use super::{
     fault::{Cause, Fault},
     link::Target,
     node::{Node, Options, Reply},
+    record,
     script::Step,
     sentinel,
 };
+use crate::key::StorageKey;
 
 /// A cheap handle; clones share the map and the connections.
 #[derive(Clone)]
@@ -152,6 +154,7 @@ impl Cluster {
                     return if stays { Ok(Reply { repeated, ..reply }) } else { Err(Fault::Silent) };
                 }
                 Ok(reply) => return Ok(Reply { repeated: reply.repeated || repeated, ..reply }),
+                Err(fault) if repeated => fault.behind_a_lost_reply(),
                 Err(fault) => fault,
             };
             match redirection(&fault, &address) {
@@ -192,6 +195,13 @@ impl Cluster {
         masters.sort_unstable();
         masters.dedup();
         masters.into_iter().map(|address| (address.clone(), self.0.node(&address))).collect()
+    }
+
+    /// A key that no operation has, in a slot of this master: asked of any other, it would be sent on.
+    pub(super) fn nobodys_key(&self, master: &str) -> StorageKey {
+        let is_its = |key: &StorageKey| self.0.master(record::slot(key)).is_some_and(|of| *of == *master);
+        // So many that a single slot is hit.
+        (0..1 << 18).map(record::nobodys).find(is_its).unwrap_or(record::nobodys(0))
     }
 
     /// Learns the Cluster anew, from now on: what was asked before may have changed since.

@@ -48,6 +48,15 @@ impl Fault {
         }
     }
 
+    /// The same of a step whose first reply was lost, or not believed: what keeps it from being asked again says nothing of that time.
+    pub(super) fn behind_a_lost_reply(self) -> Self {
+        match self {
+            Self::Refused(error) if Cause::of(&error).kind != StoreErrorKind::Unavailable => Self::Broken(error),
+            Self::Unreachable(cause) | Self::Untrusted(cause) => Self::Unreachable(Cause::unavailable(cause.context)),
+            fault => fault,
+        }
+    }
+
     pub(super) fn into_error(self, doing: &str) -> StoreError {
         let Cause { kind, context } = self.into_cause();
         StoreError::new(kind, format!("{doing}: {context}"))
@@ -193,6 +202,24 @@ mod tests {
         assert!(error.to_string().contains('\n'), "{error}");
         for text in [Cause::of(&error).context.to_string(), Fault::Broken(error).into_cause().context.to_string()] {
             assert!(text.contains("Parse error") && !text.contains('\n'), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_the_second_time_may_have_been_done_the_first_time() {
+        use StoreErrorKind::Unavailable;
+        let second = |line: &str| Fault::from(refused(line)).behind_a_lost_reply();
+        for (code, said) in [("OOM", "command not allowed"), ("NOPERM", "no permissions"), ("WRONGPASS", "disabled")] {
+            let error = second(&format!("{code} {said}")).into_error("claim");
+            assert_eq!(error.kind(), Unavailable, "{error}");
+            assert!(error.to_string().contains(said), "{error}");
+        }
+        for elsewhere in ["MOVED", "ASK", "READONLY", "MASTERDOWN"] {
+            assert!(second(&format!("{elsewhere} 3999 127.0.0.1:6381")).is(elsewhere));
+        }
+        for fault in [Fault::Unreachable, Fault::Untrusted] {
+            let fault = fault(Cause::misconfigured("it evicts")).behind_a_lost_reply();
+            assert_eq!(fault.into_cause().kind, Unavailable);
         }
     }
 

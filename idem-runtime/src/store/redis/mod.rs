@@ -94,7 +94,7 @@ pub(crate) use self::{fault::Cause, wire::open};
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use redis::Value;
 use tokio::time::Instant;
 
@@ -162,7 +162,8 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// `Misconfigured`: the URL, the login, a version before 7, an eviction policy. `Unavailable`: no answer.
+    /// `Misconfigured`: the URL, the login, a version before 7, an eviction policy, an access list under which no claim can be read or
+    /// dated. `Unavailable`: no answer.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         Self::builder().connect(url).await
     }
@@ -205,10 +206,20 @@ impl RedisStore {
     }
 
     /// Claims a key that has no record. `None`: the script is to judge.
-    async fn first_claim(&self, claim: &Claim, deadline: Instant) -> Result<Option<Claimed>, StoreError> {
+    ///
+    /// Sets `taken_perhaps` when the record may be there all the same.
+    async fn first_claim(
+        &self,
+        claim: &Claim,
+        deadline: Instant,
+        taken_perhaps: &mut bool,
+    ) -> Result<Option<Claimed>, StoreError> {
         let step = Step::first_claim(&self.0.prefix, claim);
         let claimed = match self.0.route.ask(&step, deadline).await {
-            Ok(reply) => record::first_claimed(reply.value, claim, script::first_kept(claim)),
+            Ok(reply) => {
+                *taken_perhaps = reply.repeated || record::is_written(&reply.value);
+                record::first_claimed(reply.value, claim, script::first_kept(claim))
+            }
             // A server that does not write, for want of memory or of replicas, still reads.
             Err(Fault::Refused(_)) => None,
             Err(fault) => return Err(fault.into_error(step.kind.name())),
@@ -275,10 +286,11 @@ impl fmt::Debug for RedisStore {
 impl Store for RedisStore {
     async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
         let deadline = self.deadline();
+        let mut taken_perhaps = false;
         let claimed = if self.0.recent.holds(&claim.key) {
             self.replay(&claim, deadline).await?
         } else if self.0.route.takes_questions() {
-            self.first_claim(&claim, deadline).await?
+            self.first_claim(&claim, deadline, &mut taken_perhaps).await?
         } else {
             None
         };
@@ -291,7 +303,9 @@ impl Store for RedisStore {
             }
             record::claimed(reply.value)
         };
-        self.take_by(deadline, &Step::claim(&self.0.prefix, &claim), read).await
+        let judged = self.take_by(deadline, &Step::claim(&self.0.prefix, &claim), read).await;
+        // Whatever keeps the script from judging it, the record is there, and nobody else can give it back.
+        judged.map_err(|error| if taken_perhaps { error.taken_perhaps() } else { error })
     }
 
     async fn claim_many(&self, claims: &[Claim]) -> Vec<Result<Claimed, StoreError>> {
@@ -387,7 +401,9 @@ impl Store for RedisStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.take(&Step::ping(&self.0.prefix), |_| Some(())).await
+        let (deadline, pings) = (self.deadline(), Step::pings(&self.0.prefix, &record::nobodys(0)));
+        try_join_all(pings.iter().map(|ping| self.take_by(deadline, ping, |_| Some(())))).await?;
+        Ok(())
     }
 }
 

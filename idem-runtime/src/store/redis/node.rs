@@ -95,6 +95,7 @@ impl Node {
             };
             match fault {
                 Fault::Broken(_) if !repeated && step.is_repeatable() => repeated = true,
+                fault if repeated => return Err(fault.behind_a_lost_reply()),
                 fault => return Err(fault),
             }
         }

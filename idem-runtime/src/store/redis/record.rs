@@ -94,6 +94,14 @@ pub(super) fn first_claimed(reply: Value, claim: &Claim, kept: u64) -> Option<Cl
     }
 }
 
+/// Whether a first claim was carried out, by what it found in its way, whatever became of the question behind it.
+pub(super) fn is_written(reply: &Value) -> bool {
+    match reply {
+        Value::Array(replies) => matches!(replies.first(), Some(Value::Nil)),
+        found => matches!(found, Value::Nil),
+    }
+}
+
 /// What the claim script said; `None`: nothing that it can say.
 pub(super) fn claimed(reply: Value) -> Option<Claimed> {
     match reply {
@@ -233,6 +241,13 @@ pub(super) fn put_key(to: &mut impl BufMut, prefix: &str, key: &StorageKey) {
 /// How many bytes [`put_key`] writes.
 pub(super) const fn key_length(prefix: &str) -> usize {
     prefix.len() + HEX + 3
+}
+
+/// One of the keys that no operation has.
+pub(super) fn nobodys(number: u32) -> StorageKey {
+    let mut bytes = [0; 32];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    StorageKey::from_bytes(bytes)
 }
 
 /// The slot of a Cluster that the record of this key lies in: that of what is between the braces.
@@ -393,6 +408,13 @@ mod tests {
         }
         assert_eq!(first_claimed(record, &claim, 50_000), None, "of a slot on its way, without a question");
         assert_eq!(first_claimed(Value::Nil, &claim, 50_000), None);
+
+        let refused = || Value::Array(vec![Value::Nil, Value::Okay]);
+        assert!(is_written(&refused()) && is_written(&Value::Nil), "whatever the question came to");
+        for found in [Value::BulkString(b"record".to_vec()), Value::Array(vec![Value::Okay, Value::Nil]), Value::Int(0)]
+        {
+            assert!(!is_written(&found));
+        }
     }
 
     #[test]

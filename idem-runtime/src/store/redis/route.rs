@@ -68,7 +68,7 @@ async fn ask_master(node: &Arc<Node>, step: &Step, deadline: Instant) -> Result<
             if node.verify(deadline).await == Word::Unheard {
                 return Err(Fault::Silent);
             }
-            let again = node.ask(step, deadline).await?;
+            let again = node.ask(step, deadline).await.map_err(Fault::behind_a_lost_reply)?;
             if again.late && node.verify(deadline).await != Word::Stays {
                 return Err(Fault::Silent);
             }

@@ -183,10 +183,10 @@ impl Step {
         Self::on_record(Kind::Forget, key, call(Kind::Forget, prefix, key, 0, 0))
     }
 
-    /// Reads a key that no operation has. A server that is loading, lost its master, or serves no such slot, refuses as it would a claim.
-    pub(super) fn ping(prefix: &str) -> Self {
-        let key = StorageKey::from_bytes([0; 32]);
-        Self::on_record(Kind::Ping, &key, on_key("GET", 2, prefix, &key))
+    /// What a claim asks, of [a key that no operation has](record::nobodys). A server that is loading, lost its master, or serves no such slot, refuses as
+    /// it would a claim; and so does one whose access list lets a first claim be written, and not be dated.
+    pub(super) fn pings(prefix: &str, key: &StorageKey) -> [Self; 2] {
+        ["GET", "PEXPIRETIME"].map(|name| Self::on_record(Kind::Ping, key, on_key(name, 2, prefix, key)))
     }
 
     /// Deletes what is no record of ours, but of another type: a record that somebody made meanwhile stays.
