@@ -66,6 +66,31 @@ async fn a_cache_that_refuses_copies_or_to_be_read_is_told_of_once() {
     }
 }
 
+/// As after a move to copies in the same Redis: what lies there may be in flight at a replica of the version before.
+#[tokio::test]
+async fn a_cache_under_the_prefix_of_a_store_is_told_of_once() {
+    let redis = RedisServer::start();
+    let before = RedisStore::connect(&redis.url()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let authority = SqliteStore::open(directory.path().join("records.db")).await.unwrap();
+    let cache = RedisCache::builder().prefix("idem").server(&redis.url()).unwrap();
+    let store = TieredStore::new(authority, cache);
+
+    let (log, _guard) = Log::start();
+    for at in 1..4 {
+        win(&before, claim(at, 1)).await;
+        win(&store, claim(at, 1)).await;
+        _ = store.complete(&complete(at, 1, "hunter2")).await.unwrap();
+        store.flush().await;
+    }
+    let told = log.text();
+    assert_eq!(told.matches(" WARN ").count(), 1, "{told}");
+    assert!(told.contains("`prefix`") && told.contains("prefix=\"idem\""), "{told}");
+    assert!(told.contains(&format!("place=\"127.0.0.1:{}\"", redis.port())), "{told}");
+    let keys: String = key(1).as_bytes()[4..].iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(!told.contains("hunter2") && !told.contains(&keys), "{told}");
+}
+
 #[derive(Debug, Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

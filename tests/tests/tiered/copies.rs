@@ -232,7 +232,7 @@ async fn what_is_written_wrong_is_told_without_a_password() {
 #[tokio::test]
 async fn who_may_only_do_what_copies_need_may_do_enough() {
     let both = Both::start().await;
-    let rights = "on >hunter2 ~idem-copy:* +@connection +get +set +del +time";
+    let rights = "on >hunter2 ~idem-copy:* +@connection +get +set +del +eval +time";
     let mut command = vec!["ACL", "SETUSER", "app"];
     command.extend(rights.split(' '));
     both.redis.run::<()>(&command);

@@ -101,7 +101,7 @@ async fn garbage_is_only_a_miss() {
         ("a copy of another key", other),
         ("a newer layout", newer),
         ("a copy with more behind it", [&copy[..], b"!"].concat()),
-        ("a record of a Redis store", [&[1, 2][..], &[1; 32], &[1; 16], &[0; 24], b"forged"].concat()),
+        ("half a record of a Redis store", [&[1, 2][..], &[1; 32], &[1; 16], &[0; 24], b"forged"].concat()),
     ];
     all.extend((0..copy.len()).step_by(5).map(|end| ("a copy cut off", copy[..end].to_vec())));
     all.extend((0..copy.len()).map(|at| ("a copy with one bit changed", changed(at))));

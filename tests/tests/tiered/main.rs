@@ -4,5 +4,6 @@
 mod copies;
 mod faults;
 mod forgotten;
+mod prefix;
 mod support;
 mod transactions;

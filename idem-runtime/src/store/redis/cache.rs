@@ -15,6 +15,7 @@ use super::{
     cluster::Cluster,
     fault::{Cause, Fault},
     link::Target,
+    node::Reply,
     record,
     route::Route,
     script::Step,
@@ -60,6 +61,8 @@ struct Shared {
     circuit: Mutex<Circuit>,
     reads: Mutex<Refusals>,
     writes: Mutex<Refusals>,
+    /// Of copies, by records of a store that lie in their places.
+    places: Mutex<Refusals>,
 }
 
 /// Keeps a server that does not answer from costing every request its time-out.
@@ -166,7 +169,11 @@ impl RedisCache {
         if locked(&self.0.writes).granted() {
             tracing::info!(place = &*self.0.place, "redis takes copies again");
         }
-        Some(reply != Value::Nil)
+        let is_written = reply != Value::Nil;
+        if is_written {
+            locked(&self.0.places).granted();
+        }
+        Some(is_written)
     }
 
     /// As [`get`](Self::get), for somebody who has more time.
@@ -177,24 +184,48 @@ impl RedisCache {
         }
     }
 
-    /// Deletes what lies there; `false`: perhaps not.
-    pub(in crate::store) async fn delete(&self, key: &StorageKey) -> bool {
-        self.ask(&Step::delete(&self.0.prefix, key), WRITE, false).await.is_some()
+    /// Deletes what was seen there, unless something else lies there by now; `false`: perhaps not.
+    ///
+    /// Not a record of a store, which another version of the service may have: deleted, its operation would run again there.
+    pub(in crate::store) async fn clear(&self, key: &StorageKey, seen: &[u8]) -> bool {
+        if record::is_record(seen) {
+            if locked(&self.0.places).refused(Instant::now()) {
+                let Shared { place, prefix, .. } = &*self.0;
+                tracing::warn!(
+                    place,
+                    prefix,
+                    "records of a `RedisStore` lie where copies would, and stay there without any: give the `RedisCache` \
+                     another `prefix`"
+                );
+            }
+            return false;
+        }
+        matches!(self.ask(&Step::clear(&self.0.prefix, key, seen), WRITE, false).await, Some(Value::Int(1)))
     }
 
-    /// Puts a value there that must be there, whatever lies there now. Asks a server that is left alone as well.
+    /// Puts a value there that must be there, whatever lies there now but a record of a store. Asks a server that is left alone as well.
     pub(in crate::store) async fn mark(
         &self,
         key: &StorageKey,
         value: &[u8],
         lasts: Duration,
     ) -> Result<(), StoreError> {
+        let deadline = Instant::now() + WRITE;
+        let failed = |fault: Fault| fault.into_error("forget, whose copy may still be there: ask again");
+        match self.0.route.ask(&Step::read(&self.0.prefix, key), deadline).await {
+            Ok(Reply { value: Value::BulkString(found), .. }) if record::is_record(&found) => {
+                return Err(StoreError::new(
+                    StoreErrorKind::Misconfigured,
+                    "forget: a record of a `RedisStore` lies where the copy would: give the `RedisCache` another `prefix`",
+                ));
+            }
+            Err(fault) if !fault.is("WRONGTYPE") => return Err(failed(fault)),
+            Ok(_) | Err(_) => {}
+        }
         let mut command = self.set(key, value);
         command.arg("PX").arg(micros(lasts) / 1000);
-        match self.0.route.ask(&Step::plain(key, command), Instant::now() + WRITE).await {
-            Ok(_) => Ok(()),
-            Err(fault) => Err(fault.into_error("forget, whose copy may still be there: ask again")),
-        }
+        self.0.route.ask(&Step::plain(key, command), deadline).await.map_err(failed)?;
+        Ok(())
     }
 
     fn set(&self, key: &StorageKey, value: &[u8]) -> Cmd {
@@ -315,8 +346,9 @@ impl fmt::Debug for RedisCache {
 }
 
 impl RedisCacheBuilder {
-    /// What every key begins with: `PREFIX:{HEX}`. Default `idem-copy`. Not that of a [`RedisStore`](super::RedisStore), and for each
-    /// database behind it another one: two that share a prefix replay each other's answers.
+    /// What every key begins with: `PREFIX:{HEX}`. Default `idem-copy`. Not that of a [`RedisStore`](super::RedisStore), whose records
+    /// stay where they lie and leave no place for copies (a warning says so), and for each database behind it another one: two that
+    /// share a prefix replay each other's answers.
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
         Self(self.0.prefix(prefix))
     }
@@ -401,9 +433,9 @@ impl RedisCacheBuilder {
             .and(route)
             .map_err(|cause| StoreError::new(StoreErrorKind::Misconfigured, cause.context.to_string()))?;
         let RedisStoreBuilder { prefix, command_timeout, .. } = self.0;
-        let (circuit, reads, writes) = <(Mutex<_>, Mutex<_>, Mutex<_>)>::default();
+        let (circuit, reads, writes, places) = <(Mutex<_>, Mutex<_>, Mutex<_>, Mutex<_>)>::default();
         let (prefix, timeout) = (prefix.into(), command_timeout);
-        Ok(RedisCache(Arc::new(Shared { route, place, prefix, timeout, circuit, reads, writes })))
+        Ok(RedisCache(Arc::new(Shared { route, place, prefix, timeout, circuit, reads, writes, places })))
     }
 }
 

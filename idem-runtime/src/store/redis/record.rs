@@ -150,6 +150,12 @@ pub(super) fn is_lasting(reply: &Value) -> bool {
     header(record).is_some_and(|header| header.head == head(State::Answer) && header.until == 0)
 }
 
+/// Whether these bytes are a record, of any kind.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) fn is_record(bytes: &[u8]) -> bool {
+    header(bytes).is_some_and(|header| matches!(header.head, [1..=3, 1..=5]))
+}
+
 /// What stands before the answer, but for fingerprint and token.
 struct Header {
     /// Version and state.

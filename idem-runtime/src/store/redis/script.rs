@@ -191,18 +191,15 @@ impl Step {
 
     /// Deletes what is no record of ours, but of another type: a record that somebody made meanwhile stays.
     pub(super) fn delete_foreign(prefix: &str, key: &StorageKey) -> Self {
-        const DELETE: &str = "local read = redis.pcall('GET', KEYS[1]) \
-            if type(read) == 'table' and read.err then return redis.call('DEL', KEYS[1]) end return 0";
-        let mut command = Cmd::new();
-        command.arg("EVAL").arg(DELETE).arg(1);
-        record::put_key(&mut command.bufmut_for_next_arg(record::key_length(prefix)), prefix, key);
-        Self::plain(key, command)
+        Self::plain(key, run(include_str!("foreign.lua"), prefix, key))
     }
 
-    /// Deletes whatever lies there.
+    /// Deletes what was seen there: what somebody put in its place meanwhile stays.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
-    pub(super) fn delete(prefix: &str, key: &StorageKey) -> Self {
-        Self::plain(key, on_key("DEL", 2, prefix, key))
+    pub(super) fn clear(prefix: &str, key: &StorageKey, seen: &[u8]) -> Self {
+        let mut command = run(include_str!("clear.lua"), prefix, key);
+        command.arg(seen);
+        Self::plain(key, command)
     }
 
     pub(super) fn read(prefix: &str, key: &StorageKey) -> Self {
@@ -345,6 +342,14 @@ fn on_key(name: &str, words: usize, prefix: &str, key: &StorageKey) -> Cmd {
 fn call(kind: Kind, prefix: &str, key: &StorageKey, args: usize, extra: usize) -> Cmd {
     let mut command = Cmd::with_capacity(4 + args, 192 + extra);
     command.arg("EVALSHA").arg(kind.script().map_or("", |script| &*script.digest)).arg(1);
+    record::put_key(&mut command.bufmut_for_next_arg(record::key_length(prefix)), prefix, key);
+    command
+}
+
+/// A script that hardly anybody needs, and so no server is to know by its digest, before its arguments.
+fn run(source: &str, prefix: &str, key: &StorageKey) -> Cmd {
+    let mut command = Cmd::new();
+    command.arg("EVAL").arg(source).arg(1);
     record::put_key(&mut command.bufmut_for_next_arg(record::key_length(prefix)), prefix, key);
     command
 }

@@ -95,8 +95,9 @@ impl<A: Authority> Inner<A> {
         let refused = join_all(kept.into_iter().map(put)).await;
         for key in refused.into_iter().flatten() {
             // What nobody here wrote is taken away, and the authority asked once more: it may have forgotten the key since.
-            if self.cache.look(&key).await.is_some_and(|bytes| !copy::is_ours(&key, &bytes))
-                && self.cache.delete(&key).await
+            if let Some(found) = self.cache.look(&key).await
+                && !copy::is_ours(&key, &found)
+                && self.cache.clear(&key, &found).await
             {
                 self.fill(key);
             }

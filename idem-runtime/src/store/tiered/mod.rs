@@ -39,7 +39,8 @@
 //! - Whatever Redis does is at most a copy that is not there. It costs a request at most the cache's
 //!   [time-out](super::redis::RedisCacheBuilder::timeout), and after three of those in a row nothing for a second. One that does
 //!   not answer, refuses copies or refuses to be read is told of in a warning, once.
-//! - Redis may evict, keep nothing on disk, and be emptied at any time.
+//! - Redis may evict, keep nothing on disk, and be emptied at any time. What lies in the place of a copy and is none is taken away, unless
+//!   it is a record of a [`RedisStore`](super::RedisStore), which somebody may still need.
 //!
 //! # What it cannot hold to
 //!
@@ -57,7 +58,7 @@
 //!
 //! # What the user of an access list needs
 //!
-//! `+get +set +del +time`, in a Cluster `+cluster|nodes +asking`, with a database other than 0 `+select`, behind Sentinels `+role`; and
+//! `+get +set +del +eval +time`, in a Cluster `+cluster|nodes +asking`, with a database other than 0 `+select`, behind Sentinels `+role`; and
 //! `~idem-copy:*`, or the chosen prefix.
 
 mod copy;
