@@ -232,7 +232,8 @@ impl Policy {
     /// A handler that hangs is not stopped. Its lease runs out, at most a `lease` later, and [`on_abandoned`](Self::on_abandoned) says what
     /// the next request gets: under [`OnAbandoned::Retry`] it runs, **beside the one that hangs**, in this process too, with a larger
     /// [`fence`](crate::Attempt::fence); else the outcome is unknown. If the first one comes to its end after all while its claim is still
-    /// its own, it is recorded; else it has lost, as any owner that comes too late. Until then it keeps its place of
+    /// its own, or whoever took over has lost the lease as well, it is recorded; else it has lost, as any owner that comes too late. Until
+    /// then it keeps its place of
     /// [`max_in_flight`](crate::IdempotencySetup::max_in_flight), and [`drain`](crate::Idempotency::drain) waits for it.
     pub const fn renew_for(mut self, renew_for: Duration) -> Self {
         self.renew_for = Some(renew_for);
