@@ -124,6 +124,24 @@ async fn a_claim_and_an_expiry_in_the_same_moment_lose_no_claim() {
     assert_eq!(world.number("SELECT count(*) FROM {t} WHERE token = '\\x02020202020202020202020202020202'").await, 400);
 }
 
+/// More than one round deletes, and so more than come in an interval may be.
+#[tokio::test]
+async fn what_one_round_leaves_goes_within_the_interval() {
+    let world = World::start().await;
+    expired(&world, 25_000).await;
+    let interval = Duration::from_secs(8);
+    let _store = world.postgres.builder().sweep_every(interval).connect(&world.postgres.url()).await.unwrap();
+    let fewer_than = async |rows: i64, within: Duration| {
+        eventually_async("what is past its time goes", within, async || {
+            (world.number("SELECT count(*) FROM {t}").await < rows).then_some(())
+        })
+        .await;
+    };
+    fewer_than(25_000, 5 * interval).await;
+    // Two rounds are at least three quarters of it apart where nothing was left.
+    fewer_than(1, 3 * interval / 4).await;
+}
+
 #[tokio::test]
 async fn the_store_expires_by_itself_until_it_is_dropped() {
     let world = World::start().await;

@@ -157,7 +157,8 @@ impl PostgresStoreBuilder {
     }
 
     /// How often records past their time are deleted, give or take a quarter; `None`: only by
-    /// [`expire`](PostgresStore::expire). Default once a minute.
+    /// [`expire`](PostgresStore::expire). Default once a minute. Up to 20,000 of them go at once; where more are left, the
+    /// next go about a second later, and it is told in a warning if that lasts.
     pub fn sweep_every(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.sweep = interval.into();
         self
