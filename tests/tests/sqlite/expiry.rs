@@ -68,6 +68,19 @@ async fn claims_drop_what_is_past_its_time_and_nothing_else() {
     }
 }
 
+/// As a worker does that fetches many events at once.
+#[tokio::test]
+async fn large_batches_drop_as_much_as_they_add() {
+    let place = Place::new();
+    let store = place.open().await;
+    let (batch, hour) = (1024, Duration::from_secs(3600));
+    for round in 0..10 {
+        fill(&store, batch * round..batch * (round + 1), hour).await;
+        place.clock.advance(2 * hour);
+    }
+    assert_eq!(count(&store, RECORDS).await, i64::from(batch), "those before the last were past their time");
+}
+
 /// The only writer of a service whose handlers are all transactions.
 #[tokio::test]
 async fn transactions_drop_what_is_past_its_time_too() {

@@ -46,8 +46,8 @@
 //!   last fence that was given, whatever the clock says after a restart. Where the system does not tell when it started
 //!   (on Linux it does), each process goes by the wall clock as it was when the store was opened.
 //! - Fences grow over the whole file, not only for each key.
-//! - Every 32 steps, those in transactions among them, the writer drops up to 128 records past their time, and answers past
-//!   theirs. The file does not shrink: what they took is used again.
+//! - Every 32 steps, those in transactions among them, the writer drops records past their time, and answers past theirs: of
+//!   each up to four for each step since the last time. The file does not shrink: what they took is used again.
 //! - Where there is no room a step is refused with [`Full`](crate::store::StoreErrorKind::Full), and its neighbours of the
 //!   same commit are not. Replays go on.
 //! - A lock that somebody else holds for longer than [`lock_timeout`](SqliteStoreBuilder::lock_timeout) refuses a step with

@@ -208,8 +208,8 @@ pub(super) async fn parked(connection: &mut SqliteConnection, page: &Parked) -> 
     }
 }
 
-/// Drops at most so many records past their time, and so many answers past theirs. Returns whether it dropped any.
-pub(super) async fn drop_past(connection: &mut SqliteConnection, now: u64, many: u32) -> Result<bool, Fault> {
+/// Drops at most so many records past their time, and so many answers past theirs. Returns how many it were.
+pub(super) async fn drop_past(connection: &mut SqliteConnection, now: u64, many: u32) -> Result<u64, Fault> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let mut dropped = 0;
     for statement in [DROP, TRIM] {
@@ -217,7 +217,7 @@ pub(super) async fn drop_past(connection: &mut SqliteConnection, now: u64, many:
         dropped += query.execute(&mut *transaction).await?.rows_affected();
     }
     transaction.commit().await?;
-    Ok(dropped > 0)
+    Ok(dropped)
 }
 
 /// Whether the guess was right; if not, nothing was written.

@@ -77,9 +77,12 @@ struct Queue {
 /// How many steps one transaction takes; those behind them wait for the next, and let a handler's transaction go first.
 const STEPS_TOGETHER: usize = 256;
 
-/// After so many steps the writer looks for what is past its time, and drops a few times as much as they can have added.
+/// After so many steps, or more that were taken together, the writer looks for what is past its time.
 const STEPS_PER_DROP: u32 = 32;
-const DROPS: u32 = 4 * STEPS_PER_DROP;
+/// It drops a few times as much as the steps can have added, of a large batch too: or else the file would grow.
+const DROPS_PER_STEP: u32 = 4;
+/// How much one transaction drops, so that the transactions of handlers come in between.
+const DROPS_TOGETHER: u32 = 4 * STEPS_PER_DROP * DROPS_PER_STEP;
 
 /// How much is dropped when there is no room for a step.
 const DROPS_WHEN_FULL: u32 = 1024;
@@ -131,8 +134,7 @@ impl Task {
                 self.take_turn(&mut queue).await;
             }
             if self.steps.load(Ordering::Relaxed) >= STEPS_PER_DROP {
-                self.steps.store(0, Ordering::Relaxed);
-                self.drop_past(DROPS).await;
+                self.drop_after(self.steps.swap(0, Ordering::Relaxed)).await;
             }
         }
     }
@@ -148,7 +150,7 @@ impl Task {
         let mut jobs = queue.next();
         self.steps.fetch_add(u32::try_from(jobs.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
         let Err(fault) = self.take(transaction, &mut jobs).await else { return answer(jobs, &Ok(())) };
-        let made_room = fault.kind == StoreErrorKind::Full && self.drop_past(DROPS_WHEN_FULL).await;
+        let made_room = fault.kind == StoreErrorKind::Full && self.drop_past(DROPS_WHEN_FULL).await > 0;
         if jobs.len() == 1 && !made_room {
             return answer(jobs, &Err(fault));
         }
@@ -180,8 +182,20 @@ impl Task {
         Ok(transaction.commit().await?)
     }
 
-    /// Whether anything was dropped. That it could not be is nobody's failure: the next step tells what is wrong.
-    async fn drop_past(&self, many: u32) -> bool {
+    /// Drops what is past its time, in proportion to the steps since the last time.
+    async fn drop_after(&self, steps: u32) {
+        let mut due = steps.saturating_mul(DROPS_PER_STEP);
+        while due > 0 {
+            let many = due.min(DROPS_TOGETHER);
+            if self.drop_past(many).await < u64::from(many) {
+                return;
+            }
+            due -= many;
+        }
+    }
+
+    /// How much was dropped. That nothing could be is nobody's failure: the next step tells what is wrong.
+    async fn drop_past(&self, many: u32) -> u64 {
         let dropped = async {
             let mut connection = self.connections.acquire().await?;
             let now = self.timeline.at(Fence::new(0)).now;
@@ -189,7 +203,7 @@ impl Task {
         };
         dropped.await.unwrap_or_else(|fault: Fault| {
             tracing::debug!(%fault, "no record past its time was dropped");
-            false
+            0
         })
     }
 }
