@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use idem_runtime::{
     PostgresStore, Store,
-    store::{Ownership, StoreError, StoreErrorKind, postgres::driver as sqlx},
+    store::{
+        Ownership, StoreError, StoreErrorKind,
+        postgres::{PostgresStoreBuilder, driver as sqlx},
+    },
 };
 use tests::{
     claims::{claim, complete, win},
@@ -34,6 +37,34 @@ async fn a_wrong_url_is_told_without_its_password() {
     misconfigured(patient().schema("Ä").connect("postgres://localhost").await, "no name");
     let builder = patient();
     assert!(!format!("{builder:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_time_of_nothing_or_without_end_is_told_before_anything_is_connected() {
+    type Set = fn(PostgresStoreBuilder, Duration) -> PostgresStoreBuilder;
+    let hour = Duration::from_secs(60 * 60);
+    let pool = sqlx::PgPool::connect_lazy("postgres://127.0.0.1:1").unwrap();
+    let times: [(&str, Duration, Set); 6] = [
+        ("command_timeout", hour, PostgresStoreBuilder::command_timeout),
+        ("statement_timeout", hour, PostgresStoreBuilder::statement_timeout),
+        ("lock_timeout", hour, PostgresStoreBuilder::lock_timeout),
+        ("acquire_timeout", hour, PostgresStoreBuilder::acquire_timeout),
+        ("connect_timeout", hour, PostgresStoreBuilder::connect_timeout),
+        ("sweep_every", 24 * hour, |builder, interval| builder.sweep_every(interval)),
+    ];
+    for (option, longest, set) in times {
+        for wrong in [Duration::ZERO, Duration::from_micros(999), longest + Duration::from_nanos(1), Duration::MAX] {
+            let builder = || set(PostgresStore::builder(), wrong);
+            let says = format!("`{option}` is not between 1 ms and");
+            misconfigured(builder().connect("postgres://app:hunter2@127.0.0.1:1").await, &says);
+            misconfigured(builder().with_pool(pool.clone()).await, &says);
+            misconfigured(builder().migrate("postgres://app:hunter2@127.0.0.1:1").await, &says);
+        }
+        for right in [Duration::from_millis(1), longest] {
+            let connected = set(PostgresStore::builder(), right).connect("postgres://127.0.0.1:1").await;
+            assert_eq!(connected.unwrap_err().kind(), StoreErrorKind::Unreachable, "{option} of {right:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use idem_runtime::{
     ExecuteError, Idempotency, Operation, Policy, Principal, RedisStore, Refusal, Store,
     store::{
         Complete, Outcome, Ownership, Parked, Resolve, Resolved, StoreError, StoreErrorKind, Verdict,
-        redis::{ConnectionProvider, driver as redis},
+        redis::{ConnectionProvider, RedisStoreBuilder, driver as redis},
     },
 };
 use tests::claims::{DAY, answer, claim, complete, key, token, win};
@@ -58,6 +58,34 @@ async fn a_login_is_needed_and_never_shown() {
     misconfigured(RedisStore::connect(&without).await, "NOAUTH");
     let wrong = format!("redis://:hunter2wrong@127.0.0.1:{}", server.port());
     misconfigured(RedisStore::connect(&wrong).await, "");
+}
+
+#[tokio::test]
+async fn a_time_of_nothing_or_without_end_is_told_before_anything_is_connected() {
+    type Set = fn(RedisStoreBuilder, Duration) -> RedisStoreBuilder;
+    let hour = Duration::from_secs(60 * 60);
+    let times: [(&str, Set); 3] = [
+        ("command_timeout", RedisStoreBuilder::command_timeout),
+        ("connect_timeout", RedisStoreBuilder::connect_timeout),
+        ("wait_replicas", |builder, timeout| builder.wait_replicas(1, timeout)),
+    ];
+    let url = "redis://app:hunter2@127.0.0.1:1";
+    for (option, set) in times {
+        for wrong in [Duration::ZERO, Duration::from_micros(999), hour + Duration::from_nanos(1), Duration::MAX] {
+            let builder = || set(RedisStore::builder(), wrong);
+            let says = format!("`{option}` is not between 1 ms and 1 hour");
+            misconfigured(builder().connect(url).await, &says);
+            misconfigured(builder().cluster([url]).await, &says);
+            misconfigured(builder().sentinel([url], "main").await, &says);
+        }
+        for right in [Duration::from_millis(1), hour] {
+            let connected = set(RedisStore::builder(), right).connect(url).await;
+            assert_ne!(connected.unwrap_err().kind(), StoreErrorKind::Misconfigured, "{option} of {right:?}");
+        }
+    }
+    // Without replicas there is nothing to wait for.
+    let connected = RedisStore::builder().wait_replicas(0, Duration::ZERO).connect(url).await;
+    assert_ne!(connected.unwrap_err().kind(), StoreErrorKind::Misconfigured);
 }
 
 #[tokio::test]

@@ -213,7 +213,12 @@ async fn what_is_written_wrong_is_told_without_a_password() {
     for (cache, says) in [
         (RedisCache::server("redis://:hunter2@[host"), "does not parse"),
         (RedisCache::builder().prefix("a{b}").server("redis://:hunter2@host"), "brace"),
-        (RedisCache::builder().timeout(Duration::ZERO).server("redis://:hunter2@host"), "time-out of zero"),
+        (RedisCache::builder().timeout(Duration::ZERO).server("redis://:hunter2@host"), "`timeout` is not between"),
+        (RedisCache::builder().timeout(Duration::MAX).cluster(["redis://:hunter2@host"]), "`timeout` is not between"),
+        (
+            RedisCache::builder().connect_timeout(Duration::MAX).sentinel(["redis://:hunter2@host"], "main"),
+            "`connect_timeout` is not between",
+        ),
         (RedisCache::cluster::<&str>([]), "at least one URL"),
         (RedisCache::sentinel::<&str>([], "main"), "at least one URL"),
     ] {

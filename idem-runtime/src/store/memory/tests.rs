@@ -52,8 +52,9 @@ async fn what_is_in_flight_or_unknown_is_never_dropped_for_room() {
     assert_eq!(store.complete(&unknown).await.unwrap(), Ownership::Held);
     clock.advance(Duration::from_secs(365 * 24 * 60 * 60));
     assert_eq!(full(store.claim(claim(2)).await), StoreErrorKind::Full);
-    assert!(matches!(store.claim(other(0)).await.unwrap(), Claimed::Won { attempt: 2, .. }));
-    assert!(matches!(store.claim(other(1)).await.unwrap(), Claimed::Unknown { attempt: 1, .. }));
+    for key in 0..2 {
+        assert!(matches!(store.claim(other(key)).await.unwrap(), Claimed::Unknown { attempt: 1, .. }));
+    }
 }
 
 #[tokio::test]

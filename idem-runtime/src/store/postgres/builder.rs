@@ -107,20 +107,23 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// How long one step may take, waiting for a connection and further attempts included. Default 500 ms.
+    /// How long one step may take, waiting for a connection and further attempts included. Default 500 ms; at least
+    /// 1 ms, at most an hour.
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
         self
     }
 
-    /// When the server itself ends a statement of the store. Default: as the command time-out.
+    /// When the server itself ends a statement of the store. Default: as the command time-out; at least 1 ms, at
+    /// most an hour.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = Some(timeout);
         self
     }
 
     /// How long a claim in a transaction waits for another one with the same key, before it is told that it is busy.
-    /// Default 2 s. Where others have the key one after the other, it is told up to a command time-out later.
+    /// Default 2 s; at least 1 ms, at most an hour. Where others have the key one after the other, it is told up to a command
+    /// time-out later.
     ///
     /// A claim outside of one waits for half a command time-out.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
@@ -129,14 +132,14 @@ impl PostgresStoreBuilder {
     }
 
     /// How long a transaction waits for others to end when there are as many as may be, and a
-    /// [migration](Self::migrate) for another that makes a table. Default 10 s.
+    /// [migration](Self::migrate) for another that makes a table. Default 10 s; at least 1 ms, at most an hour.
     pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
         self.acquire_timeout = timeout;
         self
     }
 
-    /// How long opening a connection may take, name resolution, TLS and login included. Default 1 s. Requests do not
-    /// wait for it longer than their command time-out.
+    /// How long opening a connection may take, name resolution, TLS and login included. Default 1 s; at least 1 ms, at
+    /// most an hour. Requests do not wait for it longer than their command time-out.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -157,8 +160,8 @@ impl PostgresStoreBuilder {
     }
 
     /// How often records past their time are deleted, give or take a quarter; `None`: only by
-    /// [`expire`](PostgresStore::expire). Default once a minute. Up to 20,000 of them go at once; where more are left, the
-    /// next go about a second later, and it is told in a warning if that lasts.
+    /// [`expire`](PostgresStore::expire). Default once a minute; at least 1 ms, at most a day. Up to 20,000 of them go at
+    /// once; where more are left, the next go about a second later, and it is told in a warning if that lasts.
     pub fn sweep_every(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.sweep = interval.into();
         self
@@ -205,8 +208,33 @@ impl PostgresStoreBuilder {
         self.try_migrate(url).await.map_err(|fault| wrong("migrate", fault))
     }
 
-    async fn try_migrate(self, url: &str) -> Result<(), Fault> {
+    /// Zero would be a step that is never taken, or a task that never rests; and no deadline is as far as `Duration::MAX`.
+    fn validate(&self) -> Result<(), Fault> {
         self.table.validate()?;
+        let timeouts = [
+            ("command_timeout", self.command_timeout, "millis(500)"),
+            ("statement_timeout", self.ends_after(), "millis(500)"),
+            ("lock_timeout", self.lock_timeout, "secs(2)"),
+            ("acquire_timeout", self.acquire_timeout, "secs(10)"),
+            ("connect_timeout", self.connect_timeout, "secs(1)"),
+        ];
+        for (option, timeout, default) in timeouts {
+            if !(SHORTEST..=LONGEST_TIMEOUT).contains(&timeout) {
+                return Err(Fault::misconfigured(format!(
+                    "`{option}` is not between 1 ms and 1 hour: write `Duration::from_{default}`"
+                )));
+            }
+        }
+        match self.sweep {
+            Some(interval) if !(SHORTEST..=LONGEST_INTERVAL).contains(&interval) => Err(Fault::misconfigured(
+                "`sweep_every` is not between 1 ms and 1 day: write `Duration::from_secs(60)`, or `None` for never",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    async fn try_migrate(self, url: &str) -> Result<(), Fault> {
+        self.validate()?;
         let own = self.own(parse(url)?);
         let mut connection = own.open().await?;
         // Longer than the server waits for others, so that it can say so.
@@ -218,7 +246,7 @@ impl PostgresStoreBuilder {
     }
 
     async fn try_connect(mut self, options: PgConnectOptions) -> Result<PostgresStore, Fault> {
-        self.table.validate()?;
+        self.validate()?;
         let place = place(&options);
         // The server's own default may be one that a claim cannot work in. A pooler takes no such options.
         let mine = match self.transaction_pooler {
@@ -245,7 +273,7 @@ impl PostgresStoreBuilder {
     }
 
     async fn try_pool(mut self, pool: PgPool) -> Result<PostgresStore, Fault> {
-        self.table.validate()?;
+        self.validate()?;
         let place = place(&pool.connect_options());
         let mut connection = match timeout(self.connect_timeout, pool.acquire()).await {
             Ok(connection) => connection.map_err(|error| Fault::from(error).before_sending())?,
@@ -318,6 +346,10 @@ impl PostgresStoreBuilder {
         self.statement_timeout.unwrap_or(self.command_timeout)
     }
 }
+
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The server's address and the database, never the login.
 fn place(options: &PgConnectOptions) -> String {

@@ -124,8 +124,8 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// `Misconfigured`: the URL, the login, a version before 13, a standby, a read-only database, a table that is missing or
-    /// of another version. `Unreachable`: no answer.
+    /// `Misconfigured`: the URL, an option, the login, a version before 13, a standby, a read-only database, a table that is
+    /// missing or of another version. `Unreachable`: no answer.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         Self::builder().connect(url).await
     }
@@ -135,7 +135,7 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// `Misconfigured`: the URL, the login, a missing privilege, a table of another version. `Unreachable`: no answer.
+    /// `Misconfigured`: the URL, an option, the login, a missing privilege, a table of another version. `Unreachable`: no answer.
     /// `Conflict`: another session has been making a table for too long; the error says how to end it.
     pub async fn migrate(url: &str) -> Result<(), StoreError> {
         Self::builder().migrate(url).await

@@ -70,15 +70,16 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// How long one step may take, a new connection and a second attempt included. Default 500 ms. A connection over
-    /// which a command waits in vain for half of it or more, and nothing else is heard, is replaced.
+    /// How long one step may take, a new connection and a second attempt included. Default 500 ms; at least 1 ms, at
+    /// most an hour. A connection over which a command waits in vain for half of it or more, and nothing else is heard, is
+    /// replaced.
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
         self
     }
 
-    /// How long opening a connection may take, name resolution, TLS and login included. Default 1 s. Requests do not
-    /// wait for it longer than their command time-out.
+    /// How long opening a connection may take, name resolution, TLS and login included. Default 1 s; at least 1 ms, at
+    /// most an hour. Requests do not wait for it longer than their command time-out.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -98,7 +99,7 @@ impl RedisStoreBuilder {
     /// Makes every won claim and every completion wait until so many replicas have it: a replica that takes over then
     /// knows it. Costs a round trip to the replicas; with fewer replicas than asked for nothing runs at all.
     ///
-    /// A step may take this time-out on top of [`command_timeout`](Self::command_timeout).
+    /// A step may take this time-out, at least 1 ms and at most an hour, on top of [`command_timeout`](Self::command_timeout).
     pub fn wait_replicas(mut self, replicas: u32, timeout: Duration) -> Self {
         self.quorum = (replicas > 0).then_some(Quorum { replicas, timeout });
         self
@@ -171,6 +172,7 @@ impl RedisStoreBuilder {
     }
 
     async fn try_connect(self, url: &str) -> Result<RedisStore, Cause> {
+        self.validate()?;
         let info = self.parse(url)?;
         let name = info.addr().to_string();
         let node = self.node(Target::Server(info.into()));
@@ -188,6 +190,7 @@ impl RedisStoreBuilder {
     }
 
     async fn try_sentinel(self, servers: Vec<ConnectionInfo>, master_name: &str) -> Result<RedisStore, Cause> {
+        self.validate()?;
         let node = self.master(servers, master_name)?;
         self.check(master_name, &node, None).await?;
         self.finish(Route::Master(Arc::new(node)))
@@ -248,7 +251,6 @@ impl RedisStoreBuilder {
     }
 
     async fn check(&self, name: &str, node: &Node, cluster: Option<&Cluster>) -> Result<(), Cause> {
-        self.validate()?;
         let deadline = Instant::now() + self.connect_timeout;
         let info = node.link.send(&check::command(), deadline).await.map_err(Fault::into_cause)?;
         check::judge(name, &info, Allowed { eviction: self.allow_eviction, cluster: cluster.is_some() })?;
@@ -264,12 +266,27 @@ impl RedisStoreBuilder {
         Ok(RedisStore(Arc::new(Inner { route, prefix: self.prefix.into(), budget, recent: Recent::default() })))
     }
 
-    pub(super) fn validate(&self) -> Result<(), Cause> {
+    fn validate(&self) -> Result<(), Cause> {
+        self.validate_as("command_timeout", "millis(500)")
+    }
+
+    /// `option`: what the command time-out is called there, and `default` what it is. Zero would be a step that is never
+    /// taken, and no deadline is as far as `Duration::MAX`.
+    pub(super) fn validate_as(&self, option: &str, default: &str) -> Result<(), Cause> {
         if self.prefix.contains(['{', '}']) {
             return Err(Cause::misconfigured("the prefix holds a brace: write it without `{` and `}`"));
         }
-        if self.command_timeout.is_zero() || self.connect_timeout.is_zero() {
-            return Err(Cause::misconfigured("a time-out of zero: write at least one millisecond"));
+        let timeouts = [
+            (option, Some(self.command_timeout), default),
+            ("connect_timeout", Some(self.connect_timeout), "secs(1)"),
+            ("wait_replicas", self.quorum.map(|quorum| quorum.timeout), "millis(100)"),
+        ];
+        for (option, timeout, default) in timeouts {
+            if timeout.is_some_and(|timeout| !(SHORTEST..=LONGEST).contains(&timeout)) {
+                return Err(Cause::misconfigured(format!(
+                    "`{option}` is not between 1 ms and 1 hour: write `Duration::from_{default}`"
+                )));
+            }
         }
         Ok(())
     }
@@ -318,6 +335,9 @@ impl RedisStoreBuilder {
             .map_err(|error| Cause::misconfigured(format!("the certificates cannot be used: {error}")))
     }
 }
+
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_secs(60 * 60);
 
 /// Shows no login and no key.
 impl fmt::Debug for RedisStoreBuilder {

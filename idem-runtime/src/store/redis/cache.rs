@@ -353,12 +353,14 @@ impl RedisCacheBuilder {
         Self(self.0.prefix(prefix))
     }
 
-    /// How long a request waits for a copy, and so what a Redis that does not answer costs it. Default 30 ms.
+    /// How long a request waits for a copy, and so what a Redis that does not answer costs it. Default 30 ms; at least
+    /// 1 ms, at most an hour.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self(self.0.command_timeout(timeout))
     }
 
-    /// How long opening a connection may take. Default 1 s. Requests do not wait for it longer than their time-out.
+    /// How long opening a connection may take. Default 1 s; at least 1 ms, at most an hour. Requests do not wait for it
+    /// longer than their time-out.
     pub fn connect_timeout(self, timeout: Duration) -> Self {
         Self(self.0.connect_timeout(timeout))
     }
@@ -429,7 +431,7 @@ impl RedisCacheBuilder {
     fn finish(self, route: Result<(Box<str>, Route), Cause>) -> Result<RedisCache, StoreError> {
         let (place, route) = self
             .0
-            .validate()
+            .validate_as("timeout", "millis(30)")
             .and(route)
             .map_err(|cause| StoreError::new(StoreErrorKind::Misconfigured, cause.context.to_string()))?;
         let RedisStoreBuilder { prefix, command_timeout, .. } = self.0;

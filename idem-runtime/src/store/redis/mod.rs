@@ -162,8 +162,8 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// `Misconfigured`: the URL, the login, a version before 7, an eviction policy, an access list under which no claim can be read or
-    /// dated. `Unavailable`: no answer.
+    /// `Misconfigured`: the URL, an option, the login, a version before 7, an eviction policy, an access list under which no claim can be
+    /// read or dated. `Unavailable`: no answer.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         Self::builder().connect(url).await
     }
