@@ -116,15 +116,16 @@ pub enum OnConflict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnAbandoned {
-    /// The next request runs, as the next attempt with a larger fencing token.
+    /// The next request runs, as the next attempt with a larger fencing token; unless it was claimed under another rule, as by the version
+    /// before: then it is as `Refuse`.
     Retry,
     /// Nobody runs: 409 `outcome-unknown` until somebody who knows resolves it.
     Refuse,
     /// As `Refuse`, but the next request asks this function. If it knows, the record is settled by its word: the request is answered
     /// with what it says, or runs.
     ///
-    /// It is called with nothing held, by one request of a process at a time: meanwhile the others are told 409 `in-flight`, or wait as
-    /// [`on_conflict`](Policy::on_conflict) says. Of several processes that ask at once one settles the record. A panic, `None`, or no
+    /// It is called with nothing held, by one request of a process at a time: meanwhile the others are told 409 `in-flight`, or wait for
+    /// its word as [`on_conflict`](Policy::on_conflict) says. Of several processes that ask at once one settles the record. A panic, `None`, or no
     /// word within [`recovery_deadline`](crate::IdempotencySetup::recovery_deadline) leaves the outcome unknown.
     Recover(Recover),
 }

@@ -181,7 +181,8 @@ impl Idempotency {
     }
 
     /// Settles an operation whose outcome is unknown, on an operator's word. So it is as well, before anybody has asked, once the lease of
-    /// an owner that vanished is out and [`on_abandoned`](Policy::on_abandoned) is not `retry`.
+    /// an owner that vanished is out and [`on_abandoned`](Policy::on_abandoned) is not `retry`. What this process still runs it leaves alone,
+    /// even past its lease.
     ///
     /// # Errors
     /// When the store gives no answer; the record is then as it was, or settled.

@@ -26,8 +26,8 @@ impl Consumer {
     /// }
     /// ```
     ///
-    /// What is in flight is left alone, in this process even past its lease, and so is what is unknown or parked, which
-    /// [`redrive`](Self::redrive) and [`settle`](Self::settle) are for. An event that ran beside this one, because its id had been used with
+    /// What is in flight is left alone, in this process even past its lease, and so is what is unknown or parked. What is parked,
+    /// [`redrive`](Self::redrive) and [`settle`](Self::settle) are for; what is unknown is parked once it is delivered again. An event that ran beside this one, because its id had been used with
     /// another payload, has a record of its own, which stays.
     ///
     /// # Errors

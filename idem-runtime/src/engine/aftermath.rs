@@ -248,10 +248,20 @@ impl Aftermath {
             }
             Step::GiveBack(claim, remember) => give_back(&*self.0.store, claim, remember).await?,
             Step::Complete(key) => {
-                let offered = self.backlog().completions.get(&key).map(Unrecorded::offers);
+                let (offered, gives_back) = {
+                    let backlog = self.backlog();
+                    (backlog.completions.get(&key).map(Unrecorded::offers), backlog.queue.gives_back(&key))
+                };
                 let Some((claim, offers)) = offered else { return Ok(Taken::Settled) };
                 match offer(&*self.0.store, claim, &offers).await {
                     Ok(Ownership::Held) => {}
+                    Ok(Ownership::Lost) if gives_back || self.backlog().queue.gives_back(&key) => {
+                        // The key is freed, and what ran beside that is recorded then.
+                        return Err(StoreError::new(
+                            StoreErrorKind::Conflict,
+                            "a claim of the key is still to be given back",
+                        ));
+                    }
                     Ok(Ownership::Lost) => return Ok(Taken::Lost { offers: offers.len() }),
                     Err(error) => {
                         match error.kind() {

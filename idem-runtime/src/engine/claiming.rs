@@ -254,12 +254,18 @@ where
 impl Engine {
     /// Claims an operation for its owner in this process again.
     async fn claim_for(&self, owner: Token, operation: &Operation) {
-        let (key, claim) = (operation.key, operation.claim_by(owner));
-        match ask_again(|| self.store().claim(claim), &mut false).await {
+        let (key, claim, mut taken_perhaps) = (operation.key, operation.claim_by(owner), false);
+        match ask_again(|| self.store().claim(claim), &mut taken_perhaps).await {
             Ok(Claimed::Won { .. }) => self.0.leases.claimed_again(&key, owner),
             // Its completion claims it once more.
             Ok(_) => tracing::warn!(%key, "somebody else has taken over an operation that runs in this process"),
-            Err(error) => tracing::warn!(%key, %error, "the operation is without a claim until it is completed"),
+            Err(error) => {
+                tracing::warn!(%key, %error, "the operation may be without a claim until it is completed");
+                if taken_perhaps {
+                    // A renewal finds out.
+                    self.0.leases.claimed_again(&key, owner);
+                }
+            }
         }
     }
 }

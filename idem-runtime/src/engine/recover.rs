@@ -66,12 +66,12 @@ impl Engine {
         attempt: u32,
     ) -> Result<bool, Refusal> {
         let asking = self.0.asked.begin(operation.key).ok_or(IS_ASKED_ABOUT)?;
-        if self.0.waiters.know_that_nobody_can_tell(&operation.key) {
+        if self.0.waiters.know_that_nobody_can_tell(&operation.key, fence) {
             return Ok(false);
         }
         let settled = self.ask(store, operation, ask, fence, attempt).await;
         if !settled {
-            self.0.waiters.hear_that_nobody_can_tell(&operation.key);
+            self.0.waiters.hear_that_nobody_can_tell(&operation.key, fence);
         }
         drop(asking);
         self.0.waiters.wake(&operation.key);

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{Engine, Operation, Ran, Refusal, claiming::Turn};
-use crate::{key::StorageKey, policy::OnConflict};
+use crate::{key::StorageKey, policy::OnConflict, store::Fence};
 
 /// Who waits for which key in this process.
 #[derive(Debug, Clone)]
@@ -50,8 +50,8 @@ struct Awaited {
     waiting: usize,
     /// Had by the one of them who asks.
     asking: Arc<tokio::sync::Mutex<()>>,
-    /// Whether a recovery function was asked while they waited, and could not tell. They leave once they have heard it.
-    nobody_can_tell: bool,
+    /// Of which owner a recovery function was asked while they waited, and could not tell. They leave once they have heard it.
+    nobody_can_tell_of: Option<Fence>,
 }
 
 /// One who waits.
@@ -166,16 +166,16 @@ impl Waiters {
         }
     }
 
-    /// Nobody can tell what became of the operation that they wait for.
-    pub(crate) fn hear_that_nobody_can_tell(&self, key: &StorageKey) {
+    /// Nobody can tell what became of this owner of the operation that they wait for.
+    pub(crate) fn hear_that_nobody_can_tell(&self, key: &StorageKey, owner: Fence) {
         if let Some(awaited) = self.room().keys.get_mut(key) {
-            awaited.nobody_can_tell = true;
+            awaited.nobody_can_tell_of = Some(owner);
         }
     }
 
-    pub(crate) fn know_that_nobody_can_tell(&self, key: &StorageKey) -> bool {
+    pub(crate) fn know_that_nobody_can_tell(&self, key: &StorageKey, owner: Fence) -> bool {
         self.0.count.load(Ordering::SeqCst) > 0
-            && self.room().keys.get(key).is_some_and(|awaited| awaited.nobody_can_tell)
+            && self.room().keys.get(key).is_some_and(|awaited| awaited.nobody_can_tell_of == Some(owner))
     }
 
     fn room(&self) -> MutexGuard<'_, Room> {
@@ -185,7 +185,7 @@ impl Waiters {
 
 impl Awaited {
     fn new() -> Self {
-        Self { woken: watch::Sender::new(()), waiting: 0, asking: Arc::default(), nobody_can_tell: false }
+        Self { woken: watch::Sender::new(()), waiting: 0, asking: Arc::default(), nobody_can_tell_of: None }
     }
 }
 

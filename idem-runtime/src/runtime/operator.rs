@@ -39,7 +39,8 @@ impl Idempotency {
     ///
     /// # Errors
     /// When the store gives no answer: the record is then as it was, or gone, and it may be asked again. Of kind
-    /// [`Misconfigured`](crate::store::StoreErrorKind::Misconfigured) where the store has no such step.
+    /// [`Misconfigured`](crate::store::StoreErrorKind::Misconfigured) where the store has no such step, or where a `TieredStore` finds
+    /// something else in the place of its copy: the record is forgotten then.
     pub async fn forget(&self, operation: &Operation) -> Result<Forgotten, StoreError> {
         // Nothing runs without a name, so nothing is kept.
         let Ok(operation) = self.operation(operation) else { return Ok(Forgotten::Absent) };
@@ -54,7 +55,7 @@ impl Idempotency {
     /// |---|---|
     /// | memory | nothing |
     /// | SQLite | a read |
-    /// | Redis | a read, and whether the server evicts, where that is not known |
+    /// | Redis | a read, when its key expires, and whether the server evicts, where that is not known |
     /// | Postgres | a statement that would write, and finds nothing to: a standby refuses it |
     /// | tiered | the authority alone |
     ///

@@ -8,16 +8,21 @@ use std::{
 use futures_util::{StreamExt, future::select, stream::FuturesUnordered};
 
 use super::{Aftermath, Step};
+use crate::key::StorageKey;
 
 /// What waits for the store.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// Outcomes that the store has not been offered yet. First, as everybody who asks for one of them is told that it runs.
+    /// Outcomes that the store has not been offered yet: everybody who asks for one of them is told that it runs.
     outcomes: VecDeque<Waiting>,
-    /// Claims under which nothing ran, and what the store has failed.
-    others: VecDeque<Waiting>,
+    /// Outcomes that it has failed.
+    failed: VecDeque<Waiting>,
+    /// Claims that are to be given back: nothing ran under them, or nothing that is kept.
+    claims: VecDeque<Waiting>,
     offered: HashMap<u64, Waiting>,
     offers: u64,
+    /// How many claims of each key are to be given back.
+    giving_back: HashMap<StorageKey, usize>,
 }
 
 /// One step, and how often the store has failed it.
@@ -25,6 +30,17 @@ pub(super) struct Queue {
 struct Waiting {
     step: Step,
     failures: u32,
+}
+
+impl Step {
+    /// The key of a claim that it gives back.
+    const fn gives_back(&self) -> Option<StorageKey> {
+        match self {
+            Self::Withdraw(release) => Some(release.key),
+            Self::GiveBack(claim, _) => Some(claim.key),
+            Self::Complete(_) => None,
+        }
+    }
 }
 
 /// A step on its way to the store.
@@ -44,19 +60,38 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 impl Queue {
     /// Those on their way included.
     pub(super) fn len(&self) -> usize {
-        self.outcomes.len() + self.others.len() + self.offered.len()
+        self.outcomes.len() + self.failed.len() + self.claims.len() + self.offered.len()
     }
 
     pub(super) fn push(&mut self, step: Step) {
-        let waiting = Waiting { step, failures: 0 };
-        match step {
-            Step::Complete(_) => self.outcomes.push_back(waiting),
-            Step::Withdraw(_) | Step::GiveBack(..) => self.others.push_back(waiting),
+        if let Some(key) = step.gives_back() {
+            *self.giving_back.entry(key).or_default() += 1;
+        }
+        self.line_up(Waiting { step, failures: 0 });
+    }
+
+    /// Whether a claim of this key is to be given back: whoever has the key may be one who has ended here.
+    pub(super) fn gives_back(&self, key: &StorageKey) -> bool {
+        self.giving_back.contains_key(key)
+    }
+
+    fn line_up(&mut self, waiting: Waiting) {
+        match waiting {
+            Waiting { step: Step::Withdraw(_) | Step::GiveBack(..), .. } => self.claims.push_back(waiting),
+            Waiting { step: Step::Complete(_), failures: 0 } => self.outcomes.push_back(waiting),
+            Waiting { step: Step::Complete(_), .. } => self.failed.push_back(waiting),
         }
     }
 
+    /// New outcomes have every other turn, so that none of the rest waits for the last of them.
     fn next(&mut self) -> Option<Offer> {
-        let waiting = self.outcomes.pop_front().or_else(|| self.others.pop_front())?;
+        let Self { outcomes, failed, claims, .. } = self;
+        let lines = match self.offers % 4 {
+            0 | 2 => [outcomes, failed, claims],
+            1 => [failed, outcomes, claims],
+            _ => [claims, outcomes, failed],
+        };
+        let waiting = lines.into_iter().find_map(VecDeque::pop_front)?;
         self.offers += 1;
         self.offered.insert(self.offers, waiting);
         let pause = FIRST_PAUSE * 2_u32.saturating_pow(waiting.failures);
@@ -65,12 +100,20 @@ impl Queue {
 
     pub(super) fn settled(&mut self, offer: Offer) {
         self.offered.remove(&offer.id);
+        if let Some(key) = offer.step.gives_back()
+            && let Some(left) = self.giving_back.get_mut(&key)
+        {
+            *left -= 1;
+            if *left == 0 {
+                self.giving_back.remove(&key);
+            }
+        }
     }
 
     /// It is offered again, behind those that the store may take.
-    fn failed(&mut self, offer: Offer) {
+    fn has_failed(&mut self, offer: Offer) {
         if let Some(Waiting { step, failures }) = self.offered.remove(&offer.id) {
-            self.others.push_back(Waiting { step, failures: failures.saturating_add(1) });
+            self.line_up(Waiting { step, failures: failures.saturating_add(1) });
         }
     }
 
@@ -78,8 +121,8 @@ impl Queue {
     fn interrupted(&mut self) {
         let mut offered: Vec<_> = self.offered.drain().collect();
         offered.sort_unstable_by_key(|(id, _)| *id);
-        for (_, waiting) in offered.into_iter().rev() {
-            self.outcomes.push_front(waiting);
+        for (_, waiting) in offered {
+            self.line_up(waiting);
         }
     }
 }
@@ -126,7 +169,7 @@ async fn offer_one(aftermath: &Aftermath, offer: Offer) {
         Ok(taken) => aftermath.done(offer, &taken),
         Err(_) => {
             tokio::time::sleep(offer.pause).await;
-            aftermath.backlog().queue.failed(offer);
+            aftermath.backlog().queue.has_failed(offer);
         }
     }
 }

@@ -61,6 +61,8 @@ const HALF_AWAY: u8 = 1;
 const ANSWERS_STAY_OUT: u8 = 2;
 /// No completion comes to an end.
 const STANDS_STILL: u8 = 3;
+/// Releases have no answer.
+const RELEASES_AWAY: u8 = 4;
 
 impl Troubled {
     fn with(trouble: u8) -> Arc<Self> {
@@ -121,6 +123,9 @@ impl Store for Troubled {
 
     async fn release(&self, release: Release) -> Result<Ownership, StoreError> {
         takes_its_time().await;
+        if self.trouble.load(Ordering::SeqCst) == RELEASES_AWAY {
+            return Err(StoreError::new(StoreErrorKind::Unavailable, "no answer"));
+        }
         self.inner.release(release).await
     }
 
@@ -166,6 +171,43 @@ async fn claims_to_be_given_back_hold_up_no_outcome() {
     assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
     aftermath.empty().await;
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+/// As where a run that failed is followed by one without a guard, while the store is away: whoever has the key has ended here.
+#[tokio::test(start_paused = true)]
+async fn an_outcome_is_not_lost_to_a_claim_that_is_to_be_given_back() {
+    let store = Troubled::with(RELEASES_AWAY);
+    let aftermath = Aftermath::new(store.clone(), Counters::default());
+    let failed = operation(1).claim();
+    assert!(matches!(store.inner.claim(failed).await.unwrap(), Claimed::Won { .. }));
+    aftermath.withdraw(Release::new(failed.key, failed.token));
+    let unguarded = operation(1).claim();
+    let answer = Outcome::Answer(Answer::seal(Kind::Value, 1, |buffer| buffer.put_u8(b'x')));
+    aftermath.complete(unguarded, operation(1).complete(unguarded.token, answer), None);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(aftermath.waiting(), 2);
+    store.trouble.store(0, Ordering::SeqCst);
+    aftermath.empty().await;
+    assert!(matches!(store.found(&operation(1)).await, Claimed::Completed { answer: Some(_) }));
+}
+
+/// New ones, each of which takes the store's time-out, are not all that is offered.
+#[tokio::test(start_paused = true)]
+async fn new_outcomes_that_the_store_fails_hold_up_no_claim_and_no_earlier_outcome() {
+    let store = Troubled::with(HALF_AWAY);
+    let aftermath = Aftermath::new(store.clone(), Counters::default());
+    for number in 0..1_000 {
+        store.ran(&aftermath, 2 * number + 1, 10).await;
+    }
+    let waiting = aftermath.waiting();
+    for number in 0..64_u8 {
+        let operation = Operation { key: StorageKey::from_bytes([number; 32]), ..operation(1) };
+        aftermath.give_back(operation.claim(), Duration::ZERO);
+    }
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(aftermath.waiting(), waiting);
+    store.trouble.store(0, Ordering::SeqCst);
+    aftermath.empty().await;
 }
 
 /// It would keep its key in flight, and the process from its end.

@@ -76,6 +76,9 @@ pub(super) async fn migrate(connection: &mut PgConnection, table: &Table, patien
     simple(connection, "COMMIT").await
 }
 
+/// What lies between two statements of one replica is no silence, however far away the server is.
+const SHORTEST_SILENCE: Duration = Duration::from_secs(5);
+
 /// Several replicas that start at once would all find no table, and all but one fail to make it.
 async fn lock(connection: &mut PgConnection, patience: Duration) -> Result<(), Fault> {
     // The server ends a session that has the lock and falls silent, before the others have waited in vain.
@@ -83,7 +86,7 @@ async fn lock(connection: &mut PgConnection, patience: Duration) -> Result<(), F
         "SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}; \
          SELECT pg_advisory_xact_lock({LOCK})",
         milliseconds(patience),
-        milliseconds(patience / 2),
+        milliseconds((patience / 2).max(SHORTEST_SILENCE)),
     );
     match simple(connection, AssertSqlSafe(text)).await {
         Err(fault) if fault.waited_in_vain() => Err(Fault::held_up(format!(
