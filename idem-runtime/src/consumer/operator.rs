@@ -27,8 +27,8 @@ impl Consumer {
     /// ```
     ///
     /// What is in flight is left alone, in this process even past its lease, and so is what is unknown or parked. What is parked,
-    /// [`redrive`](Self::redrive) and [`settle`](Self::settle) are for; what is unknown is parked once it is delivered again. An event that ran beside this one, because its id had been used with
-    /// another payload, has a record of its own, which stays.
+    /// [`redrive`](Self::redrive) and [`settle`](Self::settle) are for; what is unknown is parked once it is delivered again. An event that
+    /// ran beside this one, because its id had been used with another payload, has a record of its own, which stays.
     ///
     /// # Errors
     /// As [`Idempotency::forget`](crate::Idempotency::forget).

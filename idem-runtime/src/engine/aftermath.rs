@@ -280,12 +280,9 @@ impl Aftermath {
     /// There is no room for the answer; that it ran is recorded without.
     fn forget_answer(&self, key: &StorageKey) {
         let mut backlog = self.backlog();
-        if let Some(unrecorded) = backlog.completions.get_mut(key)
-            && let Outcome::Answer(answer) = &unrecorded.complete.outcome
-        {
-            let bytes = answer.len();
-            unrecorded.complete.outcome = Outcome::Tombstone;
-            backlog.bytes -= bytes;
+        let unrecorded = backlog.completions.get(key);
+        if unrecorded.is_some_and(|unrecorded| matches!(unrecorded.complete.outcome, Outcome::Answer(_))) {
+            backlog.forget_bytes(key);
         }
     }
 
@@ -301,9 +298,7 @@ impl Aftermath {
         let Some(unrecorded) = backlog.completions.get_mut(&claim.key) else { return };
         unrecorded.too_heavy += 1;
         if unrecorded.too_heavy == HEAVY_OFFERS {
-            let bytes = answer_bytes(&unrecorded.complete);
-            unrecorded.complete.outcome = without_bytes(unrecorded.complete.outcome.clone());
-            backlog.bytes -= bytes;
+            let bytes = backlog.forget_bytes(&claim.key);
             tracing::warn!(
                 key = %claim.key, bytes,
                 "an outcome is recorded without its answer, which the store does not take within its time-out: lower `max_answer_bytes`, or \
@@ -337,6 +332,17 @@ impl Aftermath {
         self.0.waiting.store(backlog.queue.len(), Ordering::SeqCst);
         // The lease goes with it, outside the lock.
         drop(backlog);
+    }
+}
+
+impl Backlog {
+    /// What is recorded of the outcome from now on is without its bytes, of which there were so many.
+    fn forget_bytes(&mut self, key: &StorageKey) -> usize {
+        let Some(Unrecorded { complete, .. }) = self.completions.get_mut(key) else { return 0 };
+        let bytes = answer_bytes(complete);
+        complete.outcome = without_bytes(complete.outcome.clone());
+        self.bytes -= bytes;
+        bytes
     }
 }
 

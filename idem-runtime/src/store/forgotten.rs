@@ -12,6 +12,7 @@ pub enum Forgotten {
     /// In flight, its lease alive, or out and to be taken over: nothing changed. Its owner ends it, or the next claim says what becomes of
     /// it.
     InFlight,
-    /// Unknown or parked, or in flight without retention and past its lease, which is as good as unknown: nothing changed. It is for [`Store::resolve`](super::Store::resolve) to settle.
+    /// Unknown or parked, or in flight without retention and past its lease, which is as good as unknown: nothing changed. It is
+    /// for [`Store::resolve`](super::Store::resolve) to settle.
     Unknown,
 }

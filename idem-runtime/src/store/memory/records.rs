@@ -68,10 +68,10 @@ impl Record {
         }
     }
 
-    /// Whether nobody can tell what became of it: it says so, or its lease is out and it is kept until it is settled.
-    pub(super) fn is_unknown(&self, now: u64) -> bool {
+    /// Whether it is for a verdict to settle: parked, unknown, or as good as that, its lease out and kept until it is settled.
+    pub(super) fn needs_a_verdict(&self, now: u64) -> bool {
         match self.state {
-            State::Unknown => true,
+            State::Unknown | State::Parked { .. } => true,
             State::InFlight { lease_end, forget: NEVER } => self.token.is_some() && lease_end <= now,
             _ => false,
         }

@@ -169,7 +169,7 @@ impl Shard {
         let Some(slot) = self.find(&resolve.key, now, room) else { return Ok(Resolved::NotUnknown) };
         let record = self.records.at(slot);
         let meant = resolve.fence.is_none_or(|fence| fence == record.fence);
-        if !meant || !(matches!(record.state, State::Parked { .. }) || record.is_unknown(now)) {
+        if !meant || !record.needs_a_verdict(now) {
             return Ok(Resolved::NotUnknown);
         }
         let next = match &resolve.verdict {
@@ -190,13 +190,10 @@ impl Shard {
     pub(super) fn forget(&mut self, key: &StorageKey, now: u64, room: &Room) -> Forgotten {
         let Some(slot) = self.find(key, now, room) else { return Forgotten::Absent };
         let record = self.records.at(slot);
-        if record.is_unknown(now) {
-            return Forgotten::Unknown;
-        }
         match record.state {
+            _ if record.needs_a_verdict(now) => Forgotten::Unknown,
             State::InFlight { .. } if record.token.is_some() => Forgotten::InFlight,
-            State::Unknown | State::Parked { .. } => Forgotten::Unknown,
-            State::InFlight { .. } | State::Completed { .. } => {
+            _ => {
                 self.remove(slot, room);
                 Forgotten::Done
             }

@@ -372,10 +372,8 @@ impl Step for Resolve {
     }
 
     fn judge(&self, found: Found, time: &mut Time) -> (Change, Resolved) {
-        let meant = |record: &Record| {
-            self.fence.is_none_or(|fence| fence == record.fence)
-                && (matches!(record.state, State::Parked { .. }) || record.is_unknown(time.now))
-        };
+        let meant =
+            |record: &Record| self.fence.is_none_or(|fence| fence == record.fence) && record.needs_a_verdict(time.now);
         let Some(record) = found.alive(time.now).filter(meant) else { return (Change::None, Resolved::NotUnknown) };
         let state = match &self.verdict {
             Verdict::NotExecuted => return (Change::Remove, Resolved::Applied),
@@ -408,24 +406,19 @@ impl Step for Forget {
             return (Change::Remove, Forgotten::Done);
         }
         let Some(record) = found.alive(time.now) else { return (Change::None, Forgotten::Absent) };
-        if record.is_unknown(time.now) {
-            return (Change::None, Forgotten::Unknown);
-        }
         match record.state {
+            _ if record.needs_a_verdict(time.now) => (Change::None, Forgotten::Unknown),
             State::InFlight { .. } if record.token.is_some() => (Change::None, Forgotten::InFlight),
-            State::Unknown | State::Parked { .. } => (Change::None, Forgotten::Unknown),
-            State::InFlight { .. } | State::Answered { .. } | State::Tombstone { .. } => {
-                (Change::Remove, Forgotten::Done)
-            }
+            _ => (Change::Remove, Forgotten::Done),
         }
     }
 }
 
 impl Record {
-    /// Whether nobody can tell what became of it: it says so, or its lease is out and it is kept until it is settled.
-    fn is_unknown(&self, now: u64) -> bool {
+    /// Whether it is for a verdict to settle: parked, unknown, or as good as that, its lease out and kept until it is settled.
+    fn needs_a_verdict(&self, now: u64) -> bool {
         match self.state {
-            State::Unknown => true,
+            State::Unknown | State::Parked { .. } => true,
             State::InFlight { lease_end, forget: None } => self.token.is_some() && lease_end <= now,
             _ => false,
         }

@@ -27,8 +27,8 @@
 //!   record forgotten: the authority forgets it, then a mark is put in the place of the copy, over which none is written for an hour. Where
 //!   Redis does not take the mark, the caller is told so ([`Unavailable`](super::StoreErrorKind::Unavailable)), and asks again.
 //! - A copy is made of what the authority has, never of what somebody meant to complete.
-//! - In a transaction, and beside it for what it came to, no copy is asked for or made: the effect lives and dies with the authority's record. Where the authority loses
-//!   a commit, in a failover or a power cut, both are lost, and a retry runs and puts it right; a copy would say that it had.
+//! - In a transaction, and beside it for what it came to, no copy is asked for or made: the effect lives and dies with the
+//!   authority's record. Where the authority loses a commit, in a failover or a power cut, both are lost, and a retry runs and puts it right; a copy would say that it had.
 //! - A copy is believed if its layout, its key, its checksum and its fingerprint are right. Anything else that lies there, and
 //!   another fingerprint too, is for the authority to judge. That is so of accidents: the checksum has no key, and whoever may write
 //!   to this Redis can forge a copy. Trust it as you would the Redis of a [`RedisStore`](super::RedisStore).
