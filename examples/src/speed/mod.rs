@@ -4,6 +4,7 @@
 //! else the machine does meets both alike. Each pair of turns gives one ratio, and the median of a row's ratios counts.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the report of a command")]
 
+mod floor;
 mod load;
 mod postgres;
 mod report;
@@ -74,11 +75,13 @@ impl Pair {
 }
 
 /// What is measured, and against what.
-const PAIRS: [Pair; 12] = [
+const PAIRS: [Pair; 14] = [
     pair(Subject::Memory, Subject::Bare, Keys::New),
     pair(Subject::Memory, Subject::Bare, Keys::Same),
     pair(Subject::Layer, Subject::Bare, Keys::New),
     pair(Subject::Layer, Subject::Bare, Keys::Same),
+    pair(Subject::MemoryFloor, Subject::Bare, Keys::New),
+    pair(Subject::MemoryFloor, Subject::Bare, Keys::Same),
     pair(Subject::Floor, Subject::Bare, Keys::New),
     pair(Subject::Redis, Subject::Floor, Keys::New),
     pair(Subject::Redis, Subject::Floor, Keys::Same),

@@ -1,22 +1,21 @@
 //! What is measured: one `POST /charge`, bare, guarded, or with the least a guard could cost.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{FromRef, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::FromRef,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
 use clap::ValueEnum;
 use idem_runtime::{Idempotency, IdempotencyLayer, MemoryStore, Policy, RedisStore, idempotent};
-use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use super::{Result, sql};
+use super::{Result, floor, sql};
 
 /// What serves `POST /charge`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -27,6 +26,8 @@ pub(super) enum Subject {
     Memory,
     /// The layer, in memory.
     Layer,
+    /// The handler, a look into a map before it and an insertion behind it.
+    MemoryFloor,
     /// The handler, a `SET NX GET` before it and a `SET` behind it.
     Floor,
     /// The attribute, in Redis.
@@ -105,6 +106,7 @@ impl fmt::Display for Subject {
             Self::Bare => "bare",
             Self::Memory => "memory",
             Self::Layer => "layer, memory",
+            Self::MemoryFloor => "floor, memory",
             Self::Floor => "floor, redis",
             Self::Redis => "redis",
             Self::Postgres => "postgres",
@@ -128,7 +130,7 @@ impl Subject {
 
     pub(super) fn needs(self) -> Needs {
         match self {
-            Self::Bare | Self::Memory | Self::Layer => Needs::Nothing,
+            Self::Bare | Self::Memory | Self::Layer | Self::MemoryFloor => Needs::Nothing,
             Self::Floor | Self::Redis => Needs::Redis,
             Self::Postgres | Self::PostgresFloor | Self::PostgresTransaction | Self::PostgresByHand => Needs::Postgres,
             Self::Tiered => Needs::Both,
@@ -146,10 +148,8 @@ impl Subject {
                 let layer = IdempotencyLayer::new(idempotency, Policy::new("speed")).required();
                 Router::new().route("/charge", post(charge)).layer(layer)
             }
-            Self::Floor => {
-                let connection = redis::Client::open(place)?.get_multiplexed_async_connection().await?;
-                Router::new().route("/charge", post(floor)).with_state(connection)
-            }
+            Self::MemoryFloor => floor::memory(),
+            Self::Floor => floor::redis(place).await?,
             Self::Redis => guarded(Idempotency::builder(RedisStore::connect(place).await?).shared().build()),
             Self::Postgres => sql::postgres_lease(place).await?,
             Self::PostgresFloor => sql::postgres_statements(place).await?,
@@ -188,26 +188,6 @@ pub(super) async fn charge(Json(charge): Json<NewCharge>) -> impl IntoResponse {
 #[idempotent(scope = "speed", ttl = "24h", key = from_header)]
 async fn guarded_charge(body: Json<NewCharge>) -> impl IntoResponse {
     charge(body).await
-}
-
-/// The least that a claim and a record in Redis can cost: no fingerprint, no lease, no owner, no headers.
-async fn floor(State(mut redis): State<MultiplexedConnection>, headers: HeaderMap, body: Json<NewCharge>) -> Response {
-    let key = headers.get("idempotency-key").map_or(&b""[..], |key| key.as_bytes());
-    let day = Duration::from_secs(24 * 60 * 60).as_millis() as u64;
-    let mut claim = redis::cmd("SET");
-    claim.arg(key).arg("in flight").arg("NX").arg("GET").arg("PX").arg(day);
-    match claim.query_async::<Option<Vec<u8>>>(&mut redis).await {
-        Ok(None) => {}
-        Ok(Some(answer)) => return created(answer.into()),
-        Err(_) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
-    }
-    let answer = answer_of(charge(body).await).await;
-    let mut record = redis::cmd("SET");
-    record.arg(key).arg(&answer[..]).arg("PX").arg(day);
-    match record.query_async::<()>(&mut redis).await {
-        Ok(()) => created(answer),
-        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-    }
 }
 
 /// The bytes of a handler's answer, as those keep it who keep nothing else.

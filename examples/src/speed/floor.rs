@@ -1,0 +1,107 @@
+//! What is kept by hand: a key and the bytes of an answer, and nothing that a guard would need besides. No caller, no fingerprint, no lease,
+//! no owner, no headers; in memory no end to it either.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use redis::aio::MultiplexedConnection;
+
+use super::{
+    Result,
+    subject::{NewCharge, answer_of, charge, created},
+};
+
+/// `POST /charge` with a map in memory.
+pub(super) fn memory() -> Router {
+    Router::new().route("/charge", post(by_map)).with_state(Answers::default())
+}
+
+/// `POST /charge` with the Redis at this URL.
+pub(super) async fn redis(url: &str) -> Result<Router> {
+    let connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+    Ok(Router::new().route("/charge", post(by_redis)).with_state(connection))
+}
+
+/// By key; `None`: in flight.
+type Map = HashMap<Bytes, Option<Bytes>>;
+
+/// Many maps, so that two requests rarely wait for one.
+#[derive(Clone, Default)]
+struct Answers(Arc<Maps>);
+
+struct Maps {
+    maps: [Mutex<Map>; 64],
+    hash: RandomState,
+}
+
+impl Default for Maps {
+    fn default() -> Self {
+        Self { maps: std::array::from_fn(|_| Mutex::default()), hash: RandomState::new() }
+    }
+}
+
+impl Answers {
+    fn of<T>(&self, key: &Bytes, step: impl FnOnce(&mut Map) -> T) -> T {
+        let Maps { maps, hash } = &*self.0;
+        let map = &maps[hash.hash_one(key) as usize % maps.len()];
+        step(&mut map.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+async fn by_map(State(answers): State<Answers>, headers: HeaderMap, body: Json<NewCharge>) -> Response {
+    let key = Bytes::copy_from_slice(key(&headers));
+    let before = answers.of(&key, |map| match map.entry(key.clone()) {
+        Entry::Occupied(answer) => Some(answer.get().clone()),
+        Entry::Vacant(free) => {
+            free.insert(None);
+            None
+        }
+    });
+    match before {
+        None => {}
+        Some(Some(answer)) => return created(answer),
+        Some(None) => return StatusCode::CONFLICT.into_response(),
+    }
+    let answer = answer_of(charge(body).await).await;
+    answers.of(&key, |map| map.insert(key.clone(), Some(answer.clone())));
+    created(answer)
+}
+
+async fn by_redis(
+    State(mut redis): State<MultiplexedConnection>,
+    headers: HeaderMap,
+    body: Json<NewCharge>,
+) -> Response {
+    let key = key(&headers);
+    let day = Duration::from_secs(24 * 60 * 60).as_millis() as u64;
+    let mut claim = redis::cmd("SET");
+    claim.arg(key).arg("in flight").arg("NX").arg("GET").arg("PX").arg(day);
+    match claim.query_async::<Option<Vec<u8>>>(&mut redis).await {
+        Ok(None) => {}
+        Ok(Some(answer)) => return created(answer.into()),
+        Err(_) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+    let answer = answer_of(charge(body).await).await;
+    let mut record = redis::cmd("SET");
+    record.arg(key).arg(&answer[..]).arg("PX").arg(day);
+    match record.query_async::<()>(&mut redis).await {
+        Ok(()) => created(answer),
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
+fn key(headers: &HeaderMap) -> &[u8] {
+    headers.get("idempotency-key").map_or(&b""[..], |key| key.as_bytes())
+}
