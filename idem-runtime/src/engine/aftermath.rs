@@ -7,7 +7,7 @@ mod tests;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -34,6 +34,8 @@ struct Shared {
     backlog: Mutex<Backlog>,
     /// How many wait, so that nobody takes the lock while none does.
     waiting: AtomicUsize,
+    /// How many claims are to be looked for once more.
+    looked_for: AtomicUsize,
     /// Told whoever offers, when there is more to offer.
     more: Notify,
     empty: Notify,
@@ -73,8 +75,21 @@ struct Another {
 enum Step {
     Complete(StorageKey),
     Withdraw(Release),
-    GiveBack(Claim, Duration),
+    GiveBack(Perhaps),
 }
+
+/// A claim that was won perhaps, and under which nothing ran.
+#[derive(Debug, Clone, Copy)]
+struct Perhaps {
+    claim: Claim,
+    /// How long an attempt before it is remembered.
+    remember: Duration,
+    /// Whether it was looked for before, and the store knew nothing of it.
+    again: bool,
+}
+
+/// A claim that is to be looked for once more.
+struct LookedFor(Weak<Shared>);
 
 /// What became of a step that the store has answered.
 #[derive(Debug)]
@@ -119,6 +134,7 @@ impl Aftermath {
             bounds,
             backlog: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            looked_for: AtomicUsize::new(0),
             more: Notify::new(),
             empty: Notify::new(),
         }))
@@ -179,7 +195,7 @@ impl Aftermath {
     /// Gives back a claim that was won perhaps, and under which nothing ran. If there was an attempt before it, that is
     /// remembered so long.
     pub(crate) fn give_back(&self, claim: Claim, remember: Duration) {
-        self.enqueue(&claim.key, Step::GiveBack(claim, remember));
+        self.enqueue(&claim.key, Step::GiveBack(Perhaps { claim, remember, again: false }));
     }
 
     /// Resolves at a moment when nothing waits.
@@ -246,7 +262,12 @@ impl Aftermath {
                 // Lost: it was never taken, or is settled.
                 let (Ownership::Held | Ownership::Lost) = self.0.store.release(release).await?;
             }
-            Step::GiveBack(claim, remember) => give_back(&*self.0.store, claim, remember).await?,
+            Step::GiveBack(perhaps) => {
+                let found = give_back(&*self.0.store, &perhaps).await?;
+                if found == Ownership::Lost && !perhaps.again {
+                    self.look_again(perhaps);
+                }
+            }
             Step::Complete(key) => {
                 let (offered, gives_back) = {
                     let backlog = self.backlog();
@@ -275,6 +296,22 @@ impl Aftermath {
             }
         }
         Ok(Taken::Settled)
+    }
+
+    /// The store may carry out a claim behind its give-back, as where its commit stands still on the server for longer than anybody waits
+    /// for it. Then nobody owns the key, and the claim is given back within its lease. Nothing waits for that.
+    fn look_again(&self, perhaps: Perhaps) {
+        let one_more = |looked_for| (looked_for < self.0.bounds.steps / 2).then_some(looked_for + 1);
+        if self.0.looked_for.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_err() {
+            return;
+        }
+        let looked_for = LookedFor(Arc::downgrade(&self.0));
+        tokio::spawn(async move {
+            tokio::time::sleep(perhaps.claim.lease / 2).await;
+            if let Some(shared) = looked_for.0.upgrade() {
+                Self(shared).enqueue(&perhaps.claim.key, Step::GiveBack(Perhaps { again: true, ..perhaps }));
+            }
+        });
     }
 
     /// There is no room for the answer; that it ran is recorded without.
@@ -335,6 +372,14 @@ impl Aftermath {
     }
 }
 
+impl Drop for LookedFor {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.looked_for.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
 impl Backlog {
     /// What is recorded of the outcome from now on is without its bytes, of which there were so many.
     fn forget_bytes(&mut self, key: &StorageKey) -> usize {
@@ -381,15 +426,15 @@ async fn offer(store: &dyn Store, claim: Claim, offers: &[Complete]) -> Result<O
 ///
 /// The claim tells which attempt it is when it is asked for once more. Not before a renewal has found that it was won: it would take
 /// over what somebody runs under a lease that ran out, this process perhaps.
-async fn give_back(store: &dyn Store, claim: Claim, remember: Duration) -> Result<(), StoreError> {
+async fn give_back(store: &dyn Store, perhaps: &Perhaps) -> Result<Ownership, StoreError> {
+    let Perhaps { claim, remember, .. } = *perhaps;
     let mut release = Release::new(claim.key, claim.token);
     if store.renew(Renew::of(&claim)).await? == Ownership::Held
         && !matches!(store.claim(claim).await?, Claimed::Won { attempt: 1, .. })
     {
         release = release.remember(remember);
     }
-    let (Ownership::Held | Ownership::Lost) = store.release(release).await?;
-    Ok(())
+    store.release(release).await
 }
 
 /// Takes the key again with the same token where the record is gone, and completes that: the effect is a fact, so a store

@@ -37,7 +37,7 @@ impl Step {
     const fn gives_back(&self) -> Option<StorageKey> {
         match self {
             Self::Withdraw(release) => Some(release.key),
-            Self::GiveBack(claim, _) => Some(claim.key),
+            Self::GiveBack(perhaps) => Some(perhaps.claim.key),
             Self::Complete(_) => None,
         }
     }

@@ -191,6 +191,37 @@ async fn an_outcome_is_not_lost_to_a_claim_that_is_to_be_given_back() {
     assert!(matches!(store.found(&operation(1)).await, Claimed::Completed { answer: Some(_) }));
 }
 
+/// As where a commit stands still on the server for longer than whoever asked for it waits, and the give-back overtakes it.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_lands_behind_its_give_back_is_given_back_within_its_lease() {
+    let store = Troubled::with(0);
+    let aftermath = Aftermath::new(store.clone(), Counters::default());
+    let late = operation(1).claim();
+    aftermath.give_back(late, Duration::from_secs(60));
+    aftermath.empty().await;
+    assert!(matches!(store.inner.claim(late).await.unwrap(), Claimed::Won { .. }));
+    tokio::time::sleep(late.lease / 2 + Duration::from_secs(1)).await;
+    assert!(matches!(store.found(&operation(1)).await, Claimed::Won { attempt: 1, .. }));
+}
+
+/// A store that is away leaves one for each request, and none of them may outlive the engine or hold up its end.
+#[tokio::test(start_paused = true)]
+async fn claims_looked_for_again_are_bounded_and_hold_nothing_up() {
+    let bounds = Bounds { steps: 8, ..Bounds::default() };
+    let store = Troubled::with(0);
+    let aftermath = Aftermath::with_bounds(store.clone(), Counters::default(), bounds);
+    for number in 0..6 {
+        aftermath.give_back(operation(number).claim(), Duration::ZERO);
+        aftermath.empty().await;
+    }
+    assert_eq!((aftermath.waiting(), aftermath.0.looked_for.load(Ordering::SeqCst)), (0, 4));
+    let (shared, lease) = (Arc::downgrade(&aftermath.0), operation(1).claim().lease);
+    drop(aftermath);
+    tokio::task::yield_now().await;
+    assert!(shared.upgrade().is_none());
+    tokio::time::sleep(lease).await;
+}
+
 /// New ones, each of which takes the store's time-out, are not all that is offered.
 #[tokio::test(start_paused = true)]
 async fn new_outcomes_that_the_store_fails_hold_up_no_claim_and_no_earlier_outcome() {
