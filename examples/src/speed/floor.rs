@@ -3,8 +3,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -35,47 +34,43 @@ pub(super) async fn redis(url: &str) -> Result<Router> {
 }
 
 /// By key; `None`: in flight.
-type Map = HashMap<Bytes, Option<Bytes>>;
+type Map = HashMap<Box<[u8]>, Option<Bytes>>;
 
 /// Many maps, so that two requests rarely wait for one.
-#[derive(Clone, Default)]
-struct Answers(Arc<Maps>);
+#[derive(Clone)]
+struct Answers(Arc<[Mutex<Map>; 64]>);
 
-struct Maps {
-    maps: [Mutex<Map>; 64],
-    hash: RandomState,
-}
-
-impl Default for Maps {
+impl Default for Answers {
     fn default() -> Self {
-        Self { maps: std::array::from_fn(|_| Mutex::default()), hash: RandomState::new() }
+        Self(Arc::new(std::array::from_fn(|_| Mutex::default())))
     }
 }
 
 impl Answers {
-    fn of<T>(&self, key: &Bytes, step: impl FnOnce(&mut Map) -> T) -> T {
-        let Maps { maps, hash } = &*self.0;
-        let map = &maps[hash.hash_one(key) as usize % maps.len()];
-        step(&mut map.lock().unwrap_or_else(PoisonError::into_inner))
+    fn of(&self, key: &[u8]) -> MutexGuard<'_, Map> {
+        let sum = key.iter().fold(0_usize, |sum, byte| sum + usize::from(*byte));
+        self.0[sum % self.0.len()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 async fn by_map(State(answers): State<Answers>, headers: HeaderMap, body: Json<NewCharge>) -> Response {
-    let key = Bytes::copy_from_slice(key(&headers));
-    let before = answers.of(&key, |map| match map.entry(key.clone()) {
+    let key = key(&headers);
+    let before = match answers.of(key).entry(key.into()) {
         Entry::Occupied(answer) => Some(answer.get().clone()),
         Entry::Vacant(free) => {
             free.insert(None);
             None
         }
-    });
+    };
     match before {
         None => {}
         Some(Some(answer)) => return created(answer),
         Some(None) => return StatusCode::CONFLICT.into_response(),
     }
     let answer = answer_of(charge(body).await).await;
-    answers.of(&key, |map| map.insert(key.clone(), Some(answer.clone())));
+    if let Some(kept) = answers.of(key).get_mut(key) {
+        *kept = Some(answer.clone());
+    }
     created(answer)
 }
 
