@@ -252,9 +252,9 @@ impl Ask {
     pub async fn try_send(self) -> Result<Reply, legacy::Error> {
         let Self { client, method, path, headers, body } = self;
         let mut request = Request::new(body);
-        let asked = format!("{method} http://{}{path}", client.address);
+        let uri = format!("http://{}{path}", client.address);
         *request.method_mut() = method;
-        *request.uri_mut() = format!("http://{}{path}", client.address).parse().expect("a path");
+        *request.uri_mut() = uri.parse().expect("a path");
         *request.headers_mut() = headers;
         let exchange = async {
             let (parts, mut body) = client.http.request(request).await?.into_parts();
@@ -271,7 +271,7 @@ impl Ask {
             let (status, version, headers) = (parts.status, parts.version, parts.headers);
             Ok(Reply { status, version, headers, trailers, body: read.into(), broke })
         };
-        tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| panic!("no answer in time: {asked}"))
+        tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| panic!("{uri} does not answer in time"))
     }
 }
 

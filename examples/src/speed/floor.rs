@@ -55,17 +55,13 @@ impl Answers {
 
 async fn by_map(State(answers): State<Answers>, headers: HeaderMap, body: Json<NewCharge>) -> Response {
     let key = key(&headers);
-    let before = match answers.of(key).entry(key.into()) {
-        Entry::Occupied(answer) => Some(answer.get().clone()),
+    match answers.of(key).entry(key.into()) {
+        Entry::Occupied(answer) => {
+            return answer.get().clone().map_or_else(|| StatusCode::CONFLICT.into_response(), created);
+        }
         Entry::Vacant(free) => {
             free.insert(None);
-            None
         }
-    };
-    match before {
-        None => {}
-        Some(Some(answer)) => return created(answer),
-        Some(None) => return StatusCode::CONFLICT.into_response(),
     }
     let answer = answer_of(charge(body).await).await;
     if let Some(kept) = answers.of(key).get_mut(key) {
